@@ -1,0 +1,101 @@
+"""What a blob store can do, split by what a caller may do with it.
+
+A key is opaque, private and used once: a re-upload of the same content gets a new key, so it can never meet the
+pending deletion of the old one. A key that was sealed never changes its bytes again.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import NewType, Protocol, runtime_checkable
+
+from ocispec.errors import NotFound
+
+StorageKey = NewType("StorageKey", str)
+
+
+class BytesMissing(NotFound):
+    """No bytes under this key."""
+
+    def __init__(self, key: StorageKey) -> None:
+        super().__init__(f"no stored bytes under key {key}")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBytes:
+    key: StorageKey
+    size: int
+    modified: datetime
+
+
+class BlobReader(Protocol):
+    async def size(self, key: StorageKey) -> int:
+        """Size in bytes. Raises BytesMissing."""
+        ...
+
+    def read(self, key: StorageKey, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        """Chunks of at most 1 MiB from `start`; to the end when `length` is None. Raises BytesMissing at the first."""
+        ...
+
+
+@runtime_checkable
+class LocalFiles(Protocol):
+    """The capability of a store whose bytes are files of this machine (they can be sent with sendfile(2))."""
+
+    def path(self, key: StorageKey) -> Path:
+        """Where the sealed bytes lie; the file may be absent."""
+        ...
+
+
+class BlobWriter(Protocol):
+    """One open key. Not safe for concurrent use; `close` it whatever happens (it keeps what was written)."""
+
+    @property
+    def key(self) -> StorageKey: ...
+
+    @property
+    def offset(self) -> int:
+        """Bytes accepted so far."""
+        ...
+
+    async def write(self, chunks: Sequence[bytes]) -> None:
+        """Append. Raises StoreFull; then `offset` says how much was kept."""
+        ...
+
+    async def flush(self) -> int:
+        """Make what was written survive a power cut; gives the durable offset."""
+        ...
+
+    async def seal(self) -> int:
+        """`flush`, make the key itself durable and immutable, close; gives the final size."""
+        ...
+
+    async def close(self) -> None:
+        """Release the file or connection; the bytes stay for `resume`."""
+        ...
+
+
+class BlobIngest(Protocol):
+    async def create(self) -> BlobWriter:
+        """A writer to a new key."""
+        ...
+
+    async def resume(self, key: StorageKey, offset: int) -> BlobWriter:
+        """Continue an unsealed key at `offset`; bytes beyond it are cut off. Raises BytesMissing when the key holds
+        fewer than `offset` bytes."""
+        ...
+
+
+class BlobAdmin(Protocol):
+    async def delete(self, key: StorageKey) -> None:
+        """Remove the bytes, sealed or not. No error when they are gone already."""
+        ...
+
+    def list(self) -> AsyncIterator[StoredBytes]:
+        """Every key, sealed or not, in no order."""
+        ...
+
+
+class BlobStore(BlobReader, BlobIngest, BlobAdmin, Protocol):
+    """All of it: what a composition root constructs and hands out in parts."""
