@@ -33,8 +33,8 @@ def test_every_module_can_be_imported_alone() -> None:
     program = (
         "import importlib, sys\n"
         "for name in sys.stdin.read().split():\n"
-        "    for loaded in [m for m in sys.modules if m.split('.')[0] in %r]: del sys.modules[loaded]\n"
-        "    importlib.import_module(name)\n" % (PACKAGES,)
+        f"    for loaded in [m for m in sys.modules if m.split('.')[0] in {PACKAGES!r}]: del sys.modules[loaded]\n"
+        "    importlib.import_module(name)\n"
     )
     # alembic loads env.py and the versions itself, inside a migration context.
     names = [dotted(path) for path in modules() if path.name not in ("env.py", "__main__.py")
