@@ -1,0 +1,146 @@
+"""What a node is told before it starts: where its state lives, which socket it answers on, whom it trusts.
+
+Read once, by the composition root; every other room gets the values it needs through its constructor.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ocispec.errors import InvalidArgument
+
+SNAPSHOTTERS = ("auto", "overlay", "vfs")
+MAX_INTERFACE_NAME = 15
+"""IFNAMSIZ less its NUL (netdevice(7))."""
+
+MAX_SOCKET_PATH = 107
+"""sun_path less its NUL (unix(7))."""
+
+
+class InvalidSettings(InvalidArgument):
+    """A flag or an environment variable holds what cannot be right; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """The log of a container that asks for nothing else: bounded, so that no container fills the disk."""
+
+    max_size: int = 10_000_000
+    """Bytes of one file before it is rotated."""
+
+    max_files: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One node. Two nodes with different homes run side by side: every name they give the kernel carries `tag`."""
+
+    home: Path
+    """Absolute and resolved; all durable state lives below it."""
+
+    socket: Path
+    insecure_registries: tuple[str, ...] = ()
+    """HOST[:PORT] spoken to over plain HTTP or with an unverified certificate."""
+
+    snapshotter: Literal["auto", "overlay", "vfs"] = "auto"
+    bridge_name: str = ""
+    bridge_subnet: str = ""
+    """IPv4 CIDR; empty: the first free /16 of 172.16.0.0/12, remembered."""
+
+    search_registry: str = ""
+    """HOST[:PORT] asked by a search that names no registry; empty: such a search is refused."""
+
+    log: LogSettings = field(default_factory=LogSettings)
+
+    @classmethod
+    def make(
+        cls,
+        home: str | Path,
+        *,
+        socket: str | Path | None = None,
+        insecure_registries: tuple[str, ...] = (),
+        snapshotter: str = "auto",
+        bridge_name: str = "",
+        bridge_subnet: str = "",
+        search_registry: str = "",
+    ) -> "Settings":
+        """The settings with what was left out filled in. Raises InvalidSettings."""
+        root = Path(home).absolute().resolve()
+        if snapshotter not in SNAPSHOTTERS:
+            raise InvalidSettings(f"unknown snapshotter {snapshotter!r}: choose one of {', '.join(SNAPSHOTTERS)}")
+        bridge = bridge_name or f"sw{_tag(root)}"
+        if len(bridge.encode()) > MAX_INTERFACE_NAME or "/" in bridge or bridge.strip() != bridge:
+            raise InvalidSettings(f"{bridge!r} is not an interface name of at most {MAX_INTERFACE_NAME} bytes")
+        path = Path(socket).absolute() if socket else root / "node.sock"
+        if len(os.fsencode(path)) > MAX_SOCKET_PATH:
+            raise InvalidSettings(f"the socket path {path} is longer than {MAX_SOCKET_PATH} bytes: give a shorter one")
+        kind: Any = snapshotter
+        return cls(root, path, insecure_registries, kind, bridge, bridge_subnet, search_registry)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str], **flags: Any) -> "Settings":
+        """Flags win over SEAWALL_NODE_* variables, which win over defaults. Raises InvalidSettings."""
+
+        def pick(name: str, default: str = "") -> Any:
+            return flags.get(name) or environment.get(f"SEAWALL_NODE_{name.upper()}", default)
+
+        registries = flags.get("insecure_registries") or pick("insecure_registries").split(",")
+        seawall_home = environment.get("SEAWALL_HOME", ".seawall")
+        return cls.make(
+            pick("home") or Path(seawall_home) / "node",
+            # The socket stands beside the node's own folder when nothing names either: <SEAWALL_HOME>/node.sock.
+            socket=pick("socket") or (None if pick("home") else Path(seawall_home) / "node.sock"),
+            insecure_registries=tuple(host for host in registries if host),
+            snapshotter=pick("snapshotter", "auto"),
+            bridge_name=pick("bridge"),
+            bridge_subnet=pick("bridge_subnet"),
+            search_registry=pick("search_registry"),
+        )
+
+    @property
+    def tag(self) -> str:
+        """Eight hex digits that tell this home from others in names the whole kernel sees."""
+        return _tag(self.home)
+
+    @property
+    def cgroup_parent(self) -> str:
+        return f"seawall-{self.tag}"
+
+    @property
+    def nft_table(self) -> str:
+        return f"seawall_{self.tag}"
+
+    @property
+    def content(self) -> Path:
+        return self.home / "content"
+
+    @property
+    def content_database(self) -> str:
+        return f"sqlite+aiosqlite:///{self.home / 'content.db'}"
+
+    @property
+    def state_database(self) -> Path:
+        return self.home / "state.db"
+
+    @property
+    def snapshots(self) -> Path:
+        return self.home / "snapshots"
+
+    @property
+    def containers(self) -> Path:
+        return self.home / "containers"
+
+    @property
+    def volumes(self) -> Path:
+        return self.home / "volumes"
+
+    @property
+    def run(self) -> Path:
+        return self.home / "run"
+
+
+def _tag(home: Path) -> str:
+    return hashlib.sha256(os.fsencode(home)).hexdigest()[:8]

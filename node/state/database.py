@@ -1,0 +1,86 @@
+"""state.db: one SQLite file in WAL mode, migrated when it is opened.
+
+`synchronous=NORMAL`: a killed daemon loses nothing; a power cut may lose the last transitions but never tears the
+file, and the boot id tells the next daemon that nothing can be running anyway.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, event
+from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+import migrations
+from node.errors import StateTooNew
+from ocispec.errors import Unavailable
+
+PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=10000", "temp_store=MEMORY")
+
+
+class StateUnusable(Unavailable):
+    """state.db cannot be opened, read or written; the message says why."""
+
+
+class State:
+    """An open state.db. Row classes take it in their constructor and use `write` and `read`."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        """One transaction, committed when the block ends and rolled back when it raises."""
+        try:
+            async with self._engine.begin() as connection:
+                yield connection
+        except OperationalError as error:
+            raise StateUnusable(f"the node's state cannot be written: {error.orig}") from error
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        try:
+            async with self._engine.connect() as connection:
+                yield connection
+        except OperationalError as error:
+            raise StateUnusable(f"the node's state cannot be read: {error.orig}") from error
+
+
+@asynccontextmanager
+async def open_state(path: Path) -> AsyncIterator[State]:
+    """Raises StateTooNew when a later Seawall wrote the file, StateUnusable when it is no database of ours."""
+    engine = create_async_engine(f"sqlite+aiosqlite:///{path}")
+    event.listen(engine.sync_engine, "connect", _prepare)
+    try:
+        try:
+            async with engine.begin() as connection:
+                await connection.run_sync(_migrate, path)
+        except DatabaseError as error:
+            raise StateUnusable(f"{path} cannot be opened: {error.orig}") from error
+        yield State(engine)
+    finally:
+        await engine.dispose()
+
+
+def _prepare(connection: Any, _record: Any) -> None:
+    cursor = connection.cursor()
+    for pragma in PRAGMAS:
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _migrate(connection: Connection, path: Path) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent / "node").replace("%", "%%"))
+    config.attributes["connection"] = connection
+    known = {revision.revision for revision in ScriptDirectory.from_config(config).walk_revisions()}
+    unknown = set(MigrationContext.configure(connection).get_current_heads()) - known
+    if unknown:
+        raise StateTooNew(f"{path} was written by a later Seawall (revision {', '.join(sorted(unknown))}): upgrade")
+    command.upgrade(config, "head")
