@@ -1,0 +1,414 @@
+"""The words of this room: what may be asked for (CreateSpec, ExecSpec) and what a container is (Container).
+
+All values are parsed and validated where they enter (`node.api.types`, or the `parse` methods here, which raise
+InvalidArgument in Docker's words). Nothing here does anything. JSON for state.db is made by `codec.py`: keep to
+str, int, bool, tuples, mappings of str to str, enums and dataclasses of these.
+"""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from node.containers.mountspec import MountSpec
+
+ZERO_TIME = "0001-01-01T00:00:00Z"
+"""What Docker prints for a moment that has not come."""
+
+NO_STRINGS: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Port:
+    """A port inside a container."""
+
+    number: int
+    protocol: str = "tcp"
+    """tcp, udp or sctp."""
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.protocol}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PublishedPort:
+    """A container port that the host answers for. As asked: host_ip may be "" (all) and host_port 0 (any free)."""
+
+    port: Port
+    host_ip: str = ""
+    host_port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ulimit:
+    name: str
+    """As in getrlimit(2) without RLIMIT_, lower case: nofile, nproc…"""
+
+    soft: int
+    """-1: unlimited."""
+
+    hard: int
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    host_path: str
+    container_path: str
+    permissions: str = "rwm"
+
+
+class RestartMode(enum.StrEnum):
+    NO = "no"
+    ALWAYS = "always"
+    UNLESS_STOPPED = "unless-stopped"
+    ON_FAILURE = "on-failure"
+
+
+@dataclass(frozen=True, slots=True)
+class RestartPolicy:
+    mode: RestartMode = RestartMode.NO
+    max_retries: int = 0
+    """Of on-failure; 0: no bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogSpec:
+    driver: str = "json-file"
+    """json-file or none."""
+
+    options: Mapping[str, str] = field(default_factory=lambda: NO_STRINGS)
+    """As given, for inspect."""
+
+    max_size: int | None = None
+    """Bytes; None: the node's default."""
+
+    max_files: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Healthcheck:
+    """Durations are nanoseconds and 0 means Docker's default, as on the wire."""
+
+    test: tuple[str, ...] = ()
+    """("NONE",) · ("CMD", arg…) · ("CMD-SHELL", line) · () for the image's."""
+
+    interval: int = 0
+    timeout: int = 0
+    start_period: int = 0
+    start_interval: int = 0
+    retries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Limits; 0 or "" means none. Bytes, and CPU times in microseconds except nano_cpus (10⁹ = one CPU)."""
+
+    memory: int = 0
+    memory_swap: int = 0
+    """Memory and swap together; 0: twice `memory`; -1: unlimited swap."""
+
+    memory_reservation: int = 0
+    memory_swappiness: int | None = None
+    nano_cpus: int = 0
+    cpu_shares: int = 0
+    cpu_quota: int = 0
+    cpu_period: int = 0
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    pids_limit: int = 0
+    """≤ 0: none."""
+
+    blkio_weight: int = 0
+    ulimits: tuple[Ulimit, ...] = ()
+    oom_kill_disable: bool = False
+    oom_score_adj: int = 0
+    devices: tuple[Device, ...] = ()
+    device_cgroup_rules: tuple[str, ...] = ()
+    """`c 1:3 rwm`, as in Docker."""
+
+    shm_size: int = 64 * 1024 * 1024
+    sysctls: Mapping[str, str] = field(default_factory=lambda: NO_STRINGS)
+
+
+@dataclass(frozen=True, slots=True)
+class Security:
+    cap_add: tuple[str, ...] = ()
+    """Upper case with or without CAP_, or ALL."""
+
+    cap_drop: tuple[str, ...] = ()
+    privileged: bool = False
+    security_opt: tuple[str, ...] = ()
+    """As given: no-new-privileges[=bool], seccomp=unconfined|JSON, … (`bundle/security.py` parses them)."""
+
+    read_only_rootfs: bool = False
+    group_add: tuple[str, ...] = ()
+    masked_paths: tuple[str, ...] | None = None
+    """None: the default list; empty: nothing is masked."""
+
+    readonly_paths: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Namespaces:
+    """Each: "" or "private" (own) or "host"; pid, ipc also container:<id>; ipc also none, shareable."""
+
+    pid: str = ""
+    ipc: str = ""
+    uts: str = ""
+    cgroup: str = ""
+    user: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSpec:
+    mode: str = "default"
+    """default, bridge, none, host or container:<name or id>."""
+
+    bindings: tuple[PublishedPort, ...] = ()
+    publish_all: bool = False
+    dns: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    extra_hosts: tuple[str, ...] = ()
+    """NAME:IP, or NAME:host-gateway."""
+
+    mac_address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CreateSpec:
+    """What `docker create` can say. None or empty means: as the image says."""
+
+    image: str
+    """As the user wrote it."""
+
+    name: str = ""
+    """Without the leading slash; empty: a name is made up."""
+
+    platform: str = ""
+    cmd: tuple[str, ...] | None = None
+    entrypoint: tuple[str, ...] | None = None
+    """() or ("",): none, whatever the image says (and the image's command goes with it)."""
+
+    env: tuple[str, ...] = ()
+    """K=V; a bare K removes the image's K."""
+
+    workdir: str = ""
+    user: str = ""
+    """user[:group], names or numbers."""
+
+    hostname: str = ""
+    domainname: str = ""
+    tty: bool = False
+    open_stdin: bool = False
+    stdin_once: bool = False
+    attach_stdin: bool = False
+    attach_stdout: bool = False
+    attach_stderr: bool = False
+    labels: Mapping[str, str] = field(default_factory=lambda: NO_STRINGS)
+    exposed_ports: tuple[Port, ...] = ()
+    volumes: tuple[str, ...] = ()
+    """Paths that get an anonymous volume each (`-v /data`, VOLUME)."""
+
+    stop_signal: str = ""
+    """Name or number; empty: SIGTERM."""
+
+    stop_timeout: int | None = None
+    """Seconds before SIGKILL; None: 10; -1: wait for ever."""
+
+    healthcheck: Healthcheck | None = None
+    mounts: tuple[MountSpec, ...] = ()
+    """Of Binds and Mounts alike; MountSpec.from_bind tells which."""
+
+    tmpfs: Mapping[str, str] = field(default_factory=lambda: NO_STRINGS)
+    """Path to mount options, of `--tmpfs`."""
+
+    volumes_from: tuple[str, ...] = ()
+    resources: Resources = field(default_factory=Resources)
+    security: Security = field(default_factory=Security)
+    namespaces: Namespaces = field(default_factory=Namespaces)
+    network: NetworkSpec = field(default_factory=NetworkSpec)
+    log: LogSpec = field(default_factory=LogSpec)
+    restart: RestartPolicy = field(default_factory=RestartPolicy)
+    auto_remove: bool = False
+    init: bool = False
+    cgroup_parent: str = ""
+    annotations: Mapping[str, str] = field(default_factory=lambda: NO_STRINGS)
+    console_size: tuple[int, int] = (0, 0)
+    """Height, width of the client's terminal at create."""
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    id: str
+    warnings: tuple[str, ...]
+
+
+class Status(enum.StrEnum):
+    CREATED = "created"
+    RUNNING = "running"
+    PAUSED = "paused"
+    RESTARTING = "restarting"
+    REMOVING = "removing"
+    EXITED = "exited"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class HealthResult:
+    start: str
+    end: str
+    exit_code: int
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Of a container with a healthcheck: starting, healthy or unhealthy; the last five results, oldest first."""
+
+    status: str
+    failing_streak: int = 0
+    log: tuple[HealthResult, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerState:
+    status: Status = Status.CREATED
+    pid: int = 0
+    exit_code: int = 0
+    error: str = ""
+    oom_killed: bool = False
+    started_at: str = ZERO_TIME
+    """RFC 3339 with nanoseconds, as finished_at."""
+
+    finished_at: str = ZERO_TIME
+    restart_count: int = 0
+    stopped_by_user: bool = False
+    """A stop or kill was asked for: `unless-stopped` does not start it again."""
+
+    health: Health | None = None
+
+    @property
+    def running(self) -> bool:
+        """Docker counts a paused container as running."""
+        return self.status in (Status.RUNNING, Status.PAUSED)
+
+
+@dataclass(frozen=True, slots=True)
+class MountPoint:
+    """A mount as the container has it; volumes have been made, sources are absolute host paths."""
+
+    kind: str
+    """bind, volume or tmpfs."""
+
+    target: str
+    source: str = ""
+    name: str = ""
+    """Of a volume."""
+
+    read_only: bool = False
+    mode: str = ""
+    propagation: str = ""
+    options: tuple[str, ...] = ()
+    anonymous: bool = False
+    """Made for this container; goes with it under `rm -v` and `--rm`."""
+
+    recursive: bool = True
+    copy_up: bool = False
+    """A volume that takes over what the image holds at `target` when it is still empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A container's place on its network while it runs; empty values when it has none."""
+
+    network_name: str = ""
+    network_id: str = ""
+    endpoint_id: str = ""
+    ip: str = ""
+    prefix: int = 0
+    gateway: str = ""
+    mac: str = ""
+    ports: tuple[PublishedPort, ...] = ()
+    """As resolved: host_port is never 0, host_ip never empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A container at one moment. `spec` is complete: the image's defaults have been merged in at create."""
+
+    id: str
+    """64 hex digits."""
+
+    name: str
+    created: str
+    image: str
+    """As named at create."""
+
+    image_id: str
+    """sha256:…"""
+
+    spec: CreateSpec
+    path: str
+    """The first word of entrypoint + cmd; `args` the others."""
+
+    args: tuple[str, ...]
+    mounts: tuple[MountPoint, ...] = ()
+    state: ContainerState = field(default_factory=ContainerState)
+    network: Attachment = field(default_factory=Attachment)
+    directory: str = ""
+    """Host folder of hostname, hosts, resolv.conf and the log."""
+
+    log_path: str = ""
+    """Empty when the driver is none."""
+
+    exec_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ExecSpec:
+    cmd: tuple[str, ...]
+    env: tuple[str, ...] = ()
+    user: str = ""
+    workdir: str = ""
+    tty: bool = False
+    privileged: bool = False
+    attach_stdin: bool = False
+    attach_stdout: bool = False
+    attach_stderr: bool = False
+    detach_keys: str = ""
+    console_size: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Exec:
+    """An exec at one moment; it stays known until its container is removed."""
+
+    id: str
+    container_id: str
+    spec: ExecSpec
+    running: bool = False
+    exit_code: int | None = None
+    pid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LogQuery:
+    """`docker logs`. Times are nanoseconds since the epoch; 0: no bound."""
+
+    stdout: bool = True
+    stderr: bool = True
+    follow: bool = False
+    timestamps: bool = False
+    tail: int | None = None
+    """Lines; None: all."""
+
+    since: int = 0
+    until: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """`docker top`."""
+
+    titles: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
