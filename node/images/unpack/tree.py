@@ -1,0 +1,508 @@
+"""Writing archive entries into a directory tree that nothing may lead out of.
+
+The worker has already made the tree its root directory (chroot). On top of that every path is walked here component by
+component through directory descriptors, with O_NOFOLLOW, and symbolic links are resolved by hand against the tree's own
+root: a name is never given to the kernel with a slash in it.
+
+Two forms (`bare`, see node.snapshots.store.LayerTarget):
+- bare: the tree holds this layer alone. Whiteouts become overlayfs' character devices 0:0 and opaque xattrs.
+  Directories that the layer uses but does not contain are made with default attributes and reported as `implied`;
+  something that only lower layers can hold (a hard link's target) raises NeedsLower.
+- merged: the tree holds the layers below as well. Whiteouts delete, but never what this layer itself brought
+  (image-spec layer.md, "Whiteouts": they apply to lower layers only, in whatever order they come).
+"""
+
+import contextlib
+import errno
+import os
+import stat
+
+from node.images.unpack import tar
+from node.images.unpack.errors import DiskFull, InvalidLayer, LayerTooLarge
+from node.images.unpack.tar import Entry, TarReader
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_DIRECTORIES = 256
+_MAX_LINKS = 40  # what Linux itself follows in one path (path_resolution(7))
+_MAX_PATH = 4096
+_SPECIAL_BITS = 0o7000
+
+WHITEOUT = b".wh."
+OPAQUE = b".wh..wh..opq"
+_AUFS = b".wh..wh."  # aufs' own bookkeeping, which old images carry along
+_OPAQUE_XATTR = "trusted.overlay.opaque"
+_DRIVER_XATTRS = ("trusted.overlay.", "user.overlay.")  # an image may not speak to the file system that shows it
+_TYPES = {tar.CHARACTER: stat.S_IFCHR, tar.BLOCK_DEVICE: stat.S_IFBLK, tar.FIFO: stat.S_IFIFO}
+
+Parts = tuple[bytes, ...]
+
+
+class NeedsLower(Exception):
+    """A bare layer names something that only the layers below can hold: unpack it upon the merged tree."""
+
+
+class Tree:
+    """One layer being written. `bottom`: nothing is below it, so whiteouts hide nothing. Close it."""
+
+    def __init__(self, root: int, *, bare: bool, bottom: bool, max_entries: int) -> None:
+        self._root = root
+        self._bare = bare
+        self._bottom = bottom
+        self._max_entries = max_entries
+        self._open: dict[Parts, int] = {}
+        self._canonical: dict[Parts, Parts] = {}
+        self._late: dict[Parts, Entry] = {}
+        self._mine: set[Parts] = set()
+        self._opaque: set[Parts] = set()
+        self._implied: set[Parts] = {()}
+        self.entries = 0
+
+    def close(self) -> None:
+        self._forget_directories()
+
+    def extract(self, archive: TarReader) -> None:
+        """Raises InvalidLayer, LayerTooLarge, DiskFull, NeedsLower."""
+        for entry in archive:
+            self.entries += 1
+            if self.entries > self._max_entries:
+                raise LayerTooLarge(f"the layer has more than {self._max_entries} entries")
+            if len(self._open) > _OPEN_DIRECTORIES:  # only here: within one entry descriptors are held by number
+                self._forget_directories()
+            try:
+                self._extract(entry, archive)
+            except OSError as error:
+                raise _explained(error, entry.name) from error
+        self._finish_directories()
+
+    def implied(self) -> list[bytes]:
+        """Directories that the layer uses without containing them, parents first; `b""` is the root itself."""
+        hidden = self._opaque
+        return [b"/".join(path) for path in sorted(self._implied)
+                if not any(path[:depth] in hidden for depth in range(len(path)))]
+
+    # -- entries
+
+    def _extract(self, entry: Entry, archive: TarReader) -> None:
+        parts = clean(entry.name)
+        if not parts:
+            if entry.type == tar.DIRECTORY:  # the attributes of the root itself
+                self._implied.discard(())
+                self._attributes_of_directory(self._root, entry)
+                self._late[()] = entry
+            return  # anything else would replace the root: ignored, as it names nothing
+        name = parts[-1]
+        if name.startswith(WHITEOUT):
+            if name == OPAQUE:
+                self._make_opaque(parts[:-1])
+                return
+            if not name.startswith(_AUFS):
+                self._whiteout(parts[:-1], _hidden_name(name))
+            return
+        if parts[0].startswith(_AUFS):
+            return
+        parent = self._walk(parts[:-1], create=True)
+        path = (*parent, name)
+        if entry.type == tar.CHARACTER and entry.major == entry.minor == 0:
+            self._whiteout(parent, name)  # overlayfs would read it so: one meaning for every snapshotter
+            return
+        descriptor = self._descriptor(parent)
+        self._create(entry, archive, descriptor, path)
+        self._mine.add(path)
+
+    def _create(self, entry: Entry, archive: TarReader, parent: int, path: Parts) -> None:
+        if entry.type == tar.DIRECTORY:
+            self._make_directory(entry, parent, path)
+            return
+        make = {tar.REGULAR: self._make_file, tar.SYMLINK: self._make_symlink, tar.HARD_LINK: self._make_link}
+        maker = make.get(entry.type, self._make_node)
+        try:
+            maker(entry, archive, parent, path[-1])
+        except FileExistsError:
+            if entry.type == tar.HARD_LINK and self._same_file(entry, parent, path[-1]):
+                return
+            self._remove(parent, path)
+            maker(entry, archive, parent, path[-1])
+
+    def _make_file(self, entry: Entry, archive: TarReader, parent: int, name: bytes) -> None:
+        descriptor = os.open(name, _NEW_FILE, entry.mode & 0o777, dir_fd=parent)
+        try:
+            if entry.regions is None:
+                for piece in archive.data():
+                    _write(descriptor, piece)
+            else:
+                _write_sparse(descriptor, entry, archive)
+            # Always, not only for other owners: a set-group-id directory below would have given its group.
+            os.fchown(descriptor, entry.uid, entry.gid)
+            if entry.mode & _SPECIAL_BITS or not self._bare:
+                os.fchmod(descriptor, entry.mode & 0o7777)
+            if entry.xattrs:
+                set_xattrs(descriptor, entry.xattrs)
+            os.utime(descriptor, ns=_times(entry))
+        finally:
+            os.close(descriptor)
+
+    def _make_symlink(self, entry: Entry, _archive: TarReader, parent: int, name: bytes) -> None:
+        if not entry.link:
+            raise InvalidLayer(f"symbolic link {_shown(entry.name)} has no target")
+        os.symlink(entry.link, name, dir_fd=parent)
+        self._attributes(entry, parent, name)
+
+    def _make_node(self, entry: Entry, _archive: TarReader, parent: int, name: bytes) -> None:
+        mode = _TYPES[entry.type] | (entry.mode & 0o7777)
+        os.mknod(name, mode, os.makedev(entry.major, entry.minor), dir_fd=parent)
+        self._attributes(entry, parent, name)
+
+    def _attributes(self, entry: Entry, parent: int, name: bytes) -> None:
+        os.chown(name, entry.uid, entry.gid, dir_fd=parent, follow_symlinks=False)
+        if entry.xattrs:
+            os.fchdir(parent)  # lsetxattr has no form relative to a descriptor
+            set_xattrs(name, entry.xattrs)
+        os.utime(name, ns=_times(entry), dir_fd=parent, follow_symlinks=False)
+
+    def _make_link(self, entry: Entry, _archive: TarReader, parent: int, name: bytes) -> None:
+        """A hard link to what the last component is, be it a symbolic link; those before it are followed."""
+        try:
+            target, target_name = self._link_target(entry)
+            os.link(target_name, name, src_dir_fd=target, dst_dir_fd=parent, follow_symlinks=False)
+        except FileNotFoundError as error:
+            self._missing_target(entry, error)
+        except PermissionError as error:
+            raise InvalidLayer(f"hard link {_shown(entry.name)} to {_shown(entry.link)}, which is no file") from error
+
+    def _link_target(self, entry: Entry) -> tuple[int, bytes]:
+        parts = clean(entry.link)
+        if not parts:
+            raise InvalidLayer(f"hard link {_shown(entry.name)} has no target")
+        where = self._walk(parts[:-1], create=False)
+        descriptor = self._descriptor(where)
+        if self._bare and self._is_whiteout(descriptor, parts[-1]):
+            raise FileNotFoundError(errno.ENOENT, "whiteout")
+        return descriptor, parts[-1]
+
+    def _missing_target(self, entry: Entry, error: OSError) -> None:
+        if self._bare and not self._bottom:
+            raise NeedsLower from error
+        raise InvalidLayer(f"hard link {_shown(entry.name)} to {_shown(entry.link)}, which is not there") from error
+
+    def _same_file(self, entry: Entry, parent: int, name: bytes) -> bool:
+        """A link onto itself (under another spelling): removing the name first would lose the file."""
+        with contextlib.suppress(FileNotFoundError):
+            target, target_name = self._link_target(entry)
+            one = os.stat(target_name, dir_fd=target, follow_symlinks=False)
+            return os.path.samestat(one, os.stat(name, dir_fd=parent, follow_symlinks=False))
+        return False
+
+    # -- directories
+
+    def _make_directory(self, entry: Entry, parent: int, path: Parts) -> None:
+        name = path[-1]
+        try:
+            os.mkdir(name, 0o700, dir_fd=parent)
+        except FileExistsError:
+            if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+                self._remove(parent, path)
+                os.mkdir(name, 0o700, dir_fd=parent)
+                self._cover(path)
+        self._implied.discard(path)
+        self._attributes_of_directory(self._descriptor(path), entry)
+        self._late[path] = entry
+
+    def _attributes_of_directory(self, descriptor: int, entry: Entry) -> None:
+        os.fchown(descriptor, entry.uid, entry.gid)
+        os.fchmod(descriptor, entry.mode & 0o7777)
+
+    def _finish_directories(self) -> None:
+        """Times last, as every entry made in a directory touches it; xattrs too: a default ACL would be inherited."""
+        for path, entry in reversed(self._late.items()):
+            if len(self._open) > _OPEN_DIRECTORIES:
+                self._forget_directories()
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                descriptor = self._descriptor(path)
+                try:
+                    if entry.xattrs:
+                        set_xattrs(descriptor, entry.xattrs)
+                    os.utime(descriptor, ns=_times(entry))
+                except OSError as error:
+                    raise _explained(error, entry.name) from error
+
+    def _walk(self, parts: Parts, *, create: bool) -> Parts:
+        """The canonical path (no symbolic link in it) of the directory that `parts` leads to.
+
+        With `create` what is missing is made, also behind a dangling link, and a file in the way is replaced. Otherwise
+        raises FileNotFoundError or NotADirectoryError.
+        """
+        known = self._canonical.get(parts)
+        if known is not None:
+            return known
+        todo = list(reversed(parts))
+        here: Parts = ()
+        links = steps = 0
+        while todo:
+            part = todo.pop()
+            steps += 1
+            if steps > _MAX_PATH:
+                raise InvalidLayer("a path in the archive is too long")
+            if part in (b"", b"."):
+                continue
+            if part == b"..":
+                here = here[:-1]
+                continue
+            target = self._step(here, part, create=create)
+            if target is None:
+                here = (*here, part)
+                continue
+            links += 1
+            if links > _MAX_LINKS:
+                raise InvalidLayer("too many levels of symbolic links in the archive's paths")
+            if target.startswith(b"/"):
+                here = ()
+            todo.extend(reversed(target.split(b"/")))
+        self._canonical[parts] = here
+        return here
+
+    def _step(self, here: Parts, part: bytes, *, create: bool) -> bytes | None:
+        """Go into `part` of the directory `here`: None when it is a directory, else the symbolic link's target."""
+        path = (*here, part)
+        if path in self._open:
+            return None
+        if sum(map(len, path)) + len(path) > _MAX_PATH:
+            raise InvalidLayer("a path in the archive is too long")
+        parent = self._descriptor(here)
+        try:
+            self._open[path] = os.open(part, _DIRECTORY, dir_fd=parent)
+            return None
+        except FileNotFoundError:
+            if not create:
+                raise
+        except OSError as error:
+            if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+                raise
+            info = os.stat(part, dir_fd=parent, follow_symlinks=False)
+            if stat.S_ISLNK(info.st_mode):
+                return os.readlink(part, dir_fd=parent)
+            if not create:
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from error
+            self._replace_by_directory(parent, path)
+            return None
+        os.mkdir(part, 0o755, dir_fd=parent)
+        self._implied.add(path)
+        return None
+
+    def _replace_by_directory(self, parent: int, path: Parts) -> None:
+        self._remove(parent, path)
+        os.mkdir(path[-1], 0o755, dir_fd=parent)
+        self._implied.add(path)
+        self._cover(path)
+
+    def _cover(self, path: Parts) -> None:
+        """A directory took the place of a whiteout or file of this layer, which had already deleted a directory below:
+        that one must not shine through again."""
+        if self._bare:
+            self._set_opaque(path)
+
+    def _descriptor(self, path: Parts) -> int:
+        """An open directory by its canonical path."""
+        if not path:
+            return self._root
+        descriptor = self._open.get(path)
+        if descriptor is None:
+            descriptor = self._root
+            for depth in range(1, len(path) + 1):
+                above, descriptor = descriptor, self._open.get(path[:depth], -1)
+                if descriptor < 0:
+                    descriptor = os.open(path[depth - 1], _DIRECTORY, dir_fd=above)
+                    self._open[path[:depth]] = descriptor
+        return descriptor
+
+    def _forget_directories(self) -> None:
+        for descriptor in self._open.values():
+            os.close(descriptor)
+        self._open.clear()
+        self._canonical.clear()
+
+    # -- removal and whiteouts
+
+    def _remove(self, parent: int, path: Parts) -> None:
+        """Take away what is at `path`, to make room."""
+        self._forget_below(path)
+        name = path[-1]
+        try:
+            os.unlink(name, dir_fd=parent)
+        except IsADirectoryError:
+            _remove_directory(parent, name)
+
+    def _forget_below(self, path: Parts) -> None:
+        """Every cached path may lead through a link or directory that is about to go."""
+        depth = len(path)
+        self._canonical.clear()
+        for other in [other for other in self._open if other[:depth] == path]:
+            os.close(self._open.pop(other))
+        for known in (self._late, self._mine, self._implied, self._opaque):
+            for other in [other for other in known if other[:depth] == path]:
+                known.pop(other) if isinstance(known, dict) else known.discard(other)
+
+    def _whiteout(self, parent_parts: Parts, name: bytes) -> None:
+        if self._bottom:
+            return
+        if self._bare:
+            parent = self._walk(parent_parts, create=True)
+            self._bare_whiteout(parent, name)
+            return
+        try:
+            parent = self._walk(parent_parts, create=False)
+            descriptor = self._descriptor(parent)
+            info = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return  # nothing is there to hide
+        path = (*parent, name)
+        if path not in self._mine and path not in self._implied:
+            self._remove(descriptor, path)
+        elif stat.S_ISDIR(info.st_mode):
+            self._empty(path)
+
+    def _bare_whiteout(self, parent: Parts, name: bytes) -> None:
+        descriptor = self._descriptor(parent)
+        try:
+            os.mknod(name, stat.S_IFCHR, 0, dir_fd=descriptor)
+        except FileExistsError:
+            info = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+            if stat.S_ISDIR(info.st_mode):
+                self._set_opaque((*parent, name))
+
+    def _is_whiteout(self, parent: int, name: bytes) -> bool:
+        try:
+            info = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return stat.S_ISCHR(info.st_mode) and info.st_rdev == 0
+
+    def _make_opaque(self, parts: Parts) -> None:
+        if self._bottom:
+            return
+        if self._bare:
+            path = self._walk(parts, create=True)
+            if not path:
+                raise NeedsLower  # overlayfs does not heed an opaque root: each name below gets its own whiteout
+            self._set_opaque(path)
+            return
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            self._empty(self._walk(parts, create=False))
+
+    def _set_opaque(self, path: Parts) -> None:
+        if self._bottom:
+            return
+        os.setxattr(self._descriptor(path), _OPAQUE_XATTR, b"y")
+        self._opaque.add(path)
+
+    def _empty(self, top: Parts) -> None:
+        """Remove what the layers below left in a directory, keeping what this layer brought."""
+        pending = [top]
+        while pending:
+            path = pending.pop()
+            descriptor = self._descriptor(path)
+            for name in os.listdir(descriptor):
+                child = (*path, os.fsencode(name))
+                if child not in self._mine and child not in self._implied:
+                    self._remove(descriptor, child)
+                elif stat.S_ISDIR(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode):
+                    pending.append(child)
+
+
+def clean(name: bytes) -> Parts:
+    """`./a//b/../c` → (a, c); leading `..` stay at the root. By spelling alone, as every layer's reader does."""
+    if len(name) > _MAX_PATH:
+        raise InvalidLayer("a path in the archive is too long")
+    parts: list[bytes] = []
+    for part in name.split(b"/"):
+        if part == b"..":
+            if parts:
+                parts.pop()
+        elif part not in (b"", b"."):
+            parts.append(part)
+    return tuple(parts)
+
+
+def _hidden_name(name: bytes) -> bytes:
+    hidden = name[len(WHITEOUT):]
+    if hidden in (b"", b".", b".."):
+        raise InvalidLayer(f"whiteout {_shown(name)} names no file")
+    return hidden
+
+
+def _write(descriptor: int, piece: memoryview) -> None:
+    while piece:
+        piece = piece[os.write(descriptor, piece):]
+
+
+def _write_sparse(descriptor: int, entry: Entry, archive: TarReader) -> None:
+    regions = iter(entry.regions or ())
+    offset = left = 0
+    for piece in archive.data():
+        while piece:
+            if not left:
+                offset, left = next(regions)
+                continue
+            done = os.pwrite(descriptor, piece[:left], offset)
+            offset, left, piece = offset + done, left - done, piece[done:]
+    os.ftruncate(descriptor, entry.size)
+
+
+def set_xattrs(target: int | bytes, xattrs: dict[str, bytes]) -> None:
+    for name, value in xattrs.items():
+        if name.startswith(_DRIVER_XATTRS):
+            continue
+        try:
+            if isinstance(target, int):
+                os.setxattr(target, name, value)
+            else:
+                os.setxattr(target, name, value, follow_symlinks=False)
+        except OSError as error:
+            # The file system or the kernel's configuration lacks the name space (a label of another host's SELinux).
+            if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.EINVAL):
+                raise
+
+
+_INT64 = (1 << 63) - 1
+
+
+def _times(entry: Entry) -> tuple[int, int]:
+    modified = max(-_INT64, min(entry.mtime_ns, _INT64))
+    accessed = modified if entry.atime_ns is None else max(-_INT64, min(entry.atime_ns, _INT64))
+    return accessed, modified
+
+
+def _remove_directory(parent: int, name: bytes) -> None:
+    """Remove a directory tree by descriptors; its depth is bounded by _MAX_PATH."""
+    levels: list[tuple[int, bytes]] = [(os.open(name, _DIRECTORY, dir_fd=parent), name)]
+    while levels:
+        here, own_name = levels[-1]
+        below = _unlink_files(here)
+        if below is not None:
+            levels.append((os.open(below, _DIRECTORY, dir_fd=here), below))
+            continue
+        levels.pop()
+        os.close(here)
+        os.rmdir(own_name, dir_fd=levels[-1][0] if levels else parent)
+
+
+def _unlink_files(directory: int) -> bytes | None:
+    left = None
+    for name in map(os.fsencode, os.listdir(directory)):
+        try:
+            os.unlink(name, dir_fd=directory)
+        except IsADirectoryError:
+            left = name
+    return left
+
+
+def _explained(error: OSError, name: bytes) -> Exception:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull("no space left on the disk while unpacking a layer")
+    if error.errno in (errno.ENAMETOOLONG, errno.EINVAL, errno.EFBIG, errno.ENOTDIR, errno.EMLINK, errno.ELOOP):
+        return InvalidLayer(f"{_shown(name)} cannot be made: {os.strerror(error.errno)}")
+    return error
+
+
+def _shown(name: bytes) -> str:
+    return ascii(name[:200].decode("utf-8", "replace"))
