@@ -1,0 +1,82 @@
+"""What every room's tests share: the material beside the checkout, the `root` marker, waiting with a deadline.
+
+In CI (`CI=true`) nothing is skipped for what the machine lacks: a skip there would be a test that nobody runs.
+"""
+
+import asyncio
+import inspect
+import os
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+def lacking(reason: str) -> None:
+    """Skip for what this machine lacks; fail in CI."""
+    if CI:
+        pytest.fail(f"{reason} (CI runs every test)", pytrace=False)
+    pytest.skip(reason)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("root") and os.geteuid() != 0:
+        lacking("needs root on a Linux kernel")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of images, layers and tables that is too large for the repository."""
+    named = os.environ.get("SEAWALL_SHARED", "")
+    path = Path(named) if named else CHECKOUT.parent / "shared"
+    if not path.is_dir():
+        lacking(f"no shared material at {path}: set SEAWALL_SHARED")
+    return path
+
+
+class Until(Protocol):
+    """`await until(check)`: the first true value of `check()`, polled; AssertionError after `within` seconds."""
+
+    async def __call__(self, check: Callable[[], Any | Awaitable[Any]], *, within: float = 10.0,
+                       what: str = "") -> Any: ...
+
+
+@pytest.fixture
+def until() -> Until:
+    async def poll(check: Callable[[], Any | Awaitable[Any]], *, within: float = 10.0, what: str = "") -> Any:
+        deadline = time.monotonic() + within
+        while True:
+            value = check()
+            if inspect.isawaitable(value):
+                value = await value
+            if value:
+                return value
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not within {within:g} s: {what or inspect.getsource(check).strip()}")
+            await asyncio.sleep(0.01)
+
+    return poll
+
+
+class WaitFor(Protocol):
+    """`until` for tests that run without an event loop."""
+
+    def __call__(self, check: Callable[[], Any], *, within: float = 10.0, what: str = "") -> Any: ...
+
+
+@pytest.fixture
+def wait_for() -> WaitFor:
+    def poll(check: Callable[[], Any], *, within: float = 10.0, what: str = "") -> Any:
+        deadline = time.monotonic() + within
+        while not (value := check()):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not within {within:g} s: {what or inspect.getsource(check).strip()}")
+            time.sleep(0.01)
+        return value
+
+    return poll
