@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NewType, Protocol, runtime_checkable
 
-from ocispec.errors import NotFound
+from ocispec.errors import FailedPrecondition, NotFound, Unavailable
 
 StorageKey = NewType("StorageKey", str)
 
@@ -20,6 +20,24 @@ class BytesMissing(NotFound):
 
     def __init__(self, key: StorageKey) -> None:
         super().__init__(f"no stored bytes under key {key}")
+
+
+class KeySealed(FailedPrecondition):
+    """The key is sealed: its bytes never change again."""
+
+    def __init__(self, key: StorageKey) -> None:
+        super().__init__(f"stored bytes {key} are sealed")
+
+
+class KeyBusy(FailedPrecondition):
+    """Another writer, of this or another process, has the key open."""
+
+    def __init__(self, key: StorageKey) -> None:
+        super().__init__(f"stored bytes {key} are being written by another")
+
+
+class StoreUnavailable(Unavailable):
+    """The disk or bucket fails in a way that is neither absence nor fullness."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +53,8 @@ class BlobReader(Protocol):
         ...
 
     def read(self, key: StorageKey, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
-        """Chunks of at most 1 MiB from `start`; to the end when `length` is None. Raises BytesMissing at the first."""
+        """Chunks of at most 1 MiB from `start`; to the end when `length` is None. Raises BytesMissing at the first.
+        A read that has begun survives `delete` of its key."""
         ...
 
 
@@ -60,7 +79,8 @@ class BlobWriter(Protocol):
         ...
 
     async def write(self, chunks: Sequence[bytes]) -> None:
-        """Append. Raises StoreFull; then `offset` says how much was kept."""
+        """Append. Raises StoreFull; then `offset` says how much was kept. A cancelled write is over when the
+        cancellation arrives at the caller."""
         ...
 
     async def flush(self) -> int:
@@ -68,7 +88,8 @@ class BlobWriter(Protocol):
         ...
 
     async def seal(self) -> int:
-        """`flush`, make the key itself durable and immutable, close; gives the final size."""
+        """`flush`, make the key itself durable and immutable, close; gives the final size. Raises BytesMissing when
+        the key was deleted meanwhile."""
         ...
 
     async def close(self) -> None:
@@ -83,7 +104,7 @@ class BlobIngest(Protocol):
 
     async def resume(self, key: StorageKey, offset: int) -> BlobWriter:
         """Continue an unsealed key at `offset`; bytes beyond it are cut off. Raises BytesMissing when the key holds
-        fewer than `offset` bytes."""
+        fewer than `offset` bytes, KeySealed, and KeyBusy while another writer has it open."""
         ...
 
 

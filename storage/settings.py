@@ -1,0 +1,27 @@
+"""Settings of the content store. A program reads its own file and environment and hands these over."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ContentSettings:
+    """Sizes are bytes.
+
+    `upload_batch`: what is gathered before one write; at most two batches are in memory for an upload.
+    `checkpoint_bytes`, `checkpoint_every`: how much of a long append may be lost when the process dies.
+    `cache_bytes`: manifests kept in memory, counted with their keys.
+    `touch_every`: how long "a client was told this exists" is believed before it is written down again. Garbage
+    collection must run with a grace above it.
+    `mount_from_any`: whether a mount that names no source may take a blob from any repository. Off, because it tells
+    whoever asks which content other repositories hold.
+    """
+
+    upload_batch: int = 2 * MIB
+    checkpoint_bytes: int = 64 * MIB
+    checkpoint_every: timedelta = timedelta(seconds=30)
+    cache_bytes: int = 64 * MIB
+    touch_every: timedelta = timedelta(minutes=30)
+    mount_from_any: bool = False
