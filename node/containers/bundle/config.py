@@ -1,0 +1,145 @@
+"""config.json of a container (OCI runtime-spec 1.2), from values alone: it opens nothing but what `users` reads."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from node.containers.bundle.mounts import mounts
+from node.containers.bundle.process import environment, process
+from node.containers.bundle.resources import devices, resources
+from node.containers.bundle.security import confine
+from node.containers.bundle.users import ProcessUser, resolve_user
+from node.containers.errors import InvalidSpec
+from node.containers.model import Container, CreateSpec, ExecSpec, Security
+
+VERSION = "1.2.0"
+NET_SYSCTLS = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
+IPC_SYSCTLS = frozenset(
+    {"kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax",
+     "kernel.shmmni", "kernel.shm_rmid_forced"}
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the container stands in, settled at start."""
+
+    cgroup_path: str
+    netns_path: str | None
+    """None: the host's."""
+
+    pid_path: str = ""
+    """Of a shared pid namespace: /proc/<pid>/ns/pid."""
+
+    read: Callable[[str], bytes | None] = lambda _path: None
+    """A file of the root (`rootfiles.LayeredRoot.read`)."""
+
+
+def config(container: Container, around: Surroundings) -> dict[str, Any]:
+    """Raises UnknownUser, InvalidSpec, Unimplemented."""
+    spec, security = container.spec, container.spec.security
+    confinement = confine(security)
+    user = resolve_user(spec.user, security.group_add, around.read)
+    # ArgsEscaped and the like are Windows': args are exact words.
+    linux: dict[str, Any] = {
+        "namespaces": _namespaces(spec, around),
+        "cgroupsPath": around.cgroup_path,
+        "resources": resources(spec.resources, privileged=security.privileged),
+        "devices": devices(spec.resources, privileged=security.privileged),
+        "maskedPaths": list(confinement.masked),
+        "readonlyPaths": list(confinement.readonly),
+        "sysctl": _sysctls(spec, around),
+    }
+    if confinement.seccomp is not None:
+        linux["seccomp"] = confinement.seccomp
+    if propagation := _root_propagation(container):
+        linux["rootfsPropagation"] = propagation
+    result: dict[str, Any] = {
+        "ociVersion": VERSION,
+        "process": process(
+            args=[container.path, *container.args],
+            env=environment(spec.env, hostname=spec.hostname, tty=spec.tty),
+            cwd=spec.workdir,
+            tty=spec.tty,
+            user=user,
+            confinement=confinement,
+            console_size=spec.console_size,
+            ulimits=spec.resources.ulimits,
+            oom_score_adj=spec.resources.oom_score_adj,
+        ),
+        "root": {"path": "rootfs", "readonly": security.read_only_rootfs},
+        "mounts": mounts(container, cgroup_private=spec.namespaces.cgroup != "host"),
+        "linux": linux,
+        "annotations": dict(spec.annotations),
+    }
+    if spec.namespaces.uts != "host":
+        result["hostname"] = spec.hostname
+        if spec.domainname:
+            result["domainname"] = spec.domainname
+    return result
+
+
+def exec_process(container: Container, spec: ExecSpec, user: ProcessUser) -> dict[str, Any]:
+    """The process of `docker exec`: the container's environment, confinement and limits, its own words and user."""
+    security = container.spec.security
+    confinement = confine(security)
+    if spec.privileged and not security.privileged:
+        confinement = confine(_privileged(container))
+    return process(
+        args=spec.cmd,
+        env=environment((*container.spec.env, *spec.env), hostname=container.spec.hostname, tty=spec.tty),
+        cwd=spec.workdir or container.spec.workdir,
+        tty=spec.tty,
+        user=user,
+        confinement=confinement,
+        console_size=spec.console_size,
+        ulimits=container.spec.resources.ulimits,
+        oom_score_adj=container.spec.resources.oom_score_adj,
+    )
+
+
+def check_sysctls(sysctls: Mapping[str, str], *, host_network: bool, host_ipc: bool) -> None:
+    """Only what a namespace of the container's own holds may be set. Raises InvalidSpec; for create."""
+    for name in sysctls:
+        if name.startswith("net.") and not host_network:
+            continue
+        if (name in IPC_SYSCTLS or name.startswith("fs.mqueue.")) and not host_ipc:
+            continue
+        if name.startswith(("net.", "fs.mqueue.")) or name in IPC_SYSCTLS:
+            raise InvalidSpec(f"sysctl '{name}' is not allowed as it is not in a separate namespace")
+        raise InvalidSpec(f"sysctl '{name}' is not whitelisted")
+
+
+def _privileged(container: Container) -> Security:
+    return replace(container.spec.security, privileged=True)
+
+
+def _namespaces(spec: CreateSpec, around: Surroundings) -> list[dict[str, str]]:
+    wanted: list[dict[str, str]] = [{"type": "mount"}]
+    asked = spec.namespaces
+    if around.pid_path:
+        wanted.append({"type": "pid", "path": around.pid_path})
+    elif asked.pid != "host":
+        wanted.append({"type": "pid"})
+    if around.netns_path:
+        wanted.append({"type": "network", "path": around.netns_path})
+    wanted += [
+        {"type": kind}
+        for kind, mode in (("uts", asked.uts), ("ipc", asked.ipc), ("cgroup", asked.cgroup))
+        if mode != "host"
+    ]
+    return wanted
+
+
+def _sysctls(spec: CreateSpec, around: Surroundings) -> dict[str, str]:
+    shares = spec.network.mode.startswith("container:")
+    own = {} if around.netns_path is None or shares else NET_SYSCTLS
+    return {**own, **spec.resources.sysctls}
+
+
+def _root_propagation(container: Container) -> str:
+    """A bind that shares or receives mounts needs a root that does not cut them off (mount_namespaces(7))."""
+    modes = {point.propagation.removeprefix("r") for point in container.mounts}
+    if "shared" in modes:
+        return "shared"
+    return "slave" if "slave" in modes else ""

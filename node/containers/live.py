@@ -1,0 +1,182 @@
+"""A container in the daemon's memory: its value, who waits for it, and the monitor it runs under.
+
+The lock serialises transitions (start, the handling of an exit, pause, rename, removal). Stopping does not hold it
+while it waits: the exit it waits for needs it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from node.containers.model import Attachment, Container, ContainerState, Exec, Status
+from node.containers.parts import MonitorHandle, StreamSocket
+
+NOT_RUNNING, NEXT_EXIT, REMOVED = "not-running", "next-exit", "removed"
+CONDITIONS = frozenset({NOT_RUNNING, NEXT_EXIT, REMOVED})
+
+
+@dataclass(frozen=True, slots=True)
+class WaitResult:
+    status_code: int
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AttachQuery:
+    stdin: bool
+    stdout: bool
+    stderr: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Dynamic:
+    """What a transition writes to state.db."""
+
+    state: ContainerState = field(default_factory=ContainerState)
+    network: Attachment = field(default_factory=Attachment)
+
+
+class AttachStream:
+    """A place at a container's streams, taken before or while it runs. Close it (or the socket) when done."""
+
+    def __init__(self, opened: "asyncio.Future[StreamSocket | None]", *, tty: bool) -> None:
+        self._opened = opened
+        self.tty = tty
+
+    async def open(self) -> "StreamSocket | None":
+        """Waits for the start. None: it will not come (the start failed or the container was removed)."""
+        return await asyncio.shield(self._opened)
+
+    def cancel(self) -> None:
+        """Give the place up; a socket that came meanwhile is closed."""
+        if not self._opened.cancel() and not self._opened.cancelled() and (socket := self._opened.result()):
+            socket.close()
+
+
+@dataclass(slots=True, eq=False)
+class Live:
+    container: Container
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    monitor: MonitorHandle | None = None
+    removing: bool = False
+    stopping: bool = False
+    """A stop or kill is under way: the exit it brings is no reason to start again."""
+
+    exited: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while nothing runs; cleared by a start."""
+
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    execs: dict[str, Exec] = field(default_factory=dict)
+    backoff: float = 0.0
+    restart_timer: "asyncio.Task[None] | None" = None
+    health_task: "asyncio.Task[None] | None" = None
+    _waiters: "dict[str, list[asyncio.Future[WaitResult]]]" = field(default_factory=dict)
+    _attachers: "list[tuple[AttachQuery, asyncio.Future[StreamSocket | None]]]" = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not self.state.running:
+            self.exited.set()
+
+    @property
+    def id(self) -> str:
+        return self.container.id
+
+    @property
+    def state(self) -> ContainerState:
+        return self.container.state
+
+    @property
+    def active(self) -> bool:
+        """Running, paused, or about to be started again: Docker counts all three as running."""
+        return self.state.running or self.state.status is Status.RESTARTING
+
+    def change(self, **values: Any) -> None:
+        self.container = replace(self.container, state=replace(self.state, **values))
+
+    def dynamic(self) -> Dynamic:
+        return Dynamic(self.state, self.container.network)
+
+    def wait_for(self, condition: str) -> "asyncio.Future[WaitResult]":
+        """Registered before it returns, so that no exit is missed."""
+        future: asyncio.Future[WaitResult] = asyncio.get_running_loop().create_future()
+        if condition == NOT_RUNNING and not self.active:
+            future.set_result(self._result())
+        else:
+            waiters = self._waiters.setdefault(condition, [])
+            waiters[:] = [waiter for waiter in waiters if not waiter.done()]
+            waiters.append(future)
+        return future
+
+    def settle(self, *conditions: str) -> None:
+        """Answer those who wait for one of the conditions."""
+        result = self._result()
+        for condition in conditions:
+            for waiter in self._waiters.pop(condition, []):
+                if not waiter.done():
+                    waiter.set_result(result)
+
+    def place(self, query: AttachQuery) -> AttachStream:
+        """A place that the next start fills."""
+        future: asyncio.Future[StreamSocket | None] = asyncio.get_running_loop().create_future()
+        self._attachers.append((query, future))
+        return AttachStream(future, tty=self.container.spec.tty)
+
+    async def fill_places(self, monitor: MonitorHandle) -> None:
+        """Attach all who came before the start; nothing the process writes is missed by them."""
+        places, self._attachers = self._attachers, []
+        for query, future in places:
+            if future.cancelled():
+                continue
+            socket = await monitor.attach(stdin=query.stdin, stdout=query.stdout, stderr=query.stderr)
+            if future.cancelled():
+                socket.close()
+            else:
+                future.set_result(socket)
+
+    def drop_places(self) -> None:
+        for _, future in self._attachers:
+            if not future.done():
+                future.set_result(None)
+        self._attachers.clear()
+
+    def _result(self) -> WaitResult:
+        return WaitResult(self.state.exit_code, self.state.error)
+
+
+class Index:
+    """All containers of the node by id, name and prefix. Not touched by two at once: everything happens on the loop."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, Live] = {}
+        self._by_name: dict[str, str] = {}
+
+    def add(self, live: Live) -> None:
+        self._by_id[live.id] = live
+        self._by_name[live.container.name] = live.id
+
+    def remove(self, live: Live) -> None:
+        self._by_id.pop(live.id, None)
+        if self._by_name.get(live.container.name) == live.id:
+            del self._by_name[live.container.name]
+
+    def rename(self, live: Live, name: str) -> None:
+        del self._by_name[live.container.name]
+        live.container = replace(live.container, name=name)
+        self._by_name[name] = live.id
+
+    def owner_of(self, name: str) -> str | None:
+        return self._by_name.get(name)
+
+    def get(self, container_id: str) -> Live | None:
+        return self._by_id.get(container_id)
+
+    def all(self, where: Callable[[Live], bool] = lambda _live: True) -> list[Live]:
+        return [live for live in self._by_id.values() if where(live)]
+
+    @property
+    def names(self) -> dict[str, str]:
+        return self._by_name
+
+    def with_prefix(self, prefix: str) -> list[Live]:
+        return [live for container_id, live in self._by_id.items() if container_id.startswith(prefix)]
