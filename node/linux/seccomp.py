@@ -26,6 +26,7 @@ from collections.abc import Mapping, Sequence
 
 from node.linux import bpf
 from node.linux.seccomp_filter import ALLOW, ERRNO, LOG, TRACE, Condition, Rule, Rules, build_filter
+from node.linux.seccomp_profile import default_profile as default_profile
 
 _U64 = 1 << 64
 _MAX_ERRNO = 4095

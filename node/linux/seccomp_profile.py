@@ -1,20 +1,15 @@
-"""The default seccomp profile, and profiles written in Docker's form.
+"""The default seccomp profile.
 
-The default is Docker's (github.com/moby/profiles, seccomp, v0.3.0): deny with EPERM, allow what programs need, and
-allow more where a capability already grants what the call does. What differs between the rooms of the kernel is
-grouped here by what the calls touch, so that a reader can see what is *not* there: keyrings, io_uring, userfaultfd,
-kexec, swap, and everything that mounts or makes namespaces without CAP_SYS_ADMIN.
-
-Both functions give the runtime-spec object `linux.seccomp`, with all conditions decided: `seccomp.compile_profile`
-takes it, and it is what stands in a bundle's config.json.
+It is Docker's (github.com/moby/profiles, seccomp, v0.3.0): deny with EPERM, allow what programs need, and allow more
+where a capability already grants what the call does. The calls are grouped by what they touch, so that a reader can
+see what is *not* there: keyrings, io_uring, userfaultfd, kexec, swap, and everything that mounts or makes namespaces
+without CAP_SYS_ADMIN.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-
-from node.linux.seccomp import InvalidProfile
 
 _ALLOW = "SCMP_ACT_ALLOW"
 _ERRNO = "SCMP_ACT_ERRNO"
@@ -118,7 +113,10 @@ _NEW_NAMESPACES = 0x7E020000
 
 
 def default_profile(caps: Collection[str], *, arch: str | None = None) -> dict[str, object]:
-    """The default for a container whose bounding set is `caps` (CAP_… names), as runtime-spec `linux.seccomp`."""
+    """The default for a container that holds `caps` (CAP_… names), as a runtime-spec `linux.seccomp` object.
+
+    All conditions are decided: it is what stands in a bundle's config.json and what `seccomp.compile_profile` takes.
+    """
     machine = arch or os.uname().machine
     allowed = [*_names(_FILES, _DESCRIPTORS, _MEMORY, _PROCESSES, _IDENTITY, _TIME, _TALKING)]
     if _kernel() >= (4, 8):
@@ -156,85 +154,6 @@ def _rule(*names: str, args: Sequence[Mapping[str, object]] = ()) -> dict[str, o
 
 def _arg(comparison: str, value: int) -> dict[str, object]:
     return {"index": 0, "op": f"SCMP_CMP_{comparison}", "value": value}
-
-
-# --- profiles in Docker's form (docker run --security-opt seccomp=FILE) -----------------------------------------------
-
-_GO_NAMES = {"x86_64": "amd64", "aarch64": "arm64"}
-_NATIVE = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64"}
-_KEPT = ("names", "action", "errnoRet", "args")
-
-
-def resolve_profile(profile: Mapping[str, object], caps: Collection[str], *,
-                    arch: str | None = None) -> dict[str, object]:
-    """A profile in Docker's form (`archMap`, `includes`, `excludes`, `name` instead of `names`) as the runtime-spec
-    object, its conditions decided for a container with `caps` on this machine. A runtime-spec object comes out as it
-    went in. Raises InvalidProfile; what the rules themselves say is judged by `compile_profile`."""
-    if not isinstance(profile, Mapping):
-        raise InvalidProfile("a seccomp profile must be a JSON object")
-    machine = arch or os.uname().machine
-    resolved = {key: value for key, value in profile.items() if key not in ("archMap", "syscalls")}
-    resolved["architectures"] = [*_objects(profile, "architectures", str), *_arch_map(profile, machine)]
-    resolved["syscalls"] = [
-        _plain(block) for block in _objects(profile, "syscalls", Mapping) if _applies(block, caps, machine)
-    ]
-    return resolved
-
-
-def _objects(owner: Mapping[str, object], key: str, kind: type) -> list[object]:
-    """The list under `key`, each entry of the kind it must have; absent and null are empty."""
-    found = owner.get(key)
-    if found is None:
-        return []
-    if not isinstance(found, list) or not all(isinstance(entry, kind) for entry in found):
-        raise InvalidProfile(f"seccomp {key} must be a list of {'strings' if kind is str else 'objects'}")
-    return found
-
-
-def _arch_map(profile: Mapping[str, object], machine: str) -> list[str]:
-    entries = _objects(profile, "archMap", Mapping)
-    if entries and profile.get("architectures"):
-        raise InvalidProfile("use either architectures or archMap in a seccomp profile, not both")
-    for entry in entries:
-        assert isinstance(entry, Mapping)
-        if entry.get("architecture") == _NATIVE.get(machine):
-            return [str(entry["architecture"]), *map(str, _objects(entry, "subArchitectures", str))]
-    return []
-
-
-def _plain(block: object) -> dict[str, object]:
-    assert isinstance(block, Mapping)
-    plain = {key: block[key] for key in _KEPT if block.get(key) is not None}
-    if "name" in block:
-        if plain.get("names"):
-            raise InvalidProfile("use either name or names in an entry of seccomp syscalls, not both")
-        plain["names"] = [block["name"]]
-    return plain
-
-
-def _applies(block: object, caps: Collection[str], machine: str) -> bool:
-    assert isinstance(block, Mapping)
-    includes, excludes = (block.get(key) or {} for key in ("includes", "excludes"))
-    if not isinstance(includes, Mapping) or not isinstance(excludes, Mapping):
-        raise InvalidProfile("includes and excludes in a seccomp profile must be objects")
-    arch = _GO_NAMES.get(machine, machine)
-    wanted = _objects(includes, "caps", str)
-    arches = _objects(includes, "arches", str)
-    return (
-        all(name in caps for name in wanted)
-        and (not arches or arch in arches)
-        and ("minKernel" not in includes or _kernel() >= _version(includes["minKernel"]))
-        and not any(name in caps for name in _objects(excludes, "caps", str))
-        and arch not in _objects(excludes, "arches", str)
-        and ("minKernel" not in excludes or _kernel() < _version(excludes["minKernel"]))
-    )
-
-
-def _version(text: object) -> tuple[int, int]:
-    major, dot, minor = str(text).partition(".")
-    if not dot or not major.isdecimal() or not minor.isdecimal():
-        raise InvalidProfile(f"minKernel in a seccomp profile must look like 4.8, not {text!r}")
-    return int(major), int(minor)
 
 
 def _kernel() -> tuple[int, int]:
