@@ -26,7 +26,9 @@ from collections.abc import Mapping, Sequence
 
 from node.linux import bpf
 from node.linux.seccomp_filter import ALLOW, ERRNO, LOG, TRACE, Condition, Rule, Rules, build_filter
-from node.linux.seccomp_profile import default_profile as default_profile
+from node.linux.seccomp_profile import default_profile
+
+__all__ = ("InvalidProfile", "compile_profile", "default_profile", "filter_flags", "load")
 
 _U64 = 1 << 64
 _MAX_ERRNO = 4095
