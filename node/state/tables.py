@@ -1,6 +1,6 @@
 """The schema of state.db. A change here needs a migration in `migrations/node/versions` (a test compares the two)."""
 
-from sqlalchemy import Column, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Column, MetaData, String, Table, Text
 
 metadata = MetaData(
     naming_convention={
@@ -27,4 +27,19 @@ settings = Table(
     metadata,
     Column("key", String(255), primary_key=True),
     Column("value", Text, nullable=False),
+)
+
+layer_sizes = Table(
+    "layer_sizes",
+    metadata,
+    Column("diff_id", String(140), primary_key=True),
+    Column("size", BigInteger, nullable=False),
+)
+
+downloads = Table(
+    "downloads",
+    metadata,
+    Column("digest", String(140), primary_key=True),
+    Column("repository", String(300), nullable=False),
+    Column("upload_id", String(64), nullable=False),
 )

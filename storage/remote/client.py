@@ -1,6 +1,6 @@
 """A registry that somebody else runs, by the operations of the distribution spec."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -87,7 +87,7 @@ class RemoteRegistry:
             raise DigestMismatch(descriptor.digest, actual)
         return raw
 
-    async def blob(self, path: RepositoryName, descriptor: Descriptor, start: int = 0) -> AsyncIterator[bytes]:
+    async def blob(self, path: RepositoryName, descriptor: Descriptor, start: int = 0) -> AsyncGenerator[bytes, None]:
         """The bytes from `start` to the descriptor's size: exactly as many, or an error. Who stores them verifies the
         digest (they may be the second half of an earlier try).
 

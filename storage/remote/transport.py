@@ -10,6 +10,7 @@ Rules kept here and nowhere else:
 import asyncio
 import contextlib
 import json
+import os
 import random
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -299,8 +300,9 @@ def unreachable(request: Request, error: Exception) -> errors.RemoteUnavailable:
 def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "timed out while waiting for an answer"
-    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.strerror:
-        return error.os_error.strerror.lower()
+    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno:
+        with contextlib.suppress(ValueError):
+            return f"connect: {os.strerror(error.os_error.errno).lower()}"
     return str(error) or type(error).__name__
 
 

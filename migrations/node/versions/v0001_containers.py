@@ -26,3 +26,16 @@ def upgrade() -> None:
         sa.Column("value", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("key", name="pk_settings"),
     )
+    op.create_table(
+        "layer_sizes",
+        sa.Column("diff_id", sa.String(140), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("diff_id", name="pk_layer_sizes"),
+    )
+    op.create_table(
+        "downloads",
+        sa.Column("digest", sa.String(140), nullable=False),
+        sa.Column("repository", sa.String(300), nullable=False),
+        sa.Column("upload_id", sa.String(64), nullable=False),
+        sa.PrimaryKeyConstraint("digest", name="pk_downloads"),
+    )

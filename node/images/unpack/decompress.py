@@ -88,7 +88,7 @@ def _gunzip(source: Input) -> Iterator[bytes]:
             try:
                 # Without input, too: the last input may have left output behind.
                 output = member.decompress(data, _OUTPUT)
-            except igzip_lib.IsalError as error:
+            except igzip_lib.IsalError as error:  # type: ignore[misc] # its stub calls it a value
                 raise InvalidLayer(f"broken gzip stream: {error}") from error
             if output:
                 yield output

@@ -44,7 +44,8 @@ class UnpackJob:
 
 @dataclass(frozen=True, slots=True)
 class Unpacked:
-    """`implied`: directories used but not contained, parents first, `""` the root (see tree.Tree.implied)."""
+    """`size`: bytes of the regular files. `implied`: directories used but not contained, parents first, `""` the root
+    (see tree.Tree.implied)."""
 
     diff_id: Digest
     size: int

@@ -57,6 +57,7 @@ class Tree:
         self._opaque: set[Parts] = set()
         self._implied: set[Parts] = {()}
         self.entries = 0
+        self.bytes = 0
 
     def close(self) -> None:
         self._forget_directories()
@@ -125,6 +126,7 @@ class Tree:
             maker(entry, archive, parent, path[-1])
 
     def _make_file(self, entry: Entry, archive: TarReader, parent: int, name: bytes) -> None:
+        self.bytes += entry.size
         descriptor = os.open(name, _NEW_FILE, entry.mode & 0o777, dir_fd=parent)
         try:
             if entry.regions is None:

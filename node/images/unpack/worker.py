@@ -122,7 +122,7 @@ def _unpack(job: Mapping[str, Any], source: int, report: Report) -> Mapping[str,
     tree.extract(TarReader(stream))
     stream.drain()
     return {
-        "diff_id": stream.hexdigest(), "size": stream.size, "entries": tree.entries,
+        "diff_id": stream.hexdigest(), "size": tree.bytes, "entries": tree.entries,
         "implied": [path.decode("utf-8", "surrogateescape") for path in tree.implied()],
     }
 

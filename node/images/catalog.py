@@ -1,0 +1,215 @@
+"""Which images are here: the content store's manifests and tags, read as images.
+
+A repository row is either what a name or digest was pulled as (a top) or the platform's part of an index. Tops are what
+Docker shows: as RepoTags when a tag points at them, as RepoDigests always.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from node.images.errors import AmbiguousImage, ImageNotFound, NotAnImage
+from node.images.image import Image
+from node.state.snapshots import LayerSizeRows
+from ocispec import manifest as manifests
+from ocispec import mediatype
+from ocispec.descriptor import Descriptor, Platform
+from ocispec.digest import Digest
+from ocispec.errors import InvalidArgument, NotFound
+from ocispec.image import ImageConfig
+from ocispec.manifest import Manifest
+from ocispec.reference import InvalidReference, Reference, RepositoryName, Tag, familiar_repository
+from storage.repository.store import ContentStore
+
+_CONFIGS = frozenset({mediatype.OCI_CONFIG, mediatype.DOCKER_CONFIG})
+_SHORTEST_PREFIX = 1
+_HEX = frozenset("0123456789abcdef")
+
+
+@dataclass(frozen=True, slots=True)
+class Top:
+    """A manifest that a repository holds for its own sake. `parts` are the manifests of the same repository that belong
+    to it (itself, and for an index what of it is here); `image` is the one for our platform."""
+
+    repository: RepositoryName
+    digest: Digest
+    manifest: Manifest
+    image: Digest
+    image_manifest: Manifest
+    parts: tuple[Digest, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NamedBy:
+    """A name of an image: a tag, or the digest of a top."""
+
+    repository: RepositoryName
+    name: Tag | Digest
+
+    def familiar(self) -> str:
+        mark = ":" if isinstance(self.name, Tag) else "@"
+        return f"{familiar_repository(self.repository)}{mark}{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """All images at one moment."""
+
+    images: Mapping[Digest, Image]
+    tags: Mapping[tuple[RepositoryName, Tag], Top]
+    tops: Mapping[tuple[RepositoryName, Digest], Top]
+    references: Mapping[Digest, Sequence[NamedBy]] = field(default_factory=dict)
+
+    def find(self, name: str) -> Image:
+        """By reference, `sha256:<id>`, id or a prefix of it. Raises ImageNotFound, AmbiguousImage."""
+        named = self.named(name)
+        return self.by_id(name) if named is None else self._image(self.top(named))
+
+    def named(self, text: str) -> NamedBy | None:
+        """The name that a reference spells; None when it is no reference, or nothing has this name."""
+        try:
+            reference = Reference.parse(text).with_default_tag()
+        except InvalidReference:
+            return None
+        if reference.digest is None:
+            assert reference.tag is not None
+            here = (reference.repository, reference.tag) in self.tags
+            return NamedBy(reference.repository, reference.tag) if here else None
+        for (repository, digest), top in self.tops.items():
+            if repository == reference.repository and reference.digest in (digest, *top.parts):
+                return NamedBy(repository, digest)
+        return None
+
+    def top(self, name: NamedBy) -> Top:
+        if isinstance(name.name, Tag):
+            return self.tags[name.repository, name.name]
+        return self.tops[name.repository, name.name]
+
+    def by_id(self, text: str) -> Image:
+        prefix = text.removeprefix("sha256:")
+        found = [image for image_id, image in self.images.items() if image_id.encoded.startswith(prefix)]
+        if not _SHORTEST_PREFIX <= len(prefix) <= 64 or not _HEX.issuperset(prefix) or not found:
+            raise ImageNotFound(_with_tag(text))
+        if len(found) > 1:
+            raise AmbiguousImage(text)
+        return found[0]
+
+    def _image(self, top: Top) -> Image:
+        """The image, with the manifest of the repository that was asked for."""
+        assert top.image_manifest.config is not None
+        image = self.images[top.image_manifest.config.digest]
+        return replace(image, manifest_digest=top.image, manifest=top.image_manifest, repository=top.repository)
+
+    def repositories_with(self, digest: Digest) -> Iterable[RepositoryName]:
+        """Repositories one of whose images has this blob."""
+        return {top.repository for top in self.tops.values()
+                if any(blob.digest == digest for blob in top.image_manifest.blobs)}
+
+
+class CatalogReader:
+    """Reads the catalog; parsed manifests and configs are kept, as they never change."""
+
+    def __init__(self, content: ContentStore, sizes: LayerSizeRows, platform: Platform) -> None:
+        self._content = content
+        self._sizes = sizes
+        self._platform = platform
+        self._manifests: dict[Digest, Manifest] = {}
+        self._configs: dict[Digest, ImageConfig] = {}
+
+    async def read(self) -> Catalog:
+        held: dict[RepositoryName, dict[Digest, Manifest]] = {}
+        for row in await self._content.manifests.all():
+            held.setdefault(row.repo, {})[row.digest] = await self._manifest(row.repo, row.digest)
+        tops = {(top.repository, top.digest): top for repository, rows in held.items()
+                for top in self._tops(repository, rows)}
+        tags = {(row.repo, row.tag): tops[row.repo, row.digest] for row in await self._content.tags.all()
+                if (row.repo, row.digest) in tops}
+        references: dict[Digest, list[NamedBy]] = {}
+        for (repository, tag), top in sorted(tags.items()):
+            references.setdefault(_id(top), []).append(NamedBy(repository, tag))
+        for (repository, digest), top in sorted(tops.items()):
+            references.setdefault(_id(top), []).append(NamedBy(repository, digest))
+        images = {}
+        for top in tops.values():
+            if _id(top) not in images:
+                images[_id(top)] = await self._image(top, references[_id(top)])
+        self._forget(held, images)
+        return Catalog(images, tags, tops, references)
+
+    def _tops(self, repository: RepositoryName, rows: Mapping[Digest, Manifest]) -> Iterable[Top]:
+        inside = {child.digest for manifest in rows.values() for child in manifest.children}
+        for digest, manifest in rows.items():
+            if digest in inside:
+                continue
+            parts = tuple(child.digest for child in manifest.children if child.digest in rows)
+            image = digest if not manifest.is_index else self._pick(manifest, rows)
+            if image is not None and is_image(rows[image]):
+                yield Top(repository, digest, manifest, image, rows[image], (digest, *parts))
+
+    def _pick(self, index: Manifest, rows: Mapping[Digest, Manifest]) -> Digest | None:
+        here = [child for child in index.children if child.digest in rows and is_image(rows[child.digest])]
+        chosen = pick_platform(here, self._platform) or (here[0] if here else None)
+        return chosen.digest if chosen else None
+
+    async def _manifest(self, repository: RepositoryName, digest: Digest) -> Manifest:
+        known = self._manifests.get(digest)
+        if known is None:
+            stored = await self._content.manifests.get(repository, digest)
+            known = self._manifests[digest] = manifests.parse(stored.raw, stored.media_type)
+        return known
+
+    async def _image(self, top: Top, references: Sequence[NamedBy]) -> Image:
+        config = await self.config(top.repository, top.image_manifest)
+        sizes = await self._sizes.get(config.diff_ids)
+        return Image(
+            id=_id(top), config=config, manifest_digest=top.image, manifest=top.image_manifest,
+            repository=top.repository,
+            repo_tags=tuple(one.familiar() for one in references if isinstance(one.name, Tag)),
+            repo_digests=tuple(one.familiar() for one in references if isinstance(one.name, Digest)),
+            size=sum(sizes.get(diff_id, 0) for diff_id in config.diff_ids), chain=config.chain_ids(),
+        )
+
+    async def config(self, repository: RepositoryName, manifest: Manifest) -> ImageConfig:
+        assert manifest.config is not None
+        known = self._configs.get(manifest.config.digest)
+        if known is None:
+            info = await self._content.blobs.stat(repository, manifest.config.digest)
+            raw = b"".join([chunk async for chunk in self._content.blobs.read(info)])
+            known = self._configs[manifest.config.digest] = ImageConfig.parse(raw)
+        return known
+
+    def _forget(self, held: Mapping[RepositoryName, Mapping[Digest, Manifest]], images: Mapping[Digest, Image]) -> None:
+        for digest in set(self._manifests).difference(*held.values()):
+            del self._manifests[digest]
+        for digest in set(self._configs) - set(images):
+            del self._configs[digest]
+
+
+def is_image(manifest: Manifest) -> bool:
+    """A container image, not another artifact in an image manifest's clothes."""
+    return manifest.config is not None and manifest.config.media_type in _CONFIGS and not manifest.is_index
+
+
+def pick_platform(descriptors: Iterable[Descriptor], wanted: Platform) -> Descriptor | None:
+    """The first whose platform is named and satisfies; an exact variant before an unsaid one. Attestations
+    (`unknown/unknown`) are nobody's platform."""
+    fitting = [one for one in descriptors if one.platform is not None and one.platform.satisfies(wanted)]
+    exact = [one for one in fitting if one.platform == wanted]
+    return next(iter(exact or fitting), None)
+
+
+def check_image(manifest: Manifest, config: ImageConfig) -> None:
+    """Raises NotAnImage when manifest and config do not belong together."""
+    if len(manifest.layers) != len(config.diff_ids):
+        raise NotAnImage(f"the manifest has {len(manifest.layers)} layers, its config {len(config.diff_ids)} diff_ids")
+
+
+def _id(top: Top) -> Digest:
+    assert top.image_manifest.config is not None
+    return top.image_manifest.config.digest
+
+
+def _with_tag(text: str) -> str:
+    try:
+        return Reference.parse(text).with_default_tag().familiar()
+    except (InvalidReference, InvalidArgument, NotFound):
+        return text
