@@ -1,1 +1,1 @@
-"""The content store's schema, step by step. One step from the release before; runs on SQLite and Postgres."""
+"""History of the content schema (`storage.metadata.tables`); the registry and the node both run it."""

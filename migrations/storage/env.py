@@ -7,6 +7,7 @@ from storage.metadata.tables import metadata
 
 def run() -> None:
     connection = context.config.attributes["connection"]
+    # SQLite cannot alter most things in place: batch mode copies the table.
     context.configure(connection=connection, target_metadata=metadata, render_as_batch=True)
     with context.begin_transaction():
         context.run_migrations()

@@ -13,7 +13,7 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -60,7 +60,7 @@ class DiskBlobs:
         return await self._threads.run(_size, key, self.path(key))
 
     async def read(self, key: StorageKey, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
-        file = await self._threads.run(_open_for_reading, key, self.path(key))
+        file = await self._threads.open(_open_for_reading, key, self.path(key))
         try:
             left = length
             while left is None or left > 0:
@@ -72,16 +72,16 @@ class DiskBlobs:
                 left = None if left is None else left - len(chunk)
                 yield chunk
         finally:
-            os.close(file)
+            self._threads.close_soon(file)
 
     async def create(self) -> "DiskWriter":
         key = keys.new_key()
         path = self.path(key)
-        return DiskWriter(key, path, await self._threads.run(_create, key, path), 0, self._threads)
+        return DiskWriter(key, path, await self._threads.open(_create, key, path), 0, self._threads)
 
     async def resume(self, key: StorageKey, offset: int) -> "DiskWriter":
         path = self.path(key)
-        return DiskWriter(key, path, await self._threads.run(_resume, key, path, offset), offset, self._threads)
+        return DiskWriter(key, path, await self._threads.open(_resume, key, path, offset), offset, self._threads)
 
     async def delete(self, key: StorageKey) -> None:
         await self._threads.run(_delete, self.path(key))
@@ -110,7 +110,7 @@ class DiskWriter:
     def offset(self) -> int:
         return self._offset
 
-    async def write(self, chunks: Sequence[bytes]) -> None:
+    async def write(self, chunks: Sequence[bytes | bytearray]) -> None:
         try:
             await self._threads.run(self._write_all, chunks)
         finally:
@@ -129,9 +129,9 @@ class DiskWriter:
     async def close(self) -> None:
         if self._file >= 0:
             file, self._file = self._file, -1
-            os.close(file)
+            await self._threads.run(os.close, file)
 
-    def _write_all(self, chunks: Sequence[bytes]) -> None:
+    def _write_all(self, chunks: Sequence[bytes | bytearray]) -> None:
         for first in range(0, len(chunks), IOV_MAX):
             views = [memoryview(chunk) for chunk in chunks[first : first + IOV_MAX]]
             while views:
@@ -161,16 +161,31 @@ class Threads:
                 await _over(future)
                 raise
 
+    async def open(self, call: Callable[P, int], *args: P.args, **kwargs: P.kwargs) -> int:
+        """`run` for a call that gives a file descriptor: a cancelled caller leaves none behind."""
+        future = asyncio.get_running_loop().run_in_executor(self._pool, lambda: call(*args, **kwargs))
+        with _translated():
+            try:
+                return await asyncio.shield(future)
+            except asyncio.CancelledError:
+                await _over(future)
+                if not future.cancelled() and future.exception() is None:
+                    self.close_soon(future.result())
+                raise
 
-async def _over(future: Awaitable[object]) -> None:
-    task = asyncio.ensure_future(future)
-    while not task.done():
+    def close_soon(self, file: int) -> None:
+        """Without waiting: the last close of a deleted file frees its blocks, which takes a while for a large one."""
+        self._pool.submit(os.close, file)
+
+
+async def _over(future: asyncio.Future[T]) -> None:
+    while not future.done():
         try:
-            await asyncio.wait([task])
+            await asyncio.wait([future])
         except asyncio.CancelledError:
             continue
-    if not task.cancelled():
-        task.exception()  # taken, so that it is not reported as never retrieved
+    if not future.cancelled():
+        future.exception()  # taken, so that it is not reported as never retrieved
 
 
 @contextmanager
@@ -184,8 +199,8 @@ def _translated() -> Iterator[None]:
 
 
 def _make_folders(root: Path) -> None:
-    for folder in keys.FANOUT:
-        (root / keys.FOLDER / folder).mkdir(parents=True, exist_ok=True)
+    for name in keys.FANOUT:
+        (root / keys.FOLDER / name).mkdir(parents=True, exist_ok=True)
     for folder in (root / keys.FOLDER, root, root.parent):
         _sync_folder(folder)
 

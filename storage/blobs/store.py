@@ -78,7 +78,7 @@ class BlobWriter(Protocol):
         """Bytes accepted so far."""
         ...
 
-    async def write(self, chunks: Sequence[bytes]) -> None:
+    async def write(self, chunks: Sequence[bytes | bytearray]) -> None:
         """Append. Raises StoreFull; then `offset` says how much was kept. A cancelled write is over when the
         cancellation arrives at the caller."""
         ...

@@ -1,7 +1,7 @@
 """Opening the content database, its transactions and its migrations."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,10 +14,11 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-import migrations
+import migrations.storage
 from ocispec.errors import FailedPrecondition, InvalidArgument, Unavailable
 from storage.errors import StoreFull
-from storage.metadata.dialect import WRITE, ChangeWatch, make_engine, make_watch
+from storage.metadata.changes import Changes
+from storage.metadata.dialect import WRITE, ChangeWatch, is_full, make_engine, make_watch
 
 
 class DatabaseTooNew(FailedPrecondition):
@@ -32,24 +33,31 @@ class DatabaseUnavailable(Unavailable):
     """The database does not answer, or the file is no database."""
 
 
-def now() -> datetime:
-    """UTC, naive, as the tables keep it."""
-    return datetime.now(UTC).replace(tzinfo=None)
+Transaction = AsyncConnection
+"""What `Database.read` and `write` hand out and every query takes."""
+
+Clock = Callable[[], datetime]
+"""Gives an aware datetime."""
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 class Database:
     """An open content database; made by `open_database`."""
 
-    def __init__(self, engine: AsyncEngine, watch: ChangeWatch) -> None:
+    def __init__(self, engine: AsyncEngine, watch: ChangeWatch, clock: Clock = utc_now) -> None:
         self._engine = engine
         self._writer = engine.execution_options(**WRITE)
         # One writer at a time within a process: SQLite has one write lock anyway, and queueing here is fair and
         # wakes at once, where its busy handler sleeps and may starve.
         self._lock = asyncio.Lock()
-        self.watch = watch
+        self.changes = Changes(watch)
+        self.now = clock
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
+    async def read(self) -> AsyncIterator[Transaction]:
         """A snapshot: all its queries see the same state."""
         try:
             async with self._engine.connect() as connection:
@@ -58,7 +66,7 @@ class Database:
             raise _translate(error) from error
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
+    async def write(self) -> AsyncIterator[Transaction]:
         """One transaction: committed when the block ends, rolled back when it raises."""
         async with self._lock:
             try:
@@ -70,7 +78,7 @@ class Database:
 
 def _translate(error: DBAPIError) -> Exception:
     text = str(error.orig)
-    if "disk is full" in text or "No space left" in text:
+    if is_full(error):
         return StoreFull(f"the metadata database took no more rows: {text}")
     if isinstance(error, OperationalError) or error.connection_invalidated:
         return DatabaseUnavailable(f"the metadata database does not answer: {text}")
@@ -78,8 +86,8 @@ def _translate(error: DBAPIError) -> Exception:
 
 
 @asynccontextmanager
-async def open_database(url: str, *, migrate: bool = True) -> AsyncIterator[Database]:
-    """Open (and migrate) the database at `url`.
+async def open_database(url: str, *, migrate: bool = True, clock: Clock = utc_now) -> AsyncIterator[Database]:
+    """Open (and migrate) the database at `url`: `sqlite+aiosqlite:///<file>` or `postgresql+asyncpg://…`.
 
     Raises InvalidArgument for a URL that names no driver we have, DatabaseUnavailable, DatabaseTooNew, and
     DatabaseBehind when `migrate` is False and the schema is older than the program.
@@ -98,7 +106,7 @@ async def open_database(url: str, *, migrate: bool = True) -> AsyncIterator[Data
         except OSError as error:
             raise DatabaseUnavailable(f"the metadata database does not answer: {error}") from error
         watch = make_watch(engine)
-        yield Database(engine, watch)
+        yield Database(engine, watch, clock)
     finally:
         if watch is not None:
             watch.close()
@@ -107,7 +115,7 @@ async def open_database(url: str, *, migrate: bool = True) -> AsyncIterator[Data
 
 def _migrate(connection: Connection, migrate: bool) -> None:
     config = Config()
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent / "storage").replace("%", "%%"))
+    config.set_main_option("script_location", str(Path(migrations.storage.__file__).parent).replace("%", "%%"))
     config.attributes["connection"] = connection
     scripts = ScriptDirectory.from_config(config)
     current = set(MigrationContext.configure(connection).get_current_heads())

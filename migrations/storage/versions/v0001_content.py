@@ -2,125 +2,155 @@
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.schema import SchemaItem
 
 revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
 
-# Written out and not taken from storage.metadata.tables: a step stays what it was when later ones follow.
-NAME = sa.String(300).with_variant(sa.String(300, collation="C"), "postgresql")
-ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+ROW_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 DIGEST = sa.String(140)
 
 
-def _fk(table: str, column: str, target: str) -> sa.ForeignKeyConstraint:
-    return sa.ForeignKeyConstraint([column], [f"{target}.id"], name=f"fk_{table}_{column}_{target}", ondelete="CASCADE")
+def ascii_string(length: int) -> sa.String:
+    return sa.String(length).with_variant(sa.String(length, collation="C"), "postgresql")
 
 
 def upgrade() -> None:
+    _repositories()
+    _blobs()
+    _manifests()
+    _tags()
+    _uploads()
+    _collection()
+
+
+def _repository_id(table: str) -> list[SchemaItem]:
+    return [
+        sa.Column("repository_id", ROW_ID, nullable=False),
+        sa.ForeignKeyConstraint(["repository_id"], ["repositories.id"], ondelete="CASCADE",
+                                name=f"fk_{table}_repository_id"),
+    ]
+
+
+def _repositories() -> None:
     op.create_table(
         "repositories",
-        sa.Column("id", ID, nullable=False, autoincrement=True),
-        sa.Column("name", NAME, nullable=False),
-        sa.Column("created", sa.DateTime(), nullable=False),
+        sa.Column("id", ROW_ID, nullable=False),
+        sa.Column("name", ascii_string(511), nullable=False),
+        sa.Column("created", sa.BigInteger(), nullable=False),
+        sa.Column("pushed", sa.BigInteger(), nullable=False),
+        sa.Column("generation", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_repositories"),
         sa.UniqueConstraint("name", name="uq_repositories_name"),
     )
+    op.create_index("ix_repositories_generation", "repositories", ["generation"])
+
+
+def _blobs() -> None:
     op.create_table(
         "blobs",
-        sa.Column("id", ID, nullable=False, autoincrement=True),
+        sa.Column("id", ROW_ID, nullable=False),
         sa.Column("digest", DIGEST, nullable=False),
+        sa.Column("key", sa.String(64), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
-        sa.Column("storage_key", sa.String(100), nullable=False),
-        sa.Column("touched", sa.DateTime(), nullable=False),
+        sa.Column("created", sa.BigInteger(), nullable=False),
+        sa.Column("touched", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_blobs"),
         sa.UniqueConstraint("digest", name="uq_blobs_digest"),
-        sa.UniqueConstraint("storage_key", name="uq_blobs_storage_key"),
+        sa.UniqueConstraint("key", name="uq_blobs_key"),
     )
     op.create_table(
         "repository_blobs",
-        sa.Column("repository_id", ID, nullable=False),
-        sa.Column("blob_id", ID, nullable=False),
-        sa.Column("linked", sa.DateTime(), nullable=False),
+        *_repository_id("repository_blobs"),
+        sa.Column("blob_id", ROW_ID, nullable=False),
+        sa.Column("linked", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["blob_id"], ["blobs.id"], ondelete="CASCADE", name="fk_repository_blobs_blob_id"),
         sa.PrimaryKeyConstraint("repository_id", "blob_id", name="pk_repository_blobs"),
-        _fk("repository_blobs", "repository_id", "repositories"),
-        _fk("repository_blobs", "blob_id", "blobs"),
     )
     op.create_index("ix_repository_blobs_blob_id", "repository_blobs", ["blob_id"])
+
+
+def _manifests() -> None:
     op.create_table(
         "manifests",
-        sa.Column("id", ID, nullable=False, autoincrement=True),
-        sa.Column("repository_id", ID, nullable=False),
+        sa.Column("id", ROW_ID, nullable=False),
+        *_repository_id("manifests"),
         sa.Column("digest", DIGEST, nullable=False),
         sa.Column("media_type", sa.String(255), nullable=False),
         sa.Column("artifact_type", sa.String(255), nullable=False),
         sa.Column("subject", DIGEST, nullable=True),
-        sa.Column("annotations", sa.Text(), nullable=False),
-        sa.Column("size", sa.Integer(), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("pushed", sa.BigInteger(), nullable=False),
+        sa.Column("touched", sa.BigInteger(), nullable=False),
+        sa.Column("pinned", sa.Boolean(), nullable=False),
         sa.Column("raw", sa.LargeBinary(), nullable=False),
-        sa.Column("pushed", sa.DateTime(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_manifests"),
         sa.UniqueConstraint("repository_id", "digest", name="uq_manifests_repository_id_digest"),
-        _fk("manifests", "repository_id", "repositories"),
     )
     op.create_index("ix_manifests_repository_id_subject", "manifests", ["repository_id", "subject"])
     op.create_table(
         "manifest_references",
-        sa.Column("manifest_id", ID, nullable=False),
+        sa.Column("manifest_id", ROW_ID, nullable=False),
         sa.Column("digest", DIGEST, nullable=False),
         sa.Column("is_manifest", sa.Boolean(), nullable=False),
+        sa.ForeignKeyConstraint(["manifest_id"], ["manifests.id"], ondelete="CASCADE",
+                                name="fk_manifest_references_manifest_id"),
         sa.PrimaryKeyConstraint("manifest_id", "digest", name="pk_manifest_references"),
-        _fk("manifest_references", "manifest_id", "manifests"),
     )
-    op.create_index("ix_manifest_references_digest", "manifest_references", ["digest"])
+
+
+def _tags() -> None:
     op.create_table(
         "tags",
-        sa.Column("repository_id", ID, nullable=False),
-        sa.Column("name", NAME, nullable=False),
-        sa.Column("manifest_id", ID, nullable=False),
-        sa.Column("updated", sa.DateTime(), nullable=False),
+        *_repository_id("tags"),
+        sa.Column("name", ascii_string(128), nullable=False),
+        sa.Column("manifest_id", ROW_ID, nullable=False),
+        sa.Column("updated", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["manifest_id"], ["manifests.id"], ondelete="CASCADE", name="fk_tags_manifest_id"),
         sa.PrimaryKeyConstraint("repository_id", "name", name="pk_tags"),
-        _fk("tags", "repository_id", "repositories"),
-        _fk("tags", "manifest_id", "manifests"),
     )
     op.create_index("ix_tags_manifest_id", "tags", ["manifest_id"])
-    _create_work_in_progress()
 
 
-def _create_work_in_progress() -> None:
+def _uploads() -> None:
     op.create_table(
         "uploads",
-        sa.Column("id", sa.String(64), nullable=False),
-        sa.Column("repository_id", ID, nullable=False),
-        sa.Column("storage_key", sa.String(100), nullable=False),
+        sa.Column("id", sa.String(36), nullable=False),
+        *_repository_id("uploads"),
+        sa.Column("key", sa.String(64), nullable=True),
         sa.Column("algorithm", sa.String(16), nullable=False),
-        sa.Column("durable_offset", sa.BigInteger(), nullable=False),
-        sa.Column("updated", sa.DateTime(), nullable=False),
+        sa.Column("offset", sa.BigInteger(), nullable=False),
+        sa.Column("started", sa.BigInteger(), nullable=False),
+        sa.Column("touched", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_uploads"),
-        _fk("uploads", "repository_id", "repositories"),
+        sa.UniqueConstraint("key", name="uq_uploads_key"),
     )
     op.create_index("ix_uploads_repository_id", "uploads", ["repository_id"])
-    op.create_index("ix_uploads_updated", "uploads", ["updated"])
+    op.create_index("ix_uploads_touched", "uploads", ["touched"])
+
+
+def _collection() -> None:
     op.create_table(
         "tombstones",
-        sa.Column("storage_key", sa.String(100), nullable=False),
-        sa.Column("buried", sa.DateTime(), nullable=False),
-        sa.PrimaryKeyConstraint("storage_key", name="pk_tombstones"),
+        sa.Column("key", sa.String(64), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("created", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("key", name="pk_tombstones"),
     )
     op.create_table(
         "leases",
-        sa.Column("id", sa.String(64), nullable=False),
+        sa.Column("id", sa.String(36), nullable=False),
         sa.Column("owner", sa.String(255), nullable=False),
-        sa.Column("expires", sa.DateTime(), nullable=False),
+        sa.Column("expires", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_leases"),
     )
-    op.create_index("ix_leases_expires", "leases", ["expires"])
     op.create_table(
-        "lease_digests",
-        sa.Column("lease_id", sa.String(64), nullable=False),
+        "lease_contents",
+        sa.Column("lease_id", sa.String(36), nullable=False),
         sa.Column("digest", DIGEST, nullable=False),
-        sa.PrimaryKeyConstraint("lease_id", "digest", name="pk_lease_digests"),
-        _fk("lease_digests", "lease_id", "leases"),
+        sa.ForeignKeyConstraint(["lease_id"], ["leases.id"], ondelete="CASCADE", name="fk_lease_contents_lease_id"),
+        sa.PrimaryKeyConstraint("lease_id", "digest", name="pk_lease_contents"),
     )
-    op.create_index("ix_lease_digests_digest", "lease_digests", ["digest"])
+    op.create_index("ix_lease_contents_digest", "lease_contents", ["digest"])

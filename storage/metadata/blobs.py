@@ -1,0 +1,110 @@
+"""Blobs: which key holds a digest, and which repositories it is part of."""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from ocispec.digest import Digest
+from ocispec.reference import RepositoryName
+from storage.blobs.store import StorageKey
+from storage.metadata.dialect import insert_or_ignore
+from storage.metadata.engine import Transaction
+from storage.metadata.tables import blobs, repositories, repository_blobs
+
+T = TypeVar("T")
+
+BATCH = 500  # bound parameters a statement; SQLite's floor is 999
+
+
+@dataclass(frozen=True, slots=True)
+class BlobInfo:
+    """A stored blob: `key` says where its `size` bytes lie."""
+
+    digest: Digest
+    size: int
+    key: StorageKey
+
+
+@dataclass(frozen=True, slots=True)
+class BlobRow:
+    id: int
+    info: BlobInfo
+    touched: datetime
+
+
+async def find(tx: Transaction, digest: Digest) -> BlobRow | None:
+    """In any repository, or in none yet."""
+    return await _first(tx, sa.select(*_COLUMNS).where(blobs.c.digest == digest))
+
+
+async def find_in(tx: Transaction, name: RepositoryName, digest: Digest) -> BlobRow | None:
+    query = (sa.select(*_COLUMNS).join(repository_blobs, repository_blobs.c.blob_id == blobs.c.id)
+             .join(repositories, repositories.c.id == repository_blobs.c.repository_id)
+             .where(blobs.c.digest == digest, repositories.c.name == name.value))
+    return await _first(tx, query)
+
+
+async def insert(tx: Transaction, info: BlobInfo, now: datetime) -> BlobRow:
+    """The row that holds `info.digest` afterwards: another key than `info.key` means that it was stored already."""
+    await tx.execute(insert_or_ignore(tx, blobs, {
+        "digest": info.digest, "key": info.key, "size": info.size, "created": now, "touched": now}))
+    found = await find(tx, info.digest)
+    assert found is not None
+    return found
+
+
+async def link(tx: Transaction, repository: int, blob: int, now: datetime) -> None:
+    """Make the blob part of the repository, and believe it wanted from now on."""
+    await tx.execute(insert_or_ignore(tx, repository_blobs, {
+        "repository_id": repository, "blob_id": blob, "linked": now}))
+    await tx.execute(sa.update(blobs).where(blobs.c.id == blob).values(touched=now))
+
+
+async def unlink(tx: Transaction, repository: int, digest: Digest) -> bool:
+    """Whether it was part of the repository."""
+    blob = sa.select(blobs.c.id).where(blobs.c.digest == digest).scalar_subquery()
+    gone = await tx.execute(sa.delete(repository_blobs).where(
+        repository_blobs.c.repository_id == repository, repository_blobs.c.blob_id == blob))
+    return gone.rowcount > 0
+
+
+async def touch(tx: Transaction, digests: Collection[Digest], now: datetime) -> None:
+    for some in batches(digests):
+        await tx.execute(sa.update(blobs).where(blobs.c.digest.in_(some)).values(touched=now))
+
+
+async def touch_rows(tx: Transaction, numbers: Collection[int], now: datetime) -> None:
+    for some in batches(numbers):
+        await tx.execute(sa.update(blobs).where(blobs.c.id.in_(some)).values(touched=now))
+
+
+async def sizes_in(tx: Transaction, repository: int, digests: Collection[Digest]) -> dict[Digest, int]:
+    """Sizes of those `digests` that are blobs of the repository."""
+    found: dict[Digest, int] = {}
+    for some in batches(digests):
+        query = (sa.select(blobs.c.digest, blobs.c.size)
+                 .join(repository_blobs, repository_blobs.c.blob_id == blobs.c.id)
+                 .where(repository_blobs.c.repository_id == repository, blobs.c.digest.in_(some)))
+        found.update((row[0], row[1]) for row in await tx.execute(query))
+    return found
+
+
+def batches(values: Collection[T]) -> Iterator[Sequence[T]]:
+    """What one statement binds at a time."""
+    listed = list(values)
+    for first in range(0, len(listed), BATCH):
+        yield listed[first : first + BATCH]
+
+
+_COLUMNS = (blobs.c.id, blobs.c.digest, blobs.c.size, blobs.c.key, blobs.c.touched)
+
+
+async def _first(tx: Transaction, query: sa.Select[Any]) -> BlobRow | None:
+    row: Any = (await tx.execute(query)).first()
+    if row is None:
+        return None
+    number, digest, size, key, touched = row
+    return BlobRow(number, BlobInfo(digest, size, StorageKey(key)), touched)

@@ -1,0 +1,124 @@
+"""Manifests of a repository, what they refer to and who refers to them."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from ocispec.digest import Digest
+from ocispec.manifest import Manifest
+from ocispec.reference import RepositoryName, Tag
+from storage.metadata.blobs import batches
+from storage.metadata.engine import Transaction
+from storage.metadata.tables import manifest_references, manifests, repositories, tags
+
+
+@dataclass(frozen=True, slots=True)
+class StoredManifest:
+    """Exactly the bytes that were pushed, with the media type that they were accepted as."""
+
+    digest: Digest
+    media_type: str
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestRow:
+    id: int
+    stored: StoredManifest
+    touched: datetime
+
+
+async def find(tx: Transaction, name: RepositoryName, digest: Digest) -> ManifestRow | None:
+    query = (sa.select(*_COLUMNS).join(repositories, repositories.c.id == manifests.c.repository_id)
+             .where(repositories.c.name == name.value, manifests.c.digest == digest))
+    return await _first(tx, query)
+
+
+async def find_tagged(tx: Transaction, name: RepositoryName, tag: Tag) -> ManifestRow | None:
+    query = (sa.select(*_COLUMNS).join(tags, tags.c.manifest_id == manifests.c.id)
+             .join(repositories, repositories.c.id == tags.c.repository_id)
+             .where(repositories.c.name == name.value, tags.c.name == tag.value))
+    return await _first(tx, query)
+
+
+async def find_id(tx: Transaction, repository: int, digest: Digest) -> int | None:
+    found: int | None = await tx.scalar(
+        sa.select(manifests.c.id).where(manifests.c.repository_id == repository, manifests.c.digest == digest))
+    return found
+
+
+async def insert(tx: Transaction, repository: int, manifest: Manifest, digest: Digest, now: datetime, *,
+                 pinned: bool) -> int:
+    """The new row's id. The manifest must not be there yet (the caller's transaction has looked)."""
+    inserted = await tx.execute(sa.insert(manifests).values(
+        repository_id=repository, digest=digest, media_type=manifest.media_type,
+        artifact_type=manifest.artifact_type, subject=manifest.subject.digest if manifest.subject else None,
+        size=len(manifest.raw), raw=manifest.raw, pushed=now, touched=now, pinned=pinned))
+    assert inserted.inserted_primary_key is not None
+    number: int = inserted.inserted_primary_key[0]
+    references = {descriptor.digest: False for descriptor in manifest.blobs}
+    references |= {descriptor.digest: True for descriptor in manifest.children}
+    if references:
+        await tx.execute(sa.insert(manifest_references), [
+            {"manifest_id": number, "digest": digest, "is_manifest": child} for digest, child in references.items()])
+    return number
+
+
+async def pushed_again(tx: Transaction, number: int, now: datetime, *, pinned: bool) -> None:
+    values: dict[str, Any] = {"touched": now, "pushed": now} | ({"pinned": True} if pinned else {})
+    await tx.execute(sa.update(manifests).where(manifests.c.id == number).values(values))
+
+
+async def touch(tx: Transaction, repository: int, digests: Collection[Digest], now: datetime) -> None:
+    for some in batches(digests):
+        await tx.execute(sa.update(manifests).where(manifests.c.repository_id == repository,
+                                                    manifests.c.digest.in_(some)).values(touched=now))
+
+
+async def touch_rows(tx: Transaction, numbers: Collection[int], now: datetime) -> None:
+    for some in batches(numbers):
+        await tx.execute(sa.update(manifests).where(manifests.c.id.in_(some)).values(touched=now))
+
+
+async def sizes_in(tx: Transaction, repository: int, digests: Collection[Digest]) -> dict[Digest, int]:
+    """Sizes of those `digests` that are manifests of the repository."""
+    found: dict[Digest, int] = {}
+    for some in batches(digests):
+        query = sa.select(manifests.c.digest, manifests.c.size).where(
+            manifests.c.repository_id == repository, manifests.c.digest.in_(some))
+        found.update((row[0], row[1]) for row in await tx.execute(query))
+    return found
+
+
+async def delete(tx: Transaction, repository: int, digest: Digest) -> bool:
+    """With its tags and references. Whether it was there."""
+    gone = await tx.execute(sa.delete(manifests).where(manifests.c.repository_id == repository,
+                                                       manifests.c.digest == digest))
+    return gone.rowcount > 0
+
+
+async def referrers(tx: Transaction, name: RepositoryName, subject: Digest,
+                    artifact_type: str | None) -> Sequence[StoredManifest]:
+    """Manifests of the repository that name `subject`, oldest first."""
+    query = (sa.select(*_COLUMNS).join(repositories, repositories.c.id == manifests.c.repository_id)
+             .where(repositories.c.name == name.value, manifests.c.subject == subject).order_by(manifests.c.id))
+    if artifact_type is not None:
+        query = query.where(manifests.c.artifact_type == artifact_type)
+    return [_row(row).stored for row in await tx.execute(query)]
+
+
+_COLUMNS: tuple[sa.Column[Any], ...] = (
+    manifests.c.id, manifests.c.digest, manifests.c.media_type, manifests.c.touched, manifests.c.raw)
+
+
+async def _first(tx: Transaction, query: sa.Select[Any]) -> ManifestRow | None:
+    row = (await tx.execute(query)).first()
+    return None if row is None else _row(row)
+
+
+def _row(row: Any) -> ManifestRow:
+    number, digest, media_type, touched, raw = row
+    return ManifestRow(number, StoredManifest(digest, media_type, raw), touched)

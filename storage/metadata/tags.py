@@ -1,0 +1,59 @@
+"""Tags: a name in a repository for one of its manifests."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from ocispec.digest import Digest
+from ocispec.reference import RepositoryName, Tag
+from storage.metadata.dialect import upsert
+from storage.metadata.engine import Transaction
+from storage.metadata.tables import manifests, repositories, tags
+
+
+@dataclass(frozen=True, slots=True)
+class TagRow:
+    repo: RepositoryName
+    tag: Tag
+    digest: Digest
+    updated: datetime
+
+
+async def names(tx: Transaction, repository: int, limit: int | None, last: str | None) -> Sequence[str]:
+    """By code point, after `last`."""
+    query = sa.select(tags.c.name).where(tags.c.repository_id == repository).order_by(tags.c.name).limit(limit)
+    if last is not None:
+        query = query.where(tags.c.name > last)
+    return (await tx.scalars(query)).all()
+
+
+async def target(tx: Transaction, repository: int, tag: Tag) -> tuple[int, Digest] | None:
+    """Row and digest of the manifest that the tag names."""
+    query = (sa.select(manifests.c.id, manifests.c.digest).join(tags, tags.c.manifest_id == manifests.c.id)
+             .where(tags.c.repository_id == repository, tags.c.name == tag.value))
+    row = (await tx.execute(query)).first()
+    return None if row is None else (row[0], row[1])
+
+
+async def put(tx: Transaction, repository: int, tag: Tag, manifest: int, now: datetime) -> bool:
+    """Point the tag at a manifest of the same repository. Whether it named another one before."""
+    before = await target(tx, repository, tag)
+    values = {"repository_id": repository, "name": tag.value, "manifest_id": manifest, "updated": now}
+    await tx.execute(upsert(tx, tags, values, ["repository_id", "name"]))
+    return before is not None and before[0] != manifest
+
+
+async def delete(tx: Transaction, repository: int, tag: Tag) -> None:
+    await tx.execute(sa.delete(tags).where(tags.c.repository_id == repository, tags.c.name == tag.value))
+
+
+async def rows(tx: Transaction, digest: Digest | None = None) -> Sequence[TagRow]:
+    """Every tag of every repository, or those that name `digest`; by repository and tag."""
+    query = (sa.select(repositories.c.name, tags.c.name, manifests.c.digest, tags.c.updated)
+             .join(repositories, repositories.c.id == tags.c.repository_id)
+             .join(manifests, manifests.c.id == tags.c.manifest_id).order_by(repositories.c.name, tags.c.name))
+    if digest is not None:
+        query = query.where(manifests.c.digest == digest)
+    return [TagRow(RepositoryName(row[0]), Tag(row[1]), row[2], row[3]) for row in await tx.execute(query)]

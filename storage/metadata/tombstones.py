@@ -1,0 +1,39 @@
+"""Keys whose rows are gone: their bytes may go as soon as the transaction that wrote the tombstone is durable."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from storage.blobs.store import StorageKey
+from storage.metadata.dialect import insert_or_ignore
+from storage.metadata.engine import Transaction
+from storage.metadata.tables import blobs, tombstones, uploads
+
+BATCH = 500
+
+
+async def bury(tx: Transaction, key: StorageKey, size: int, now: datetime) -> None:
+    await tx.execute(insert_or_ignore(tx, tombstones, {"key": key, "size": size, "created": now}))
+
+
+async def buried(tx: Transaction) -> Sequence[StorageKey]:
+    return [StorageKey(key) for key in await tx.scalars(sa.select(tombstones.c.key))]
+
+
+async def clear(tx: Transaction, keys: Sequence[StorageKey]) -> None:
+    """The bytes are gone."""
+    for first in range(0, len(keys), BATCH):
+        await tx.execute(sa.delete(tombstones).where(tombstones.c.key.in_(keys[first : first + BATCH])))
+
+
+async def unclaimed(tx: Transaction, keys: Collection[StorageKey]) -> set[StorageKey]:
+    """Those of `keys` that no blob, upload or tombstone names."""
+    left = set(keys)
+    listed = list(keys)
+    for first in range(0, len(listed), BATCH):
+        some = listed[first : first + BATCH]
+        for table in (blobs, uploads, tombstones):
+            claimed = await tx.scalars(sa.select(table.c.key).where(table.c.key.in_(some)))
+            left.difference_update(map(StorageKey, claimed))
+    return left

@@ -1,0 +1,64 @@
+"""Upload sessions: where the bytes go and how many of them are durable."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from ocispec.reference import RepositoryName
+from storage.blobs.store import StorageKey
+from storage.metadata.engine import Transaction
+from storage.metadata.tables import repositories, uploads
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRow:
+    """`key` is None until something durable has arrived; `offset` is in bytes."""
+
+    id: str
+    repository_id: int
+    repository: RepositoryName
+    key: StorageKey | None
+    algorithm: str
+    offset: int
+
+
+async def insert(tx: Transaction, row: UploadRow, now: datetime) -> None:
+    await tx.execute(sa.insert(uploads).values(
+        id=row.id, repository_id=row.repository_id, key=row.key, algorithm=row.algorithm, offset=row.offset,
+        started=now, touched=now))
+
+
+async def find(tx: Transaction, name: RepositoryName, upload_id: str) -> UploadRow | None:
+    """Only through the repository it was begun in."""
+    found = await _rows(tx, sa.and_(uploads.c.id == upload_id, repositories.c.name == name.value))
+    return found[0] if found else None
+
+
+async def advance(tx: Transaction, row: UploadRow, key: StorageKey, offset: int, now: datetime) -> bool:
+    """Record that `offset` bytes are durable under `key`. False when the row is no longer as `row` says."""
+    changed = await tx.execute(sa.update(uploads).where(_unchanged(row)).values(key=key, offset=offset, touched=now))
+    return changed.rowcount > 0
+
+
+async def delete(tx: Transaction, row: UploadRow) -> bool:
+    """False when the row is no longer as `row` says."""
+    return (await tx.execute(sa.delete(uploads).where(_unchanged(row)))).rowcount > 0
+
+
+async def idle_since(tx: Transaction, cutoff: datetime) -> Sequence[UploadRow]:
+    return await _rows(tx, uploads.c.touched < cutoff)
+
+
+def _unchanged(row: UploadRow) -> sa.ColumnElement[bool]:
+    key = uploads.c.key.is_(None) if row.key is None else uploads.c.key == row.key
+    return sa.and_(uploads.c.id == row.id, uploads.c.offset == row.offset, key)
+
+
+async def _rows(tx: Transaction, where: sa.ColumnElement[bool]) -> list[UploadRow]:
+    query = (sa.select(uploads.c.id, uploads.c.repository_id, repositories.c.name, uploads.c.key,
+                       uploads.c.algorithm, uploads.c.offset)
+             .join(repositories, repositories.c.id == uploads.c.repository_id).where(where))
+    return [UploadRow(row[0], row[1], RepositoryName(row[2]), StorageKey(row[3]) if row[3] else None, row[4], row[5])
+            for row in await tx.execute(query)]

@@ -1,0 +1,104 @@
+"""Blobs of a repository."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from ocispec.digest import Digest
+from ocispec.reference import RepositoryName
+from storage.blobs.store import BlobReader, LocalFiles
+from storage.errors import BlobUnknown
+from storage.metadata import blobs as rows
+from storage.metadata import repositories
+from storage.metadata.blobs import BlobInfo, BlobRow
+from storage.metadata.engine import Database, Transaction
+from storage.repository.cache import Cache
+from storage.repository.touches import Touches
+from storage.settings import ContentSettings
+
+CACHE_SHARE = 8  # a blob's entry is small: an eighth of the manifests' memory holds many
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    info: BlobInfo
+    touched: datetime
+
+
+class RepositoryBlobs:
+    """A blob is reached through a repository that it is part of, and through no other."""
+
+    def __init__(self, database: Database, blobs: BlobReader, settings: ContentSettings) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._settings = settings
+        self._cache: Cache[_Known] = Cache(database.changes, settings.cache_bytes // CACHE_SHARE)
+        self._touches = Touches(database, rows.touch_rows)
+
+    async def stat(self, repo: RepositoryName, digest: Digest) -> BlobInfo:
+        """Raises BlobUnknown. Whoever is answered may rely on the blob for a while (see `touches`)."""
+        key = (repo.value, digest.encoded)
+        known = self._cache.get(key)
+        if known is not None and self._database.now() - known.touched < self._settings.touch_every:
+            return known.info
+        begun = self._cache.begin(key)
+        row = await self._find(repo, digest)
+        now = self._database.now()
+        touched = row.touched
+        if now - touched >= self._settings.touch_every:
+            await self._touches.add(row.id)
+            row, touched = await self._find(repo, digest), now  # the collector may have been faster than the touch
+        self._cache.put(key, _Known(row.info, touched), len(digest.encoded), begun)
+        return row.info
+
+    def read(self, info: BlobInfo, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        """Chunks of at most 1 MiB. Raises BytesMissing when the blob was collected since `stat`."""
+        return self._blobs.read(info.key, start, length)
+
+    def local_path(self, info: BlobInfo) -> Path | None:
+        """The file that holds the bytes; None when the store is not on this machine."""
+        return self._blobs.path(info.key) if isinstance(self._blobs, LocalFiles) else None
+
+    async def mount(self, repo: RepositoryName, digest: Digest, source: RepositoryName | None) -> BlobInfo | None:
+        """Make a blob of `source` part of `repo`. None: it is not there, or no source is named and settings do not
+        allow to look everywhere; the client then uploads."""
+        if source is None and not self._settings.mount_from_any:
+            return None
+        async with self._database.write() as tx:
+            row = await rows.find(tx, digest) if source is None else await rows.find_in(tx, source, digest)
+            return None if row is None else await self._link(tx, repo, row)
+
+    async def link(self, repo: RepositoryName, digest: Digest) -> BlobInfo:
+        """Make a blob that is held, in whatever repository, part of `repo`. Raises BlobUnknown."""
+        async with self._database.write() as tx:
+            row = await rows.find(tx, digest)
+            if row is None:
+                raise BlobUnknown(digest)
+            return await self._link(tx, repo, row)
+
+    async def has_any(self, digest: Digest) -> BlobInfo | None:
+        """The blob, in whatever repository. It is not promised to stay: hold a lease on it first."""
+        async with self._database.read() as tx:
+            row = await rows.find(tx, digest)
+        return row.info if row else None
+
+    async def delete(self, repo: RepositoryName, digest: Digest) -> None:
+        """Take it out of this repository alone; its bytes go when no repository has it. Raises BlobUnknown."""
+        async with self._database.write() as tx:
+            repository = await repositories.find(tx, repo)
+            if repository is None or not await rows.unlink(tx, repository, digest):
+                raise BlobUnknown(digest)
+            await repositories.outdate(tx, repository)
+
+    async def _find(self, repo: RepositoryName, digest: Digest) -> BlobRow:
+        async with self._database.read() as tx:
+            row = await rows.find_in(tx, repo, digest)
+        if row is None:
+            raise BlobUnknown(digest)
+        return row
+
+    async def _link(self, tx: Transaction, repo: RepositoryName, row: BlobRow) -> BlobInfo:
+        now = self._database.now()
+        await rows.link(tx, await repositories.ensure(tx, repo, now), row.id, now)
+        return row.info

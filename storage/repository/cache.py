@@ -1,0 +1,65 @@
+"""What was read from the database and is still true.
+
+Reads are answered from here without SQL: two dictionary look-ups and one `Changes.mark` (4 µs), which sees what any
+process has committed. Only presence is remembered. An entry dies with the first change of its repository
+that could make it false (`metadata.repositories.outdate`), so nothing outlives a deletion or a moved tag
+(distribution's CVE-2026-35172 was a cache that did).
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from storage.metadata.changes import Changes
+
+V = TypeVar("V")
+
+Key = tuple[str, str]
+"""Repository name, and a tag or the encoded part of a digest (whose length says which algorithm)."""
+
+OVERHEAD = 600  # bytes of dictionary entry, tuple, strings and small objects, measured roughly and rounded up
+
+
+@dataclass(slots=True)
+class _Entry(Generic[V]):
+    value: V
+    cost: int
+    mark: int
+
+
+class Cache(Generic[V]):
+    """Bounded by bytes; the longest unused goes first. For one event loop."""
+
+    def __init__(self, changes: Changes, limit: int) -> None:
+        self._changes = changes
+        self._limit = limit
+        self._entries: OrderedDict[Key, _Entry[V]] = OrderedDict()
+        self._cost = 0
+
+    def get(self, key: Key) -> V | None:
+        entry = self._entries.get(key)
+        if entry is None or entry.mark != self._changes.mark(key[0]):
+            return None
+        self._entries.move_to_end(key)
+        return entry.value
+
+    def begin(self, key: Key) -> int | None:
+        """To be called before the database is asked; `put` wants what it returns."""
+        return self._changes.mark(key[0])
+
+    def put(self, key: Key, value: V, size: int, begun: int | None) -> None:
+        """Remember what was read since `begin`, unless its repository changed meanwhile: it might be older than the
+        change. `size` is what the value weighs, in bytes."""
+        cost = size + OVERHEAD
+        if begun is None or begun != self._changes.mark(key[0]) or cost > self._limit:
+            return
+        self.drop(key)
+        self._entries[key] = _Entry(value, cost, begun)
+        self._cost += cost
+        while self._cost > self._limit:
+            self._cost -= self._entries.popitem(last=False)[1].cost
+
+    def drop(self, key: Key) -> None:
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self._cost -= entry.cost

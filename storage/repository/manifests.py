@@ -1,0 +1,174 @@
+"""Manifests of a repository: read from memory, written in one transaction."""
+
+import asyncio
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from ocispec import mediatype
+from ocispec.descriptor import Descriptor
+from ocispec.digest import Digest
+from ocispec.errors import InvalidArgument, NotFound
+from ocispec.manifest import Manifest
+from ocispec.reference import RepositoryName, Tag
+from storage.errors import DigestMismatch
+from storage.metadata import blobs as blob_rows
+from storage.metadata import manifests as rows
+from storage.metadata import repositories
+from storage.metadata import tags as tag_rows
+from storage.metadata.engine import Database, Transaction
+from storage.metadata.manifests import ManifestRow, StoredManifest
+from storage.repository.cache import Cache, Key
+from storage.repository.touches import Touches
+from storage.settings import ContentSettings
+
+HASH_ON_LOOP = 256 * 1024  # bytes; above it a thread hop costs less than the hashing
+
+
+class ManifestUnknown(NotFound):
+    def __init__(self, repo: RepositoryName, reference: Tag | Digest) -> None:
+        super().__init__(f"manifest {reference} is unknown to repository {repo}", detail={"reference": str(reference)})
+
+
+class ManifestBlobUnknown(InvalidArgument):
+    """The manifest names content that the repository lacks: `missing`, in the manifest's order."""
+
+    def __init__(self, missing: Sequence[Digest]) -> None:
+        super().__init__(f"manifest refers to unknown content: {', '.join(map(str, missing[:10]))}",
+                         detail=[{"digest": str(digest)} for digest in missing[:100]])
+        self.missing = list(missing)
+
+
+class ManifestSizeMismatch(InvalidArgument):
+    """A descriptor gives another size than the content has: every client would refuse to pull it."""
+
+    def __init__(self, descriptor: Descriptor, size: int) -> None:
+        super().__init__(f"{descriptor.digest} has {size} bytes, the manifest says {descriptor.size}",
+                         detail={"digest": str(descriptor.digest), "size": size})
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    stored: StoredManifest
+    touched: datetime | None  # None: found by a tag, which keeps it alive by itself
+
+
+class Manifests:
+    def __init__(self, database: Database, settings: ContentSettings) -> None:
+        self._database = database
+        self._settings = settings
+        self._cache: Cache[_Known] = Cache(database.changes, settings.cache_bytes)
+        self._touches = Touches(database, rows.touch_rows)
+
+    def cached(self, repo: RepositoryName, reference: Tag | Digest) -> StoredManifest | None:
+        """What `get` would give, from memory, when nothing changed since it was read; microseconds, never blocks."""
+        known = self._cache.get(_key(repo, reference))
+        if known is None:
+            return None
+        if known.touched is not None and self._database.now() - known.touched >= self._settings.touch_every:
+            return None  # `get` renews the promise that goes with an answer (see `touches`)
+        return known.stored
+
+    async def get(self, repo: RepositoryName, reference: Tag | Digest) -> StoredManifest:
+        """Raises ManifestUnknown."""
+        found = self.cached(repo, reference)
+        if found is not None:
+            return found
+        key = _key(repo, reference)
+        begun = self._cache.begin(key)
+        row = await self._find(repo, reference)
+        touched = None
+        if isinstance(reference, Digest):
+            touched = row.touched
+            now = self._database.now()
+            if now - touched >= self._settings.touch_every:
+                await self._touches.add(row.id)
+                row, touched = await self._find(repo, reference), now
+        self._cache.put(key, _Known(row.stored, touched), len(row.stored.raw), begun)
+        return row.stored
+
+    async def resolve(self, repo: RepositoryName, tag: Tag) -> Digest:
+        """Raises ManifestUnknown."""
+        return (await self.get(repo, tag)).digest
+
+    async def put(self, repo: RepositoryName, manifest: Manifest, *, digest: Digest | None = None,
+                  tags: Sequence[Tag] = (), require_children: bool = True, pinned: bool = True) -> StoredManifest:
+        """Store the manifest and point `tags` at it, all or nothing.
+
+        `digest`, when given, must be that of the bytes, and its algorithm names the manifest. With `require_children`
+        an index's manifests must be there; config and layers must be there always, except layers that may not be
+        distributed. An absent subject is accepted (distribution-spec, "Pushing Manifests with Subject"). `pinned`
+        False marks a manifest that is wanted only as the child of an index (see `gc.sweep`).
+        Raises DigestMismatch, ManifestBlobUnknown, ManifestSizeMismatch.
+        """
+        name = await _named(manifest, digest)
+        now = self._database.now()
+        async with self._database.write() as tx:
+            repository = await repositories.ensure(tx, repo, now)
+            await self._check(tx, repository, manifest, require_children=require_children)
+            number = await rows.find_id(tx, repository, name)
+            if number is None:
+                number = await rows.insert(tx, repository, manifest, name, now, pinned=pinned)
+            else:
+                await rows.pushed_again(tx, number, now, pinned=pinned)
+            # What it names lives now, and a collector that looked before this commit must notice.
+            await blob_rows.touch(tx, _digests(manifest.blobs), now)
+            await rows.touch(tx, repository, _digests(manifest.children), now)
+            moved = [await tag_rows.put(tx, repository, tag, number, now) for tag in tags]
+            await repositories.pushed(tx, repository, now)
+            if any(moved):
+                await repositories.outdate(tx, repository)
+        return StoredManifest(name, manifest.media_type, manifest.raw)
+
+    async def delete(self, repo: RepositoryName, digest: Digest) -> None:
+        """With its tags. Children and blobs stay until they are collected. Raises ManifestUnknown."""
+        async with self._database.write() as tx:
+            repository = await repositories.find(tx, repo)
+            if repository is None or not await rows.delete(tx, repository, digest):
+                raise ManifestUnknown(repo, digest)
+            await repositories.outdate(tx, repository)
+
+    async def _find(self, repo: RepositoryName, reference: Tag | Digest) -> ManifestRow:
+        async with self._database.read() as tx:
+            if isinstance(reference, Digest):
+                row = await rows.find(tx, repo, reference)
+            else:
+                row = await rows.find_tagged(tx, repo, reference)
+        if row is None:
+            raise ManifestUnknown(repo, reference)
+        return row
+
+    async def _check(self, tx: Transaction, repository: int, manifest: Manifest, *, require_children: bool) -> None:
+        held = await blob_rows.sizes_in(tx, repository, _digests(manifest.blobs))
+        held |= await rows.sizes_in(tx, repository, _digests(manifest.children))
+        needed = [d for d in manifest.blobs if not mediatype.is_nondistributable(d.media_type)]
+        if require_children:
+            needed.extend(manifest.children)
+        missing = list(dict.fromkeys(d.digest for d in needed if d.digest not in held))
+        if missing:
+            raise ManifestBlobUnknown(missing)
+        for descriptor in (*manifest.blobs, *manifest.children):
+            size = held.get(descriptor.digest, descriptor.size)
+            if size != descriptor.size:
+                raise ManifestSizeMismatch(descriptor, size)
+
+
+def _key(repo: RepositoryName, reference: Tag | Digest) -> Key:
+    # A tag is at most 128 characters, so a sha512's hex digits could be one: the colon, which no tag has, tells them
+    # apart.
+    return repo.value, f":{reference.encoded}" if isinstance(reference, Digest) else reference.value
+
+
+def _digests(descriptors: Iterable[Descriptor]) -> Collection[Digest]:
+    return {descriptor.digest for descriptor in descriptors}
+
+
+async def _named(manifest: Manifest, digest: Digest | None) -> Digest:
+    algorithm = digest.algorithm if digest else "sha256"
+    if len(manifest.raw) > HASH_ON_LOOP:
+        actual = await asyncio.to_thread(manifest.digest, algorithm)
+    else:
+        actual = manifest.digest(algorithm)
+    if digest is not None and actual != digest:
+        raise DigestMismatch(digest, actual)
+    return actual

@@ -1,0 +1,22 @@
+"""Everything a set of repositories can do, put together."""
+
+from storage.blobs.store import BlobStore
+from storage.metadata.engine import Database
+from storage.repository.blobs import RepositoryBlobs
+from storage.repository.manifests import Manifests
+from storage.repository.referrers import Referrers
+from storage.repository.tags import Tags
+from storage.settings import ContentSettings
+from storage.uploads.session import Uploads
+
+
+class ContentStore:
+    """What a composition root builds once from an open database and a prepared blob store, for one event loop."""
+
+    def __init__(self, database: Database, blobs: BlobStore, settings: ContentSettings | None = None) -> None:
+        settings = settings or ContentSettings()
+        self.blobs = RepositoryBlobs(database, blobs, settings)
+        self.uploads = Uploads(database, blobs, settings)
+        self.manifests = Manifests(database, settings)
+        self.tags = Tags(database)
+        self.referrers = Referrers(database)

@@ -1,0 +1,90 @@
+"""Tags of a repository, and the lists over all of them."""
+
+from dataclasses import dataclass
+
+from ocispec.digest import Digest
+from ocispec.reference import RepositoryName, Tag
+from storage.errors import RepositoryUnknown
+from storage.metadata import manifests as manifest_rows
+from storage.metadata import repositories
+from storage.metadata import tags as rows
+from storage.metadata.engine import Database
+from storage.metadata.repositories import RepositorySummary
+from storage.metadata.tags import TagRow
+from storage.repository.manifests import ManifestUnknown
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """`names` in order of code points; `more`: there are others after the last."""
+
+    names: list[str]
+    more: bool
+
+
+class Tags:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def put(self, repo: RepositoryName, tag: Tag, digest: Digest) -> None:
+        """Point the tag at a manifest of the repository. Raises ManifestUnknown."""
+        now = self._database.now()
+        async with self._database.write() as tx:
+            repository = await repositories.find(tx, repo)
+            number = None if repository is None else await manifest_rows.find_id(tx, repository, digest)
+            if repository is None or number is None:
+                raise ManifestUnknown(repo, digest)
+            moved = await rows.put(tx, repository, tag, number, now)
+            await manifest_rows.touch(tx, repository, [digest], now)
+            if moved:
+                await repositories.outdate(tx, repository)
+
+    async def delete(self, repo: RepositoryName, tag: Tag) -> Digest:
+        """The tag alone; gives what it named. Raises ManifestUnknown."""
+        async with self._database.write() as tx:
+            repository = await repositories.find(tx, repo)
+            named = None if repository is None else await rows.target(tx, repository, tag)
+            if repository is None or named is None:
+                raise ManifestUnknown(repo, tag)
+            await rows.delete(tx, repository, tag)
+            await repositories.outdate(tx, repository)
+        return named[1]
+
+    async def catalog(self, *, limit: int | None, last: str | None) -> Page:
+        """Repositories that hold a manifest, after `last`."""
+        async with self._database.read() as tx:
+            names = await repositories.catalog(tx, _one_more(limit), last)
+        return _page(list(names), limit)
+
+    async def search(self, text: str, *, limit: int, offset: int) -> tuple[list[RepositorySummary], int]:
+        """Repositories whose name contains `text`, the best first, and how many there are."""
+        async with self._database.read() as tx:
+            return await repositories.search(tx, text, limit, offset)
+
+    async def all(self) -> list[TagRow]:
+        async with self._database.read() as tx:
+            return [*await rows.rows(tx)]
+
+    async def by_digest(self, digest: Digest) -> list[TagRow]:
+        """In every repository."""
+        async with self._database.read() as tx:
+            return [*await rows.rows(tx, digest)]
+
+    async def list(self, repo: RepositoryName, *, limit: int | None, last: str | None) -> Page:
+        """Tags after `last`. Raises RepositoryUnknown."""
+        async with self._database.read() as tx:
+            repository = await repositories.find(tx, repo)
+            if repository is None:
+                raise RepositoryUnknown(repo)
+            names = await rows.names(tx, repository, _one_more(limit), last)
+        return _page(list(names), limit)
+
+
+def _one_more(limit: int | None) -> int | None:
+    return None if limit is None else limit + 1
+
+
+def _page(names: list[str], limit: int | None) -> Page:
+    if limit == 0:
+        return Page([], more=False)  # distribution-spec: n=0 gives an empty list and no Link
+    return Page(names[:limit], more=limit is not None and len(names) > limit)

@@ -1,0 +1,247 @@
+"""The session itself.
+
+What is durable, and in which order:
+
+1. bytes are written to a private key that no row of `blobs` names;
+2. a checkpoint makes them durable, then moves the row's offset to them (`advance`, conditional on the offset that it
+   started from, so that of two writers only one gets on);
+3. commit hashes, seals (file and folder durable), then one transaction makes the blob and link and drops the session.
+
+Killed between any two: bytes beyond the row's offset are cut off by the next append; a key without a row is removed
+by the collector; a sealed key whose commit did not happen is committed by the next attempt.
+"""
+
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from ocispec.digest import Digest, new_hasher
+from ocispec.errors import SeawallError
+from ocispec.reference import RepositoryName
+from storage.blobs.store import BlobStore, BlobWriter, BytesMissing, KeyBusy, KeySealed, StorageKey
+from storage.errors import DigestMismatch, StoreFull
+from storage.metadata import blobs as blob_rows
+from storage.metadata import repositories, tombstones
+from storage.metadata import uploads as rows
+from storage.metadata.blobs import BlobInfo
+from storage.metadata.engine import Database
+from storage.metadata.uploads import UploadRow
+from storage.settings import ContentSettings
+from storage.uploads.errors import OffsetMismatch, UploadBusy, UploadUnknown
+from storage.uploads.hashing import HashCache, Hashed
+from storage.uploads.pipeline import Pipeline
+
+ID_LENGTH = 36
+
+
+class Uploads:
+    """Begins sessions and finds them again."""
+
+    def __init__(self, database: Database, blobs: BlobStore, settings: ContentSettings) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._settings = settings
+        self._hashes = HashCache()
+        self._busy: set[str] = set()
+
+    async def start(self, repo: RepositoryName, algorithm: str = "sha256") -> "Upload":
+        """A new session; `algorithm` is the one its bytes are hashed with as they come. Raises InvalidDigest."""
+        new_hasher(algorithm)
+        now = self._database.now()
+        async with self._database.write() as tx:
+            repository = await repositories.ensure(tx, repo, now)
+            row = UploadRow(str(uuid.uuid4()), repository, repo, None, algorithm, 0)
+            await rows.insert(tx, row, now)
+        return self._upload(row)
+
+    async def get(self, repo: RepositoryName, upload_id: str) -> "Upload":
+        """Raises UploadUnknown, also for a session of another repository."""
+        row = None
+        if len(upload_id) == ID_LENGTH:
+            async with self._database.read() as tx:
+                row = await rows.find(tx, repo, upload_id)
+        if row is None:
+            raise UploadUnknown(upload_id)
+        return self._upload(row)
+
+    async def expire(self, older_than: timedelta) -> int:
+        """Abort the sessions that nothing was added to for so long; gives how many."""
+        async with self._database.read() as tx:
+            idle = await rows.idle_since(tx, self._database.now() - older_than)
+        expired = 0
+        for row in idle:
+            with contextlib.suppress(UploadUnknown, UploadBusy):
+                await self._upload(row).abort()
+                expired += 1
+        return expired
+
+    def _upload(self, row: UploadRow) -> "Upload":
+        return Upload(self._database, self._blobs, self._settings, self._hashes, self._busy, row)
+
+
+class Upload:
+    """One session as a request sees it. `offset` is what is durable, in bytes.
+
+    One writer at a time: within the process `_busy` says so, between processes the key's lock and the conditional
+    update of the row. Every method raises UploadBusy then, and UploadUnknown when the session is over.
+    """
+
+    def __init__(self, database: Database, blobs: BlobStore, settings: ContentSettings, hashes: HashCache,
+                 busy: set[str], row: UploadRow) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._settings = settings
+        self._hashes = hashes
+        self._busy = busy
+        self._row = row
+
+    @property
+    def id(self) -> str:
+        return self._row.id
+
+    @property
+    def repo(self) -> RepositoryName:
+        return self._row.repository
+
+    @property
+    def offset(self) -> int:
+        return self._row.offset
+
+    async def append(self, chunks: AsyncIterator[bytes], *, at: int | None = None) -> int:
+        """Add what `chunks` yields; gives the new offset.
+
+        `at` must be the offset, else OffsetMismatch. When `chunks` raises, what had arrived is kept and the error
+        goes on. Raises StoreFull: then the session is where its last checkpoint was, and may be continued later.
+        """
+        with self._claimed():
+            await self._refresh()
+            if at is not None and at != self.offset:
+                raise OffsetMismatch(self.offset, at)
+            hashed = await self._hashed(self._row.algorithm)
+            writer = await self._writer()
+            try:
+                pipeline = Pipeline(writer, hashed, self._settings, self._checkpoint)
+                await pipeline.run(chunks)
+            except (StoreFull, UploadBusy):
+                await writer.close()
+                await self._cut_back(writer.key)
+                raise
+            finally:
+                await writer.close()
+            return self.offset
+
+    async def commit(self, digest: Digest) -> BlobInfo:
+        """Make the bytes a blob of the repository. Raises DigestMismatch, which leaves the session as it was."""
+        with self._claimed():
+            await self._refresh()
+            hashed = await self._hashed(digest.algorithm)
+            if hashed.digest() != digest:
+                raise DigestMismatch(digest, hashed.digest())
+            key = await self._seal()
+            stored = await self._record(BlobInfo(digest, self.offset, key))
+            self._hashes.forget(self.id)
+            if stored.key != key:
+                await self._remove(key)
+            return stored
+
+    async def abort(self) -> None:
+        """End the session and drop its bytes."""
+        with self._claimed():
+            await self._refresh()
+            async with self._database.write() as tx:
+                if not await rows.delete(tx, self._row):
+                    raise UploadBusy(self.id)
+                if self._row.key:
+                    await tombstones.bury(tx, self._row.key, self.offset, self._database.now())
+            self._hashes.forget(self.id)
+            if self._row.key:
+                await self._remove(self._row.key)
+
+    async def _checkpoint(self, writer: BlobWriter, hashed: Hashed) -> None:
+        """What the writer holds becomes durable, then the row says so."""
+        offset = await writer.flush()
+        if offset == self.offset:
+            return
+        async with self._database.write() as tx:
+            if not await rows.advance(tx, self._row, writer.key, offset, self._database.now()):
+                raise UploadBusy(self.id)
+        row = self._row
+        self._row = UploadRow(row.id, row.repository_id, row.repository, writer.key, row.algorithm, offset)
+        self._hashes.put(self.id, hashed)
+
+    @contextmanager
+    def _claimed(self) -> Iterator[None]:
+        if self.id in self._busy:
+            raise UploadBusy(self.id)
+        self._busy.add(self.id)
+        try:
+            yield
+        except KeyBusy:
+            raise UploadBusy(self.id) from None
+        finally:
+            self._busy.discard(self.id)
+
+    async def _refresh(self) -> None:
+        """Another process may have moved the session on since this object was made."""
+        async with self._database.read() as tx:
+            row = await rows.find(tx, self.repo, self.id)
+        if row is None:
+            raise UploadUnknown(self.id)
+        self._row = row
+
+    async def _writer(self) -> BlobWriter:
+        if self._row.key is None:
+            return await self._blobs.create()
+        return await self._blobs.resume(self._row.key, self.offset)
+
+    async def _hashed(self, algorithm: str) -> Hashed:
+        """The hash at the offset: remembered, or computed from the stored bytes."""
+        known = self._hashes.take(self.id, self.offset)
+        if known is not None and known.algorithm == algorithm:
+            return known
+        if self._row.key is None:
+            return Hashed.nothing(algorithm)
+        hashed = await Hashed.of(self._blobs.read(self._row.key, 0, self.offset), algorithm)
+        if hashed.offset != self.offset:
+            raise BytesMissing(self._row.key)
+        return hashed
+
+    async def _seal(self) -> StorageKey:
+        try:
+            writer = await self._writer()
+        except KeySealed:  # an earlier commit came this far
+            assert self._row.key is not None
+            return self._row.key
+        try:
+            await writer.seal()
+        finally:
+            await writer.close()
+        return writer.key
+
+    async def _record(self, info: BlobInfo) -> BlobInfo:
+        """The transaction of a commit. Another key than ours comes back when the content was stored already."""
+        now = self._database.now()
+        async with self._database.write() as tx:
+            if not await rows.delete(tx, self._row):
+                raise UploadBusy(self.id)
+            blob = await blob_rows.insert(tx, info, now)
+            if blob.info.key != info.key:
+                await tombstones.bury(tx, info.key, info.size, now)
+            await blob_rows.link(tx, self._row.repository_id, blob.id, now)
+        return blob.info
+
+    async def _remove(self, key: StorageKey) -> None:
+        """Bytes that a committed tombstone names. If we die here, the collector finishes it."""
+        await self._blobs.delete(key)
+        async with self._database.write() as tx:
+            await tombstones.clear(tx, [key])
+
+    async def _cut_back(self, key: StorageKey) -> None:
+        """Give back, as far as that works, the bytes that the session does not count on."""
+        with contextlib.suppress(SeawallError):
+            if self._row.key != key:
+                await self._blobs.delete(key)
+            else:
+                await (await self._blobs.resume(key, self.offset)).close()
