@@ -52,6 +52,14 @@ class InvalidSpec(InvalidArgument):
 class CannotInvoke(InvalidArgument):
     """The command is not there (127) or cannot be executed (126)."""
 
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
 
 class CannotStart(InternalError):
     """The container could not be started and nothing of the attempt is left."""
+
+
+class CannotStop(InternalError):
+    """The kernel does not let the container's process go."""

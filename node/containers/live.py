@@ -5,12 +5,13 @@ while it waits: the exit it waits for needs it.
 """
 
 import asyncio
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from node.containers.model import Attachment, Container, ContainerState, Exec, Status
-from node.containers.parts import MonitorHandle, StreamSocket
+from node.containers.parts import MonitorHandle
 
 NOT_RUNNING, NEXT_EXIT, REMOVED = "not-running", "next-exit", "removed"
 CONDITIONS = frozenset({NOT_RUNNING, NEXT_EXIT, REMOVED})
@@ -40,18 +41,18 @@ class Dynamic:
 class AttachStream:
     """A place at a container's streams, taken before or while it runs. Close it (or the socket) when done."""
 
-    def __init__(self, opened: "asyncio.Future[StreamSocket | None]", *, tty: bool) -> None:
+    def __init__(self, opened: "asyncio.Future[socket.socket | None]", *, tty: bool) -> None:
         self._opened = opened
         self.tty = tty
 
-    async def open(self) -> "StreamSocket | None":
+    async def open(self) -> "socket.socket | None":
         """Waits for the start. None: it will not come (the start failed or the container was removed)."""
         return await asyncio.shield(self._opened)
 
     def cancel(self) -> None:
         """Give the place up; a socket that came meanwhile is closed."""
-        if not self._opened.cancel() and not self._opened.cancelled() and (socket := self._opened.result()):
-            socket.close()
+        if not self._opened.cancel() and not self._opened.cancelled() and (stream := self._opened.result()):
+            stream.close()
 
 
 @dataclass(slots=True, eq=False)
@@ -63,16 +64,20 @@ class Live:
     stopping: bool = False
     """A stop or kill is under way: the exit it brings is no reason to start again."""
 
+    keep: bool = False
+    """A restart is under way: `--rm` waits for the run after it."""
+
     exited: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while nothing runs; cleared by a start."""
 
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     execs: dict[str, Exec] = field(default_factory=dict)
+    exec_ended: dict[str, asyncio.Event] = field(default_factory=dict)
     backoff: float = 0.0
     restart_timer: "asyncio.Task[None] | None" = None
     health_task: "asyncio.Task[None] | None" = None
     _waiters: "dict[str, list[asyncio.Future[WaitResult]]]" = field(default_factory=dict)
-    _attachers: "list[tuple[AttachQuery, asyncio.Future[StreamSocket | None]]]" = field(default_factory=list)
+    _attachers: "list[tuple[AttachQuery, asyncio.Future[socket.socket | None]]]" = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if not self.state.running:
@@ -118,7 +123,7 @@ class Live:
 
     def place(self, query: AttachQuery) -> AttachStream:
         """A place that the next start fills."""
-        future: asyncio.Future[StreamSocket | None] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[socket.socket | None] = asyncio.get_running_loop().create_future()
         self._attachers.append((query, future))
         return AttachStream(future, tty=self.container.spec.tty)
 
@@ -128,11 +133,11 @@ class Live:
         for query, future in places:
             if future.cancelled():
                 continue
-            socket = await monitor.attach(stdin=query.stdin, stdout=query.stdout, stderr=query.stderr)
+            stream = await monitor.attach(stdin=query.stdin, stdout=query.stdout, stderr=query.stderr)
             if future.cancelled():
-                socket.close()
+                stream.close()
             else:
-                future.set_result(socket)
+                future.set_result(stream)
 
     def drop_places(self) -> None:
         for _, future in self._attachers:

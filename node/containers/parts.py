@@ -3,26 +3,17 @@
 The composition root gives the real ones; `tests/node/containers/fakes.py` holds fakes.
 """
 
+import socket
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
-
-class ExitStatus(Protocol):
-    """How a process ended."""
-
-    @property
-    def code(self) -> int: ...
-    @property
-    def oom_killed(self) -> bool: ...
-    @property
-    def finished_at(self) -> str: ...
-    @property
-    def error(self) -> str: ...
-
-
-class StreamSocket(Protocol):
-    """A connected AF_UNIX stream: raw bytes of a tty, Docker's frames without one; what is written goes to stdin."""
-
-    def close(self) -> None: ...
+from node.containers.launcher import LaunchRequest
+from node.containers.model import Container
+from node.containers.monitor import ExitStatus
+from node.images.image import Image
+from node.network.model import PortBinding, Sandbox
+from ocispec.digest import Digest
 
 
 class Process(Protocol):
@@ -38,9 +29,9 @@ class Process(Protocol):
 
 
 class Streams(Protocol):
-    """The standard streams of the container's process or of an exec."""
+    """The standard streams of the container's process or of an exec: raw bytes of a tty, Docker's frames without."""
 
-    async def attach(self, *, stdin: bool, stdout: bool, stderr: bool, exec_id: str | None = None) -> StreamSocket: ...
+    async def attach(self, *, stdin: bool, stdout: bool, stderr: bool, exec_id: str | None = None) -> socket.socket: ...
     async def resize(self, height: int, width: int, exec_id: str | None = None) -> None: ...
 
 
@@ -54,3 +45,60 @@ class RunsExecs(Protocol):
 
 class MonitorHandle(Process, Streams, RunsExecs, Protocol):
     """A container's monitor (node.containers.monitor.Monitor)."""
+
+
+class Launches(Protocol):
+    """Brings monitors into being (node.containers.launcher.Launcher)."""
+
+    async def create(self, request: LaunchRequest) -> MonitorHandle: ...
+
+
+class FindsImages(Protocol):
+    """The image a container is made of (node.images.store.Images)."""
+
+    async def get(self, name_or_id: str) -> Image: ...
+    async def ensure_unpacked(self, image: Image) -> tuple[Digest, ...]: ...
+
+
+class Connects(Protocol):
+    """A container's place on a network (node.network.store.Networks)."""
+
+    async def attach(
+        self,
+        container_id: str,
+        *,
+        mode: str,
+        hostname: str,
+        published: Sequence[PortBinding],
+        other_netns: str | None = None,
+    ) -> Sandbox: ...
+    async def release(self, container_id: str) -> None: ...
+
+
+class Volume(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+class KeepsVolumes(Protocol):
+    """Folders that outlive containers (node.volumes.store.Volumes)."""
+
+    async def create(
+        self, name: str | None, *, labels: Mapping[str, str], driver_opts: Mapping[str, str]
+    ) -> Volume: ...
+    async def remove(self, name: str, *, force: bool = False) -> None: ...
+    def path(self, name: str) -> Path: ...
+
+
+class Freezes(Protocol):
+    """The cgroups of containers, by container id."""
+
+    async def freeze(self, container_id: str) -> None: ...
+    async def thaw(self, container_id: str) -> None: ...
+    async def pids(self, container_id: str) -> Sequence[int]: ...
+
+
+class Readopts(Protocol):
+    """Networks, after the daemon was away (node.network.store.Networks)."""
+
+    async def readopt(self, container_id: str, container: Container) -> None: ...

@@ -11,9 +11,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from node.containers.bundle.dockerseccomp import translate
 from node.containers.errors import InvalidSpec
 from node.containers.model import Security
-from node.linux import capabilities, seccomp, seccomp_profile
+from node.linux import capabilities, seccomp
 from ocispec.errors import Unimplemented
 
 MASKED = (
@@ -93,10 +94,11 @@ def _seccomp(profile: str, held: Sequence[str]) -> Mapping[str, Any] | None:
     if profile == "unconfined":
         return None
     if profile in ("", "builtin", "default"):
-        return seccomp_profile.default_profile(held)
+        return seccomp.default_profile(held)
     try:
-        resolved = seccomp_profile.resolve_profile(json.loads(profile), held)
+        resolved = translate(json.loads(profile), held)
         seccomp.compile_profile(resolved)
+        seccomp.filter_flags(resolved)
     except (ValueError, RecursionError) as error:
         raise InvalidSpec(f"Decoding seccomp profile failed: {error}") from error
     return resolved

@@ -1,0 +1,114 @@
+"""`docker create`: from what was asked to a container that can be started, or to nothing at all."""
+
+import asyncio
+import contextlib
+import secrets
+import shutil
+from pathlib import Path
+
+from node.containers import clock, names
+from node.containers.complete import complete
+from node.containers.errors import InvalidSpec, NameInUse
+from node.containers.live import Index, Live
+from node.containers.model import Container, Created, CreateSpec
+from node.containers.mountpoints import MountPoints
+from node.containers.news import News
+from node.containers.parts import FindsImages
+from node.containers.persistence import Records
+from node.images.image import Image
+from node.snapshots.store import RootSnapshots
+from node.state.containers import ContainerRowExists
+from ocispec.descriptor import Platform
+
+
+class Creator:
+    def __init__(
+        self,
+        home: Path,
+        index: Index,
+        records: Records,
+        news: News,
+        images: FindsImages,
+        snapshots: RootSnapshots,
+        mount_points: MountPoints,
+    ) -> None:
+        self._home = home
+        self._index = index
+        self._records = records
+        self._news = news
+        self._images = images
+        self._snapshots = snapshots
+        self._mount_points = mount_points
+        self._claimed: dict[str, str] = {}
+        """Names of containers that are being made, to the ids they will have."""
+
+    async def create(self, spec: CreateSpec) -> Created:
+        """Raises InvalidSpec, InvalidName, NameInUse, ImageNotFound, Unimplemented; then nothing is left behind."""
+        container_id = secrets.token_hex(32)
+        directory = self._home / container_id
+        name = self._claim(spec.name, container_id)
+        try:
+            image = await self._images.get(spec.image)
+            _check_platform(spec, image)
+            whole = complete(spec, image.config.config, container_id)
+            points = await self._mount_points.settle(whole.spec)
+            container = Container(
+                container_id,
+                name,
+                clock.now(),
+                spec.image,
+                str(image.id),
+                whole.spec,
+                whole.path,
+                whole.args,
+                points,
+                directory=str(directory),
+                log_path="" if spec.log.driver == "none" else str(directory / f"{container_id}-json.log"),
+            )
+            live = Live(container)
+            await self._settle(live, image)
+        finally:
+            del self._claimed[name]
+        self._index.add(live)
+        self._news.tell(container, "create")
+        return Created(container_id, ())
+
+    async def _settle(self, live: Live, image: Image) -> None:
+        directory = Path(live.container.directory)
+        try:
+            chain = await self._images.ensure_unpacked(image)
+            await self._snapshots.create(live.id, chain)
+            await asyncio.to_thread(directory.mkdir, mode=0o700)
+            await self._mount_points.fill(live.container)
+            await self._records.add(live)
+        except BaseException as error:
+            with contextlib.suppress(Exception):
+                await self._mount_points.discard(live.container.mounts)
+            await self._snapshots.remove(live.id)
+            await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+            if isinstance(error, ContainerRowExists):
+                raise NameInUse(live.container.name, "another container") from error
+            raise
+
+    def _claim(self, wanted: str, container_id: str) -> str:
+        """Nothing is awaited between the look and the claim, so no two get one name."""
+        if wanted:
+            name = names.check(wanted)
+            owner = self._index.owner_of(name) or self._claimed.get(name)
+            if owner:
+                raise NameInUse(name, owner)
+        else:
+            name = names.make_up({**self._index.names, **self._claimed})
+        self._claimed[name] = container_id
+        return name
+
+
+def _check_platform(spec: CreateSpec, image: Image) -> None:
+    if not spec.platform:
+        return
+    wanted, found = Platform.parse(spec.platform), image.platform
+    if not found.satisfies(wanted):
+        raise InvalidSpec(
+            f"image with reference {spec.image} was found but its platform ({found}) "
+            f"does not match the specified platform ({wanted})"
+        )

@@ -1,0 +1,238 @@
+"""The verbs: what the API can do with containers. Each finds its container and hands it to whoever knows how."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from node.containers import names, top
+from node.containers.creation import Creator
+from node.containers.errors import AmbiguousPrefix, NameInUse, NoSuchContainer, NotRunning, WrongState
+from node.containers.filters import NOTHING, Filters
+from node.containers.live import CONDITIONS, AttachQuery, AttachStream, Index, Live, WaitResult
+from node.containers.logs import read_log
+from node.containers.model import Container, Created, CreateSpec, LogQuery, Processes, Status
+from node.containers.monitor import MonitorGone
+from node.containers.news import News
+from node.containers.parts import Freezes
+from node.containers.persistence import Records
+from node.containers.running import Runner
+from node.containers.stopping import Remover, Stopper
+from node.snapshots.store import RootSnapshots
+from node.state.containers import ContainerRowExists
+from ocispec.errors import FailedPrecondition, InvalidArgument
+
+
+class LogsUnavailable(FailedPrecondition):
+    """The container's log driver keeps nothing that could be read."""
+
+
+class Containers:
+    """Names are a name, a full id, or an id prefix that only one container has. All verbs raise NoSuchContainer."""
+
+    def __init__(
+        self,
+        index: Index,
+        records: Records,
+        creator: Creator,
+        runner: Runner,
+        stopper: Stopper,
+        remover: Remover,
+        freezer: Freezes,
+        snapshots: RootSnapshots,
+        news: News,
+    ) -> None:
+        self._index = index
+        self._records = records
+        self._creator = creator
+        self._runner = runner
+        self._stopper = stopper
+        self._remover = remover
+        self._freezer = freezer
+        self._snapshots = snapshots
+        self._news = news
+
+    async def create(self, spec: CreateSpec) -> Created:
+        return await self._creator.create(spec)
+
+    async def start(self, name: str) -> bool:
+        """False: it runs already. Raises CannotInvoke (126, 127), CannotStart, WrongState, PortInUse…"""
+        live = find(self._index, name)
+        try:
+            return await self._runner.start(live)
+        except Exception:
+            if live.container.spec.auto_remove and not live.active:
+                await self._remover.remove_ended(live)
+            raise
+
+    async def stop(self, name: str, *, timeout: int | None = None, signal: str = "") -> bool:  # noqa: ASYNC109
+        """False: nothing runs."""
+        return await self._stopper.stop(find(self._index, name), timeout=timeout, with_signal=signal)
+
+    async def restart(self, name: str, *, timeout: int | None = None, signal: str = "") -> None:  # noqa: ASYNC109
+        live = find(self._index, name)
+        # `--rm` must not take it away between the two.
+        live.keep = True
+        try:
+            await self._stopper.stop(live, timeout=timeout, with_signal=signal)
+            await self._runner.start(live)
+        finally:
+            live.keep = False
+        self._news.tell(live.container, "restart")
+
+    async def kill(self, name: str, signal: str = "KILL") -> None:
+        await self._stopper.kill(find(self._index, name), signal)
+
+    async def remove(self, name: str, *, force: bool = False, volumes: bool = False) -> None:
+        await self._remover.remove(find(self._index, name), force=force, volumes=volumes)
+
+    async def pause(self, name: str) -> None:
+        await self._stopper.pause(find(self._index, name))
+
+    async def unpause(self, name: str) -> None:
+        await self._stopper.unpause(find(self._index, name))
+
+    async def wait(self, name: str, condition: str = "not-running") -> "asyncio.Future[WaitResult]":
+        """Registered when this returns; cancel the future when nobody waits any more."""
+        if condition not in CONDITIONS:
+            raise InvalidArgument(f'invalid condition: "{condition}"')
+        return find(self._index, name).wait_for(condition)
+
+    async def get(self, name: str) -> Container:
+        return value(find(self._index, name))
+
+    async def list(
+        self,
+        *,
+        all: bool = False,  # noqa: A002
+        limit: int = 0,
+        filters: Filters = NOTHING,
+    ) -> Sequence[Container]:
+        """Newest first. Filters on status or exit code look at stopped containers too, a limit as well."""
+        known = [value(live) for live in self._index.all()]
+        shown = self._between(sorted(known, key=lambda c: c.created, reverse=True), filters)
+        if not (all or limit > 0 or filters.wants_all):
+            shown = [container for container in shown if container.state.running or _restarting(container)]
+        shown = [container for container in shown if filters.matches(container)]
+        return shown[:limit] if limit > 0 else shown
+
+    def _between(self, shown: Sequence[Container], filters: Filters) -> Sequence[Container]:
+        for name in filters.values.get("before", ()):
+            bound = find(self._index, name).container.created
+            shown = [container for container in shown if container.created < bound]
+        for name in filters.values.get("since", ()):
+            bound = find(self._index, name).container.created
+            shown = [container for container in shown if container.created > bound]
+        return shown
+
+    async def rename(self, name: str, new: str) -> None:
+        """Raises InvalidName, NameInUse, InvalidArgument (the same name)."""
+        live = find(self._index, name)
+        wanted = names.check(new)
+        async with live.lock:
+            old = live.container.name
+            if wanted == old:
+                raise InvalidArgument("Renaming a container with the same name as its current name")
+            if owner := self._index.owner_of(wanted):
+                raise NameInUse(wanted, owner)
+            try:
+                await self._records.rename(live, wanted)
+            except ContainerRowExists as error:
+                raise NameInUse(wanted, "another container") from error
+            self._index.rename(live, wanted)
+        self._news.tell(live.container, "rename", {"oldName": f"/{old}"})
+
+    async def top(self, name: str, ps_args: str = "") -> Processes:
+        live = find(self._index, name)
+        if not live.state.running:
+            raise NotRunning(live.id)
+        return await asyncio.to_thread(top.processes, await self._freezer.pids(live.id), ps_args)
+
+    async def attach(self, name: str, *, stdin: bool, stdout: bool, stderr: bool) -> AttachStream:
+        """Raises WrongState for a paused or restarting container."""
+        live = find(self._index, name)
+        if live.state.status is Status.PAUSED:
+            raise WrongState("You cannot attach to a paused container, unpause it first")
+        if live.state.status is Status.RESTARTING:
+            raise WrongState("You cannot attach to a restarting container, wait until it is running")
+        query = AttachQuery(stdin and live.container.spec.open_stdin, stdout, stderr)
+        if live.monitor is None or not live.state.running:
+            return live.place(query)
+        opened: asyncio.Future[socket.socket | None] = asyncio.get_running_loop().create_future()
+        try:
+            opened.set_result(await live.monitor.attach(stdin=query.stdin, stdout=stdout, stderr=stderr))
+        except MonitorGone:
+            opened.set_result(None)
+        self._news.tell(live.container, "attach")
+        return AttachStream(opened, tty=live.container.spec.tty)
+
+    async def resize(self, name: str, height: int, width: int) -> None:
+        live = find(self._index, name)
+        if not live.state.running or live.monitor is None:
+            raise NotRunning(live.id)
+        await live.monitor.resize(height, width)
+        self._news.tell(live.container, "resize", {"height": str(height), "width": str(width)})
+
+    async def logs(self, name: str, query: LogQuery) -> AsyncIterator[bytes]:
+        """Raises LogsUnavailable, InvalidArgument (neither stream)."""
+        live = find(self._index, name)
+        if not live.container.log_path:
+            raise LogsUnavailable("configured logging driver does not support reading")
+        if not (query.stdout or query.stderr):
+            raise InvalidArgument("Bad parameters: you must choose at least one stream")
+        return read_log(Path(live.container.log_path), query, tty=live.container.spec.tty, ended=live.exited.is_set)
+
+    async def size(self, name: str) -> int:
+        """Bytes the container wrote to its own layer."""
+        return await self._snapshots.usage(find(self._index, name).id)
+
+    def in_use(self) -> "Mapping[str, Sequence[str]]":
+        """Image id to the ids of containers made of it."""
+        return _grouped((live.container.image_id, live.id) for live in self._index.all())
+
+    def running(self) -> Sequence[str]:
+        return [live.id for live in self._index.all(lambda live: live.active)]
+
+    def volumes_in_use(self) -> "Mapping[str, Sequence[str]]":
+        """Volume name to the ids of containers that mount it."""
+        return _grouped(
+            (point.name, live.id) for live in self._index.all() for point in live.container.mounts if point.name
+        )
+
+    def counts(self) -> Mapping[str, int]:
+        """running, paused, stopped: Docker's three, every container in one of them."""
+        states = [live.state.status for live in self._index.all()]
+        paused = states.count(Status.PAUSED)
+        running = states.count(Status.RUNNING) + states.count(Status.RESTARTING)
+        return {"running": running, "paused": paused, "stopped": len(states) - running - paused}
+
+
+def find(index: Index, name: str) -> Live:
+    """Full id, then name, then unambiguous prefix. Raises NoSuchContainer, AmbiguousPrefix."""
+    bare = name.removeprefix("/")
+    found = index.get(bare) or index.get(index.owner_of(bare) or "")
+    if found is not None:
+        return found
+    candidates = index.with_prefix(bare) if bare else []
+    if len(candidates) > 1:
+        raise AmbiguousPrefix(bare)
+    if not candidates:
+        raise NoSuchContainer(bare)
+    return candidates[0]
+
+
+def value(live: Live) -> Container:
+    """The container with the execs it has now."""
+    return replace(live.container, exec_ids=tuple(live.execs)) if live.execs else live.container
+
+
+def _restarting(container: Container) -> bool:
+    return container.state.status is Status.RESTARTING
+
+
+def _grouped(pairs: Iterable[tuple[str, str]]) -> Mapping[str, Sequence[str]]:
+    groups: dict[str, list[str]] = {}
+    for key, member in pairs:
+        groups.setdefault(key, []).append(member)
+    return groups

@@ -1,0 +1,49 @@
+"""Containers in state.db: what never changes after create in one column, what a transition changes in another."""
+
+from dataclasses import replace
+
+from node.containers.codec import decode, encode
+from node.containers.live import Dynamic, Live
+from node.containers.model import Attachment, Container, ContainerState
+from node.errors import InternalError
+from node.state.containers import ContainerRow, ContainerRows
+
+
+class StateUnreadable(InternalError):
+    """A row of state.db does not hold a container."""
+
+
+class Records:
+    """The rows, spoken to in this room's words."""
+
+    def __init__(self, rows: ContainerRows) -> None:
+        self._rows = rows
+
+    async def add(self, live: Live) -> None:
+        fixed = replace(live.container, state=ContainerState(), network=Attachment(), exec_ids=())
+        container = live.container
+        await self._rows.add(
+            ContainerRow(container.id, container.name, container.created, encode(fixed), encode(live.dynamic()))
+        )
+
+    async def save(self, live: Live) -> None:
+        """One small transaction; the spec is not written again."""
+        await self._rows.set_state(live.id, encode(live.dynamic()))
+
+    async def rename(self, live: Live, name: str) -> None:
+        await self._rows.rename(live.id, name)
+
+    async def remove(self, live: Live) -> None:
+        await self._rows.remove(live.id)
+
+    async def all(self) -> list[Live]:
+        """Oldest first. Raises StateUnreadable."""
+        return [_live(row) for row in await self._rows.all()]
+
+
+def _live(row: ContainerRow) -> Live:
+    try:
+        fixed, dynamic = decode(Container, row.spec), decode(Dynamic, row.state)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise StateUnreadable(f"the record of container {row.name} ({row.id[:12]}) cannot be read: {error}") from error
+    return Live(replace(fixed, name=row.name, state=dynamic.state, network=dynamic.network))

@@ -1,0 +1,98 @@
+"""The daemon starts: containers of the one before are taken over, those that ended meanwhile are booked, what nobody
+owns any more is swept, and policies that say so start containers again."""
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from node.containers.live import Index, Live
+from node.containers.model import RestartMode, Status
+from node.containers.monitor import MonitorGone
+from node.containers.parts import MonitorHandle, Readopts
+from node.containers.persistence import Records
+from node.containers.running import Runner, last_words, wants_restart
+from node.containers.stopping import Remover
+from node.containers.tasks import Tasks
+from ocispec.errors import SeawallError
+
+log = logging.getLogger(__name__)
+
+
+class Recovery:
+    def __init__(
+        self,
+        home: Path,
+        index: Index,
+        records: Records,
+        runner: Runner,
+        remover: Remover,
+        networks: Readopts,
+        connect: Callable[[Path], Awaitable[MonitorHandle]],
+        tasks: Tasks,
+    ) -> None:
+        self._home = home
+        self._index = index
+        self._records = records
+        self._runner = runner
+        self._remover = remover
+        self._networks = networks
+        self._connect = connect
+        self._tasks = tasks
+
+    async def run(self) -> None:
+        """When it returns every container is known, running ones are watched; restarts go on in the background."""
+        for live in await self._records.all():
+            self._index.add(live)
+        everyone = self._index.all()
+        await asyncio.gather(*(self._take_over(live) for live in everyone))
+        await asyncio.to_thread(self._sweep, {live.id for live in everyone})
+        for live in everyone:
+            self._tasks.spawn(self._decide(live), f"watch recovery {live.id}")
+
+    async def _take_over(self, live: Live) -> None:
+        directory = Path(live.container.directory)
+        try:
+            monitor = await self._connect(directory)
+        except MonitorGone:
+            if live.state.running:
+                async with live.lock:
+                    await self._runner.book_exit(live, await asyncio.to_thread(last_words, live), plan=False)
+            return
+        async with live.lock:
+            live.monitor = monitor
+            if not live.state.running:
+                # The daemon before died between the start and its record.
+                live.change(status=Status.RUNNING, exit_code=0, error="")
+            live.change(pid=monitor.pid)
+            live.exited.clear()
+            await self._networks.readopt(live.id, live.container)
+            await self._records.save(live)
+        self._runner.watch(live, monitor)
+
+    async def _decide(self, live: Live) -> None:
+        if live.state.running:
+            return
+        if live.container.spec.auto_remove and live.state.status is not Status.CREATED:
+            await self._remover.remove_ended(live)
+        elif wants_start(live):
+            try:
+                await self._runner.start(live)
+            except SeawallError as error:
+                log.warning("container %s could not be started again: %s", live.container.name, error.message)
+
+    def _sweep(self, known: set[str]) -> None:
+        """Folders of containers whose removal or creation was cut short."""
+        for folder in self._home.iterdir():
+            if folder.name not in known:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def wants_start(live: Live) -> bool:
+    """`always` starts even what a user stopped (moby daemon.restore); the others as after any exit."""
+    if live.state.status is Status.CREATED:
+        return False
+    if live.container.spec.restart.mode is RestartMode.ALWAYS:
+        return True
+    return wants_restart(live, live.state.exit_code)

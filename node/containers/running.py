@@ -1,0 +1,173 @@
+"""A container's life between start and exit: started, watched, its exit booked, started again if its policy says so.
+
+Every transition happens under the container's lock and is written once. An exit is handled exactly once: by the watcher
+of the monitor that ran it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+from node.containers import clock
+from node.containers.errors import WrongState
+from node.containers.live import NEXT_EXIT, NOT_RUNNING, Live
+from node.containers.model import Attachment, RestartMode, Status
+from node.containers.monitor import ExitStatus, MonitorGone, read_exit
+from node.containers.news import News
+from node.containers.parts import Connects, MonitorHandle
+from node.containers.persistence import Records
+from node.containers.startup import Startup
+from node.containers.tasks import Tasks
+from ocispec.errors import SeawallError
+
+FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 60.0
+LONG_ENOUGH = 10.0
+"""A run of this many seconds begins the back-off anew (moby restartmanager)."""
+
+LOST = 137
+"""Exit code of a container whose monitor died without a word."""
+
+
+class Runner:
+    def __init__(self, startup: Startup, networks: Connects, records: Records, news: News, tasks: Tasks) -> None:
+        self._startup = startup
+        self._networks = networks
+        self._records = records
+        self._news = news
+        self._tasks = tasks
+        self.on_auto_remove: Callable[[Live], Awaitable[None]] | None = None
+        self.on_started: Callable[[Live], None] | None = None
+
+    async def start(self, live: Live) -> bool:
+        """False: it runs already. Goes on to its end when the caller is cancelled."""
+        return await self._tasks.whole(self._start(live), f"start {live.id}")
+
+    async def _start(self, live: Live) -> bool:
+        async with live.lock:
+            if live.removing:
+                raise WrongState("container is marked for removal and cannot be started")
+            if live.state.status is Status.PAUSED:
+                raise WrongState("cannot start a paused container, try unpause instead")
+            if live.state.running:
+                return False
+            cancel_restart(live)
+            live.backoff = 0.0
+            live.change(restart_count=0, stopped_by_user=False)
+            try:
+                await self._launch(live)
+            except SeawallError:
+                # A first start that fails leaves `created`, a later one `exited`; neither leaves a restart pending.
+                if live.state.status is Status.RESTARTING:
+                    live.change(status=Status.EXITED)
+                await self._records.save(live)
+                self._settle(live)
+                raise
+            return True
+
+    async def _launch(self, live: Live) -> None:
+        live.stopping = False
+        try:
+            await self._startup.bring_up(live)
+        except SeawallError:
+            live.drop_places()
+            raise
+        await self._records.save(live)
+        self._news.tell(live.container, "start")
+        assert live.monitor is not None
+        self.watch(live, live.monitor)
+
+    def watch(self, live: Live, monitor: MonitorHandle) -> None:
+        self._tasks.spawn(self._watch(live, monitor), f"watch {live.id}")
+        if self.on_started is not None:
+            self.on_started(live)
+
+    async def _watch(self, live: Live, monitor: MonitorHandle) -> None:
+        try:
+            status = await monitor.wait()
+        except MonitorGone:
+            status = await asyncio.to_thread(last_words, live)
+        await self._tasks.whole(self._exit(live, monitor, status), f"exit {live.id}")
+
+    async def _exit(self, live: Live, monitor: MonitorHandle, status: ExitStatus) -> None:
+        async with live.lock:
+            if live.monitor is not monitor:
+                return
+            live.monitor = None
+            await monitor.close()
+            await self.book_exit(live, status)
+        if live.container.spec.auto_remove and not (live.removing or live.keep) and self.on_auto_remove is not None:
+            await self.on_auto_remove(live)
+
+    async def book_exit(self, live: Live, status: ExitStatus, *, plan: bool = True) -> None:
+        """The lock is held. Network released, row written, event told, waiters answered, restart planned (unless the
+        caller will see to it)."""
+        ran = max(0, clock.nanoseconds(status.finished_at) - clock.nanoseconds(live.state.started_at)) / 10**9
+        live.container = replace(live.container, network=Attachment())
+        again = plan and not live.removing and not live.stopping and wants_restart(live, status.code)
+        live.change(
+            status=Status.RESTARTING if again else Status.EXITED,
+            pid=0,
+            exit_code=status.code,
+            oom_killed=status.oom_killed,
+            error=status.error,
+            finished_at=status.finished_at or clock.now(),
+        )
+        await self._networks.release(live.id)
+        if not live.container.spec.auto_remove:
+            await self._records.save(live)
+        if status.oom_killed:
+            self._news.tell(live.container, "oom")
+        self._news.tell(live.container, "die", {"exitCode": str(status.code), "execDuration": str(int(ran))})
+        live.exited.set()
+        self._settle(live)
+        if again:
+            self.plan_restart(live, ran)
+
+    def plan_restart(self, live: Live, ran: float) -> None:
+        live.backoff = (
+            FIRST_BACKOFF if ran >= LONG_ENOUGH or not live.backoff else min(live.backoff * 2, LONGEST_BACKOFF)
+        )
+        live.restart_timer = self._tasks.spawn(self._restart(live, live.backoff), f"watch restart {live.id}")
+
+    async def _restart(self, live: Live, delay: float) -> None:
+        await asyncio.sleep(delay)
+        # From here on it is a start like any other: nobody cancels it in the middle.
+        live.restart_timer = None
+        await self._tasks.whole(self._start_again(live), f"restart {live.id}")
+
+    async def _start_again(self, live: Live) -> None:
+        async with live.lock:
+            if live.removing or live.stopping or live.state.status is not Status.RESTARTING:
+                return
+            live.change(restart_count=live.state.restart_count + 1)
+            try:
+                await self._launch(live)
+            except SeawallError:
+                live.change(status=Status.EXITED, finished_at=clock.now())
+                await self._records.save(live)
+                self._settle(live)
+
+    def _settle(self, live: Live) -> None:
+        live.settle(NEXT_EXIT, NOT_RUNNING)
+
+
+def wants_restart(live: Live, code: int) -> bool:
+    policy, state = live.container.spec.restart, live.state
+    if state.stopped_by_user or policy.mode is RestartMode.NO:
+        return False
+    if policy.mode is RestartMode.ON_FAILURE:
+        return code != 0 and (not policy.max_retries or state.restart_count < policy.max_retries)
+    return True
+
+
+def cancel_restart(live: Live) -> None:
+    if live.restart_timer is not None:
+        live.restart_timer.cancel()
+        live.restart_timer = None
+
+
+def last_words(live: Live) -> ExitStatus:
+    """What the monitor wrote before it went, or that it wrote nothing."""
+    status = read_exit(Path(live.container.directory))
+    return status or ExitStatus(LOST, False, clock.now(), "the container's monitor is gone and left no exit status")

@@ -1,0 +1,198 @@
+"""Bringing one container up: network, root, config.json, monitor, attached clients, process. All of it or nothing.
+
+The caller holds the container's lock.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from node.containers import clock, files
+from node.containers.bundle.config import Surroundings, config
+from node.containers.bundle.rootfiles import LayeredRoot
+from node.containers.errors import CannotInvoke, CannotStart, NotRunning
+from node.containers.launcher import LaunchRequest
+from node.containers.live import Live
+from node.containers.model import Attachment, Container, Port, PublishedPort, Status
+from node.containers.monitor import StartFailed
+from node.containers.parts import Connects, Launches, MonitorHandle
+from node.network.model import PortBinding, Sandbox
+from node.settings import LogSettings
+from node.snapshots.mounts import RootMount
+from node.snapshots.store import RootSnapshots
+from ocispec.errors import SeawallError
+
+JOIN = "container:"
+NOT_FOUND, NOT_EXECUTABLE, NOT_STARTED = 127, 126, 128
+EXIT_CODES = {"not-found": NOT_FOUND, "permission": NOT_EXECUTABLE, "is-directory": NOT_EXECUTABLE}
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where this node's containers live and what is theirs by default."""
+
+    cgroup_parent: str
+    log: LogSettings
+
+
+class Startup:
+    def __init__(
+        self,
+        site: Site,
+        snapshots: RootSnapshots,
+        networks: Connects,
+        launcher: Launches,
+        find: Callable[[str], Live],
+    ) -> None:
+        self._site = site
+        self._snapshots = snapshots
+        self._networks = networks
+        self._launcher = launcher
+        self._find = find
+
+    async def bring_up(self, live: Live) -> None:
+        """Afterwards the container runs and `live` says so. Raises CannotInvoke, CannotStart or what a part raises;
+        then `live` says why, and network, ports, cgroup and monitor are released."""
+        try:
+            monitor, sandbox = await self._connect(live)
+        except Exception as error:
+            failure = _failure(error)
+            code = failure.exit_code if isinstance(failure, CannotInvoke) else NOT_STARTED
+            live.change(exit_code=code, error=failure.message, pid=0)
+            raise failure from error
+        live.monitor = monitor
+        live.container = replace(live.container, network=_attachment(sandbox))
+        live.change(
+            status=Status.RUNNING, pid=monitor.pid, exit_code=0, error="", oom_killed=False, started_at=clock.now()
+        )
+        live.exited.clear()
+
+    async def _connect(self, live: Live) -> tuple[MonitorHandle, Sandbox]:
+        container = live.container
+        pid_path, netns = self._shared(container)
+        sandbox, root = await _both(
+            self._networks.attach(
+                container.id,
+                mode=_mode(container, self._find),
+                hostname=container.spec.hostname,
+                published=_published(container),
+                other_netns=netns,
+            ),
+            self._snapshots.mount(container.id),
+        )
+        try:
+            await asyncio.to_thread(self._write, container, sandbox, root, pid_path)
+            return await self._launch(live, sandbox, root), sandbox
+        except BaseException:
+            await self._networks.release(container.id)
+            raise
+        finally:
+            await sandbox.close()
+
+    async def _launch(self, live: Live, sandbox: Sandbox, root: RootMount) -> MonitorHandle:
+        container, spec = live.container, live.container.spec
+        directory = Path(container.directory)
+        monitor = await self._launcher.create(
+            LaunchRequest(
+                container_id=container.id,
+                bundle=directory,
+                rootfs=(root,),
+                state_dir=directory,
+                log_path=Path(container.log_path) if container.log_path else None,
+                log_max_size=self._site.log.max_size if spec.log.max_size is None else spec.log.max_size,
+                log_max_files=self._site.log.max_files if spec.log.max_files is None else spec.log.max_files,
+                open_stdin=spec.open_stdin,
+                stdin_once=spec.stdin_once,
+                fds=sandbox.fds,
+            )
+        )
+        try:
+            await live.fill_places(monitor)
+            await monitor.start()
+        except BaseException:
+            # A monitor whose process did not start has none to wait for; it goes, and its cgroup with it.
+            await monitor.kill_all()
+            await monitor.close()
+            raise
+        return monitor
+
+    def _write(self, container: Container, sandbox: Sandbox, root: RootMount, pid_path: str) -> None:
+        """The bundle and the files that are bound over /etc."""
+        files.write(Path(container.directory), container, sandbox)
+        layers = LayeredRoot.of_mount(root.type, root.source, root.options, root.cwd)
+        around = Surroundings(f"{self._site.cgroup_parent}/{container.id}", sandbox.netns_path, pid_path, layers.read)
+        (Path(container.directory) / "config.json").write_text(json.dumps(config(container, around)))
+
+    def _shared(self, container: Container) -> tuple[str, str | None]:
+        """(pid namespace, network namespace) of the containers this one joins. Raises NoSuchContainer, NotRunning."""
+        pid_mode, net_mode = container.spec.namespaces.pid, container.spec.network.mode
+        pid = f"/proc/{self._running_pid(pid_mode)}/ns/pid" if pid_mode.startswith(JOIN) else ""
+        return pid, f"/proc/{self._running_pid(net_mode)}/ns/net" if net_mode.startswith(JOIN) else None
+
+    def _running_pid(self, mode: str) -> int:
+        other = self._find(mode.removeprefix(JOIN))
+        if not other.state.running or not other.state.pid:
+            raise NotRunning(other.id)
+        return other.state.pid
+
+
+async def _both(
+    network: Coroutine[Any, Any, Sandbox], root: Coroutine[Any, Any, RootMount]
+) -> tuple[Sandbox, RootMount]:
+    """Both at once; when the root cannot be had, the network that could is let go by the caller's release."""
+    attaching = asyncio.ensure_future(network)
+    try:
+        found = await root
+    except BaseException:
+        attaching.cancel()
+        with contextlib.suppress(BaseException):
+            await (await attaching).close()
+        raise
+    return await attaching, found
+
+
+def _failure(error: Exception) -> SeawallError:
+    if isinstance(error, StartFailed):
+        message = f"failed to create task for container: unable to start container process: {error.message}"
+        code = EXIT_CODES.get(error.kind)
+        return CannotStart(message) if code is None else CannotInvoke(message, code)
+    return error if isinstance(error, SeawallError) else CannotStart(f"failed to start container: {error}")
+
+
+def _mode(container: Container, find: Callable[[str], Live]) -> str:
+    mode = container.spec.network.mode
+    if mode.startswith(JOIN):
+        return JOIN + find(mode.removeprefix(JOIN)).id
+    return "bridge" if mode == "default" else mode
+
+
+def _published(container: Container) -> list[PortBinding]:
+    network = container.spec.network
+    wanted = [PortBinding(b.port.protocol, b.port.number, b.host_ip, b.host_port) for b in network.bindings]
+    if network.publish_all:
+        bound = {binding.port for binding in network.bindings}
+        wanted += [PortBinding(p.protocol, p.number, "", 0) for p in container.spec.exposed_ports if p not in bound]
+    return wanted
+
+
+def _attachment(sandbox: Sandbox) -> Attachment:
+    ports = tuple(
+        PublishedPort(Port(port.container_port, port.proto), port.host_ip, port.host_port) for port in sandbox.ports
+    )
+    end = sandbox.endpoint
+    if end is None:
+        return Attachment(ports=ports)
+    return Attachment(
+        network_name="bridge",
+        network_id=end.network_id,
+        endpoint_id=end.endpoint_id,
+        ip=end.ip,
+        prefix=end.prefix,
+        gateway=end.gateway,
+        mac=end.mac,
+        ports=ports,
+    )

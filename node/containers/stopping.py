@@ -1,0 +1,201 @@
+"""Stop, kill, pause and removal: what ends a container's run or the container.
+
+Waiting for an exit happens outside the lock; who holds it is checked again after.
+"""
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import signal
+from pathlib import Path
+
+from node.containers.complete import parse_signal
+from node.containers.errors import CannotStop, NotRunning, WrongState
+from node.containers.live import NEXT_EXIT, NOT_RUNNING, REMOVED, Index, Live
+from node.containers.model import Status
+from node.containers.monitor import MonitorGone
+from node.containers.mountpoints import MountPoints
+from node.containers.news import News
+from node.containers.parts import Freezes
+from node.containers.persistence import Records
+from node.containers.running import cancel_restart
+from node.containers.tasks import Tasks
+from node.snapshots.store import RootSnapshots
+
+DEFAULT_TIMEOUT = 10
+KILL_PATIENCE = 10.0
+"""Seconds that SIGKILL may take before the kernel is said to hold the process."""
+
+log = logging.getLogger(__name__)
+
+
+class Stopper:
+    def __init__(self, records: Records, news: News, freezer: Freezes) -> None:
+        self._records = records
+        self._news = news
+        self._freezer = freezer
+
+    async def stop(self, live: Live, *, timeout: int | None = None, with_signal: str = "") -> bool:  # noqa: ASYNC109
+        """False: nothing runs. SIGKILL follows after the timeout (seconds; -1: never)."""
+        if not live.active:
+            return False
+        spec = live.container.spec
+        number = parse_signal(with_signal or spec.stop_signal or "SIGTERM")
+        seconds = timeout if timeout is not None else spec.stop_timeout
+        seconds = DEFAULT_TIMEOUT if seconds is None else seconds
+        if not await self._by_user(live):
+            await self._signal(live, number)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(live.exited.wait(), None if seconds < 0 else seconds)
+            if not live.exited.is_set():
+                await self.end(live)
+        self._news.tell(live.container, "stop")
+        return True
+
+    async def kill(self, live: Live, with_signal: str) -> None:
+        number = parse_signal(with_signal or "KILL")
+        if not live.active:
+            raise NotRunning(live.id)
+        ends = number in (signal.SIGKILL, parse_signal(live.container.spec.stop_signal or "SIGTERM"))
+        if ends and await self._by_user(live):
+            return
+        await self._signal(live, number)
+        self._news.tell(live.container, "kill", {"signal": str(number)})
+        if number == signal.SIGKILL:
+            await self._await_end(live)
+
+    async def end(self, live: Live) -> None:
+        """SIGKILL, and wait until the exit is booked. Raises CannotStop."""
+        live.stopping = True
+        if cancelled := live.state.status is Status.RESTARTING:
+            await self._by_user(live)
+        if not cancelled and not live.exited.is_set():
+            await self._signal(live, signal.SIGKILL)
+        await self._await_end(live)
+
+    async def pause(self, live: Live) -> None:
+        async with live.lock:
+            if live.state.status is Status.PAUSED:
+                raise WrongState(f"Container {live.id} is already paused")
+            if live.state.status is Status.RESTARTING:
+                raise WrongState(f"Container {live.id} is restarting, wait until the container is running")
+            if not live.state.running:
+                raise NotRunning(live.id)
+            await self._freezer.freeze(live.id)
+            live.change(status=Status.PAUSED)
+            await self._records.save(live)
+        self._news.tell(live.container, "pause")
+
+    async def unpause(self, live: Live) -> None:
+        async with live.lock:
+            if live.state.status is not Status.PAUSED:
+                raise WrongState(f"Container {live.id} is not paused")
+            await self._thaw(live)
+        self._news.tell(live.container, "unpause")
+
+    async def _thaw(self, live: Live) -> None:
+        await self._freezer.thaw(live.id)
+        live.change(status=Status.RUNNING)
+        await self._records.save(live)
+
+    async def _by_user(self, live: Live) -> bool:
+        """Note that someone wants it stopped. True: it was between two runs and now rests."""
+        live.stopping = True
+        cancel_restart(live)
+        async with live.lock:
+            live.change(stopped_by_user=True)
+            resting = live.state.status is Status.RESTARTING
+            if resting:
+                live.change(status=Status.EXITED)
+                live.settle(NEXT_EXIT, NOT_RUNNING)
+            await self._records.save(live)
+        return resting
+
+    async def _signal(self, live: Live, number: int) -> None:
+        monitor = live.monitor
+        if monitor is None:
+            return
+        with contextlib.suppress(MonitorGone):
+            await monitor.signal(number)
+        if live.state.status is Status.PAUSED:
+            # A frozen task gets no signal before it is thawed.
+            async with live.lock:
+                if live.state.status is Status.PAUSED:
+                    await self._thaw(live)
+
+    async def _await_end(self, live: Live) -> None:
+        try:
+            await asyncio.wait_for(live.exited.wait(), KILL_PATIENCE)
+        except TimeoutError:
+            raise CannotStop(f"container {live.id} did not end within {KILL_PATIENCE:.0f} s of SIGKILL") from None
+
+
+class Remover:
+    def __init__(
+        self,
+        index: Index,
+        records: Records,
+        news: News,
+        stopper: Stopper,
+        snapshots: RootSnapshots,
+        mount_points: MountPoints,
+        tasks: Tasks,
+    ) -> None:
+        self._index = index
+        self._records = records
+        self._news = news
+        self._stopper = stopper
+        self._snapshots = snapshots
+        self._mount_points = mount_points
+        self._tasks = tasks
+
+    async def remove(self, live: Live, *, force: bool, volumes: bool) -> None:
+        if live.removing:
+            raise WrongState(f"removal of container {live.container.name} is already in progress")
+        await self._tasks.whole(self._remove(live, force=force, volumes=volumes), f"remove {live.id}")
+
+    async def remove_ended(self, live: Live) -> None:
+        """`--rm`: the run is over. Somebody else's removal may have come first."""
+        if not live.removing:
+            await self._remove(live, force=False, volumes=True)
+
+    async def _remove(self, live: Live, *, force: bool, volumes: bool) -> None:
+        live.removing = True
+        try:
+            while True:
+                async with live.lock:
+                    if not live.active:
+                        await self._forget(live, volumes=volumes)
+                        return
+                    if not force:
+                        raise WrongState(_refusal(live))
+                await self._stopper.end(live)
+        except BaseException:
+            live.removing = False
+            raise
+
+    async def _forget(self, live: Live, *, volumes: bool) -> None:
+        await self._records.remove(live)
+        self._index.remove(live)
+        live.gone.set()
+        live.drop_places()
+        if volumes:
+            await self._mount_points.discard(live.container.mounts)
+        self._news.tell(live.container, "destroy")
+        live.settle(NEXT_EXIT, NOT_RUNNING, REMOVED)
+        # Nobody can see the container any more; its bytes may take their time. A daemon killed before they are gone
+        # sweeps them when it starts (recovery.py).
+        self._tasks.spawn(self._sweep(live), f"sweep {live.id}")
+
+    async def _sweep(self, live: Live) -> None:
+        await self._snapshots.remove(live.id)
+        await asyncio.to_thread(shutil.rmtree, Path(live.container.directory), ignore_errors=True)
+
+
+def _refusal(live: Live) -> str:
+    state = "paused" if live.state.status is Status.PAUSED else str(live.state.status)
+    hint = {
+        "paused": "unpause and then stop the container before removing or force remove",
+    }.get(state, "stop the container before removing or force remove")
+    return f'cannot remove container "{live.container.name}": container is {state}: {hint}'
