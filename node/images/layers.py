@@ -127,6 +127,8 @@ class Layers:
         if await self._content.blobs.has_any(digest) is None:
             return None
         with contextlib.suppress(NotFound):
+            return await self._content.blobs.stat(repository, digest)
+        with contextlib.suppress(NotFound):
             return await self._content.blobs.link(repository, digest)
         return None
 
@@ -222,10 +224,11 @@ class Layers:
 
     async def _fits(self, target: LayerTarget, unpacked: Unpacked) -> bool:
         """Give implied directories the attributes they have below; False when that shows that bare does not do."""
-        if not any(unpacked.implied) or (lower := self._snapshots.lower(target)) is None:
+        lower = self._snapshots.lower(target)
+        if lower is None or not (any(unpacked.implied) or unpacked.whiteouts):
             return True
         try:
-            await self._pool.adopt(str(target.directory), lower, unpacked.implied)
+            await self._pool.adopt(str(target.directory), lower, unpacked)
         except NeedsMergedTree:
             return False
         return True

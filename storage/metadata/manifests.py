@@ -31,6 +31,21 @@ class ManifestRow:
     touched: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class HeldManifest:
+    """That a repository holds a manifest."""
+
+    repo: RepositoryName
+    digest: Digest
+
+
+async def held(tx: Transaction) -> Sequence[HeldManifest]:
+    """Every manifest of every repository."""
+    query = (sa.select(repositories.c.name, manifests.c.digest)
+             .join(repositories, repositories.c.id == manifests.c.repository_id).order_by(manifests.c.id))
+    return [HeldManifest(RepositoryName(name), digest) for name, digest in await tx.execute(query)]
+
+
 async def find(tx: Transaction, name: RepositoryName, digest: Digest) -> ManifestRow | None:
     query = (sa.select(*_COLUMNS).join(repositories, repositories.c.id == manifests.c.repository_id)
              .where(repositories.c.name == name.value, manifests.c.digest == digest))

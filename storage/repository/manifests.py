@@ -91,6 +91,11 @@ class Manifests:
         """Raises ManifestUnknown."""
         return (await self.get(repo, tag)).digest
 
+    async def all(self) -> Sequence[rows.HeldManifest]:
+        """Every manifest of every repository, oldest first: what a node's list of images is made from."""
+        async with self._database.read() as tx:
+            return await rows.held(tx)
+
     async def put(self, repo: RepositoryName, manifest: Manifest, *, digest: Digest | None = None,
                   tags: Sequence[Tag] = (), require_children: bool = True, pinned: bool = True) -> StoredManifest:
         """Store the manifest and point `tags` at it, all or nothing.

@@ -1,20 +1,22 @@
 """Giving a bare layer's implied directories the attributes that they have in the layers below.
 
 Overlayfs shows a merged directory with the attributes of its uppermost part. A layer that brings `usr/bin/x` without
-entries for `usr` and `usr/bin` must therefore carry copies of what lies below.
+entries for `usr` and `usr/bin` must therefore carry copies of what lies below. Whiteouts of what is not below must go:
+where a directory is not merged with anything, overlayfs lists them as files.
 """
 
 import contextlib
 import errno
 import os
 import stat
+from collections.abc import Callable
 
 from node.images.unpack.tree import set_xattrs
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def adopt(target: int, lower: int, implied: list[bytes]) -> bool:
+def adopt(target: int, lower: int, implied: list[bytes], whiteouts: list[bytes]) -> bool:
     """False when a path leads through a symbolic link below: then the layer must be unpacked upon the merged tree."""
     found: list[bytes] = []
     absent: list[bytes] = []
@@ -30,11 +32,42 @@ def adopt(target: int, lower: int, implied: list[bytes]) -> bool:
             if _through_link(lower, path):
                 return False
             absent.append(path)
+    for path in whiteouts:
+        if not _exists(lower, path):
+            _take_away(target, path, os.unlink)
     for path in reversed(absent):
-        _drop_if_idle(target, path)
-    for path in reversed(found):  # after the removals, and children first: both touch the parent's times
+        with contextlib.suppress(OSError):  # not empty: it holds something of the layer
+            _take_away(target, path, os.rmdir)
+    for path in reversed(found):
         _copy(lower, target, path)
     return True
+
+
+def _exists(root: int, path: bytes) -> bool:
+    above, _, name = path.rpartition(b"/")
+    try:
+        parent = _open(root, above)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    try:
+        os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    finally:
+        os.close(parent)
+    return True
+
+
+def _take_away(root: int, path: bytes, how: Callable[..., None]) -> None:
+    """Without touching the parent's times."""
+    above, _, name = path.rpartition(b"/")
+    parent = _open(root, above)
+    try:
+        info = os.fstat(parent)
+        how(name, dir_fd=parent)
+        os.utime(parent, ns=(info.st_atime_ns, info.st_mtime_ns))
+    finally:
+        os.close(parent)
 
 
 def _open(root: int, path: bytes) -> int:
@@ -60,27 +93,6 @@ def _through_link(root: int, path: bytes) -> bool:
         if not stat.S_ISDIR(mode):
             return stat.S_ISLNK(mode)
     return False
-
-
-def _drop_if_idle(target: int, path: bytes) -> None:
-    """A directory made only to hold whiteouts of what is not there would appear in the merged tree: take it away."""
-    with contextlib.suppress(FileNotFoundError):
-        directory = _open(target, path)
-        try:
-            names = list(map(os.fsencode, os.listdir(directory)))
-            infos = [os.stat(name, dir_fd=directory, follow_symlinks=False) for name in names]
-            if not all(stat.S_ISCHR(info.st_mode) and info.st_rdev == 0 for info in infos):
-                return
-            for name in names:
-                os.unlink(name, dir_fd=directory)
-        finally:
-            os.close(directory)
-        above, _, name = path.rpartition(b"/")
-        parent = _open(target, above)
-        try:
-            os.rmdir(name, dir_fd=parent)
-        finally:
-            os.close(parent)
 
 
 def _copy(lower: int, target: int, path: bytes) -> None:

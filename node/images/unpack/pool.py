@@ -45,12 +45,13 @@ class UnpackJob:
 @dataclass(frozen=True, slots=True)
 class Unpacked:
     """`size`: bytes of the regular files. `implied`: directories used but not contained, parents first, `""` the root
-    (see tree.Tree.implied)."""
+    (see tree.Tree.implied). `whiteouts`: those that were made (see tree.Tree.whiteouts)."""
 
     diff_id: Digest
     size: int
     entries: int
     implied: Sequence[str]
+    whiteouts: Sequence[str]
 
 
 class NeedsMergedTree(Exception):
@@ -154,12 +155,13 @@ class UnpackPool:
         }
         done = await self._run(request, source, on_read)
         diff_id = Digest(job.algorithm, done["diff_id"])
-        return Unpacked(diff_id, done["size"], done["entries"], done["implied"])
+        return Unpacked(diff_id, done["size"], done["entries"], done["implied"], done["whiteouts"])
 
-    async def adopt(self, directory: str, lower: RootMount, implied: Sequence[str]) -> None:
-        """Give implied directories the attributes that they have in `lower`. Raises NeedsMergedTree, UnpackFailed."""
+    async def adopt(self, directory: str, lower: RootMount, unpacked: Unpacked) -> None:
+        """Give implied directories the attributes that they have in `lower`, and remove whiteouts of what is not there.
+        Raises NeedsMergedTree, UnpackFailed."""
         listing = os.memfd_create("implied", os.MFD_CLOEXEC)
-        os.write(listing, json.dumps(list(implied)).encode())
+        os.write(listing, json.dumps([unpacked.implied, unpacked.whiteouts]).encode())
         os.lseek(listing, 0, os.SEEK_SET)
         overlay = lower.type != "bind"
         await self._run({"kind": "adopt", "directory": directory, "lower": directory if overlay else lower.source,

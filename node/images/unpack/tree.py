@@ -16,6 +16,7 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterable
 
 from node.images.unpack import tar
 from node.images.unpack.errors import DiskFull, InvalidLayer, LayerTooLarge
@@ -55,6 +56,7 @@ class Tree:
         self._late: dict[Parts, Entry] = {}
         self._mine: set[Parts] = set()
         self._opaque: set[Parts] = set()
+        self._whiteouts: set[Parts] = set()
         self._implied: set[Parts] = {()}
         self.entries = 0
         self.bytes = 0
@@ -74,13 +76,23 @@ class Tree:
                 self._extract(entry, archive)
             except OSError as error:
                 raise _explained(error, entry.name) from error
+        for path in [path for path in self._whiteouts if self._covered(path)]:
+            # Needless, and worse: overlayfs shows a whiteout as a file where nothing below is merged.
+            os.unlink(path[-1], dir_fd=self._descriptor(path[:-1]))
+            self._whiteouts.discard(path)
         self._finish_directories()
 
     def implied(self) -> list[bytes]:
         """Directories that the layer uses without containing them, parents first; `b""` is the root itself."""
-        hidden = self._opaque
-        return [b"/".join(path) for path in sorted(self._implied)
-                if not any(path[:depth] in hidden for depth in range(len(path)))]
+        return [b"/".join(path) for path in sorted(self._implied) if not self._covered(path)]
+
+    def whiteouts(self) -> list[bytes]:
+        """Of a bare layer: the whiteouts that were made. Each must go if nothing below has its name (see `adopt`)."""
+        return [b"/".join(path) for path in sorted(self._whiteouts)]
+
+    def _covered(self, path: Parts) -> bool:
+        """Whether a directory above is opaque, so that nothing from below is seen here."""
+        return any(path[:depth] in self._opaque for depth in range(len(path)))
 
     # -- entries
 
@@ -102,7 +114,7 @@ class Tree:
             return
         if parts[0].startswith(_AUFS):
             return
-        parent = self._walk(parts[:-1], create=True)
+        parent = self._walk(parts[:-1], create=True, replace=True)
         path = (*parent, name)
         if entry.type == tar.CHARACTER and entry.major == entry.minor == 0:
             self._whiteout(parent, name)  # overlayfs would read it so: one meaning for every snapshotter
@@ -228,11 +240,11 @@ class Tree:
                 except OSError as error:
                     raise _explained(error, entry.name) from error
 
-    def _walk(self, parts: Parts, *, create: bool) -> Parts:
+    def _walk(self, parts: Parts, *, create: bool, replace: bool = False) -> Parts:
         """The canonical path (no symbolic link in it) of the directory that `parts` leads to.
 
-        With `create` what is missing is made, also behind a dangling link, and a file in the way is replaced. Otherwise
-        raises FileNotFoundError or NotADirectoryError.
+        With `create` what is missing is made, also behind a dangling link; with `replace` a file in the way gives
+        place. Otherwise raises FileNotFoundError or NotADirectoryError.
         """
         known = self._canonical.get(parts)
         if known is not None:
@@ -250,7 +262,11 @@ class Tree:
             if part == b"..":
                 here = here[:-1]
                 continue
-            target = self._step(here, part, create=create)
+            if b".." in todo and self._missing((*here, part)):
+                # `gone/../etc`: nothing can be looked up below what is not there, so the spelling decides.
+                here, todo = (), list(reversed(_spelled((*here, part, *reversed(todo)))))
+                continue
+            target = self._step(here, part, create=create, replace=replace)
             if target is None:
                 here = (*here, part)
                 continue
@@ -263,7 +279,14 @@ class Tree:
         self._canonical[parts] = here
         return here
 
-    def _step(self, here: Parts, part: bytes, *, create: bool) -> bytes | None:
+    def _missing(self, path: Parts) -> bool:
+        try:
+            os.stat(path[-1], dir_fd=self._descriptor(path[:-1]), follow_symlinks=False)
+        except FileNotFoundError:
+            return True
+        return False
+
+    def _step(self, here: Parts, part: bytes, *, create: bool, replace: bool) -> bytes | None:
         """Go into `part` of the directory `here`: None when it is a directory, else the symbolic link's target."""
         path = (*here, part)
         if path in self._open:
@@ -283,18 +306,23 @@ class Tree:
             info = os.stat(part, dir_fd=parent, follow_symlinks=False)
             if stat.S_ISLNK(info.st_mode):
                 return os.readlink(part, dir_fd=parent)
-            if not create:
+            if not replace:
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from error
             self._replace_by_directory(parent, path)
             return None
-        os.mkdir(part, 0o755, dir_fd=parent)
-        self._implied.add(path)
+        self._make_implied(parent, path)
         return None
+
+    def _make_implied(self, parent: int, path: Parts) -> None:
+        os.mkdir(path[-1], 0o755, dir_fd=parent)
+        self._implied.add(path)
+        descriptor = self._descriptor(path)
+        os.fchown(descriptor, 0, 0)  # not the group and bit of a set-group-id parent
+        os.fchmod(descriptor, 0o755)
 
     def _replace_by_directory(self, parent: int, path: Parts) -> None:
         self._remove(parent, path)
-        os.mkdir(path[-1], 0o755, dir_fd=parent)
-        self._implied.add(path)
+        self._make_implied(parent, path)
         self._cover(path)
 
     def _cover(self, path: Parts) -> None:
@@ -340,7 +368,7 @@ class Tree:
         self._canonical.clear()
         for other in [other for other in self._open if other[:depth] == path]:
             os.close(self._open.pop(other))
-        for known in (self._late, self._mine, self._implied, self._opaque):
+        for known in (self._late, self._mine, self._implied, self._opaque, self._whiteouts):
             for other in [other for other in known if other[:depth] == path]:
                 known.pop(other) if isinstance(known, dict) else known.discard(other)
 
@@ -348,8 +376,8 @@ class Tree:
         if self._bottom:
             return
         if self._bare:
-            parent = self._walk(parent_parts, create=True)
-            self._bare_whiteout(parent, name)
+            with contextlib.suppress(NotADirectoryError):
+                self._bare_whiteout(self._walk(parent_parts, create=True), name)
             return
         try:
             parent = self._walk(parent_parts, create=False)
@@ -367,6 +395,7 @@ class Tree:
         descriptor = self._descriptor(parent)
         try:
             os.mknod(name, stat.S_IFCHR, 0, dir_fd=descriptor)
+            self._whiteouts.add((*parent, name))
         except FileExistsError:
             info = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
             if stat.S_ISDIR(info.st_mode):
@@ -383,10 +412,11 @@ class Tree:
         if self._bottom:
             return
         if self._bare:
-            path = self._walk(parts, create=True)
-            if not path:
-                raise NeedsLower  # overlayfs does not heed an opaque root: each name below gets its own whiteout
-            self._set_opaque(path)
+            with contextlib.suppress(NotADirectoryError):
+                path = self._walk(parts, create=True)
+                if not path:
+                    raise NeedsLower  # overlayfs does not heed an opaque root: each name below gets its own whiteout
+                self._set_opaque(path)
             return
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             self._empty(self._walk(parts, create=False))
@@ -415,8 +445,12 @@ def clean(name: bytes) -> Parts:
     """`./a//b/../c` → (a, c); leading `..` stay at the root. By spelling alone, as every layer's reader does."""
     if len(name) > _MAX_PATH:
         raise InvalidLayer("a path in the archive is too long")
+    return _spelled(name.split(b"/"))
+
+
+def _spelled(names: Iterable[bytes]) -> Parts:
     parts: list[bytes] = []
-    for part in name.split(b"/"):
+    for part in names:
         if part == b"..":
             if parts:
                 parts.pop()

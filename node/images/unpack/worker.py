@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from node.images.unpack import decompress, errors
@@ -123,8 +123,16 @@ def _unpack(job: Mapping[str, Any], source: int, report: Report) -> Mapping[str,
     stream.drain()
     return {
         "diff_id": stream.hexdigest(), "size": tree.bytes, "entries": tree.entries,
-        "implied": [path.decode("utf-8", "surrogateescape") for path in tree.implied()],
+        "implied": _texts(tree.implied()), "whiteouts": _texts(tree.whiteouts()),
     }
+
+
+def _texts(paths: Iterable[bytes]) -> list[str]:
+    return [path.decode("utf-8", "surrogateescape") for path in paths]
+
+
+def _paths(texts: Iterable[str]) -> list[bytes]:
+    return [text.encode("utf-8", "surrogateescape") for text in texts]
 
 
 def _watched(chunks: Iterator[bytes], data: WatchedInput, report: Report) -> Iterator[bytes]:
@@ -152,12 +160,12 @@ def _mount(mount: Mapping[str, Any], target: str) -> None:
 
 def _adopt(job: Mapping[str, Any], source: int) -> bool:
     with os.fdopen(source, "rb") as listing:
-        implied = [path.encode("utf-8", "surrogateescape") for path in json.load(listing)]
+        implied, whiteouts = map(_paths, json.load(listing))
     target = os.open(job["directory"], _ROOT)
     if job["mount"] is not None:
         _mount(job["mount"], job["directory"])
     lower = os.open(job["lower"], _ROOT)
-    return adopt(target, lower, implied)
+    return adopt(target, lower, implied, whiteouts)
 
 
 if __name__ == "__main__":
