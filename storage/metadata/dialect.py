@@ -46,9 +46,10 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 
 
 def insert_or_ignore(connection: Any, table: sa.Table, values: Any) -> Any:
-    """INSERT that leaves an existing row alone; `rowcount` says whether it was new."""
+    """INSERT that leaves an existing row alone. `values` None: they come with `execute`, for many rows."""
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    return insert(table).values(values).on_conflict_do_nothing()
+    statement = insert(table) if values is None else insert(table).values(values)
+    return statement.on_conflict_do_nothing()
 
 
 def upsert(connection: Any, table: sa.Table, values: dict[str, Any], keys: list[str]) -> Any:
