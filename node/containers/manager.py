@@ -23,6 +23,8 @@ from node.snapshots.store import RootSnapshots
 from node.state.containers import ContainerRowExists
 from ocispec.errors import FailedPrecondition, InvalidArgument
 
+Ids = list[str]
+
 
 class LogsUnavailable(FailedPrecondition):
     """The container's log driver keeps nothing that could be read."""
@@ -174,7 +176,7 @@ class Containers:
         await live.monitor.resize(height, width)
         self._news.tell(live.container, "resize", {"height": str(height), "width": str(width)})
 
-    async def logs(self, name: str, query: LogQuery) -> AsyncIterator[bytes]:
+    def logs(self, name: str, query: LogQuery) -> AsyncIterator[bytes]:
         """Raises LogsUnavailable, InvalidArgument (neither stream)."""
         live = find(self._index, name)
         if not live.container.log_path:
@@ -187,14 +189,14 @@ class Containers:
         """Bytes the container wrote to its own layer."""
         return await self._snapshots.usage(find(self._index, name).id)
 
-    def in_use(self) -> "Mapping[str, Sequence[str]]":
+    def in_use(self) -> "Mapping[str, Ids]":
         """Image id to the ids of containers made of it."""
         return _grouped((live.container.image_id, live.id) for live in self._index.all())
 
     def running(self) -> Sequence[str]:
         return [live.id for live in self._index.all(lambda live: live.active)]
 
-    def volumes_in_use(self) -> "Mapping[str, Sequence[str]]":
+    def volumes_in_use(self) -> "Mapping[str, Ids]":
         """Volume name to the ids of containers that mount it."""
         return _grouped(
             (point.name, live.id) for live in self._index.all() for point in live.container.mounts if point.name
@@ -231,8 +233,8 @@ def _restarting(container: Container) -> bool:
     return container.state.status is Status.RESTARTING
 
 
-def _grouped(pairs: Iterable[tuple[str, str]]) -> Mapping[str, Sequence[str]]:
-    groups: dict[str, list[str]] = {}
+def _grouped(pairs: Iterable[tuple[str, str]]) -> Mapping[str, Ids]:
+    groups: dict[str, Ids] = {}
     for key, member in pairs:
         groups.setdefault(key, []).append(member)
     return groups

@@ -102,3 +102,7 @@ class Readopts(Protocol):
     """Networks, after the daemon was away (node.network.store.Networks)."""
 
     async def readopt(self, container_id: str, container: Container) -> None: ...
+
+
+class NetworksOfContainers(Connects, Readopts, Protocol):
+    """All that this room asks of networks."""

@@ -81,7 +81,7 @@ def _parse(names: Sequence[str]) -> tuple[str, ...]:
 
 def _boolean(value: str) -> bool:
     if value.lower() not in ("true", "false", "1", "0"):
-        raise InvalidSpec(f"invalid --security-opt 1: no-new-privileges={value!r} is neither true nor false")
+        raise InvalidSpec(f"invalid --security-opt: no-new-privileges={value!r} is neither true nor false")
     return value.lower() in ("true", "1")
 
 

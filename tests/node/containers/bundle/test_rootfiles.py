@@ -15,7 +15,8 @@ def layers(tmp_path):
 
 
 def root(layers):
-    return LayeredRoot.of_mount("overlay", "overlay", ("lowerdir=middle:lower", "upperdir=upper", "workdir=w"), str(layers))
+    options = ("lowerdir=middle:lower", "upperdir=upper", "workdir=w")
+    return LayeredRoot.of_mount("overlay", "overlay", options, str(layers))
 
 
 def test_the_topmost_file_wins(layers):

@@ -1,0 +1,75 @@
+"""Putting the room together: the only place that constructs its parts."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from node.containers.creation import Creator
+from node.containers.execs import Execs
+from node.containers.freezer import CgroupFreezer
+from node.containers.health import HealthChecks
+from node.containers.live import Index, Live
+from node.containers.manager import Containers, find
+from node.containers.model import Container
+from node.containers.mountpoints import MountPoints
+from node.containers.news import News
+from node.containers.parts import FindsImages, Freezes, KeepsVolumes, Launches, MonitorHandle, NetworksOfContainers
+from node.containers.persistence import Records
+from node.containers.recovery import Recovery
+from node.containers.running import Runner
+from node.containers.startup import Site, Startup
+from node.containers.stopping import Remover, Stopper
+from node.containers.tasks import Tasks
+from node.events import EventBus
+from node.snapshots.store import RootSnapshots
+from node.state.containers import ContainerRows
+
+__all__ = ("CgroupFreezer", "Neighbours", "Site", "open_containers")
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """What the room stands on."""
+
+    rows: ContainerRows
+    events: EventBus
+    images: FindsImages
+    snapshots: RootSnapshots
+    networks: NetworksOfContainers
+    volumes: KeepsVolumes
+    launcher: Launches
+    connect: Callable[[Path], Awaitable[MonitorHandle]]
+    freezer: Freezes
+
+
+@asynccontextmanager
+async def open_containers(home: Path, site: Site, near: Neighbours) -> AsyncIterator[tuple[Containers, Execs]]:
+    """Takes over what an earlier daemon left running before it yields. Ending it leaves containers running."""
+    index, records, news, tasks = Index(), Records(near.rows), News(near.events), Tasks()
+
+    def live(name: str) -> Live:
+        return find(index, name)
+
+    def container(name: str) -> Container:
+        return live(name).container
+
+    points = MountPoints(near.volumes, near.snapshots, container)
+    runner = Runner(
+        Startup(site, near.snapshots, near.networks, near.launcher, live), near.networks, records, news, tasks
+    )
+    stopper = Stopper(records, news, near.freezer)
+    remover = Remover(index, records, news, stopper, near.snapshots, points, tasks)
+    execs = Execs(live, index.all, near.freezer, news, tasks)
+    runner.on_auto_remove = remover.remove_ended
+    runner.on_started = HealthChecks(execs, news, tasks).begin
+    creator = Creator(home, index, records, news, near.images, near.snapshots, points)
+    recovery = Recovery(home, index, records, runner, remover, near.networks, near.connect, tasks)
+    try:
+        await recovery.run()
+        yield (
+            Containers(index, records, creator, runner, stopper, remover, near.freezer, near.snapshots, news),
+            execs,
+        )
+    finally:
+        await tasks.close()
