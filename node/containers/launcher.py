@@ -1,0 +1,159 @@
+"""The daemon's side of the launcher (node.runtime.launcher): starting it, and asking it for monitors."""
+
+import array
+import asyncio
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from node.containers.monitor import Monitor, StartFailed, pack, receive
+from node.errors import InternalError
+from node.snapshots.mounts import RootMount
+from ocispec.errors import Unavailable
+
+# No site-packages and no environment: what is on sys.path is this project's folder and the standard library.
+_PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from node.runtime.launcher import main; main(sys.argv[2])"
+
+
+class LauncherFailed(InternalError):
+    """The launcher could not be started or died while it made a container."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchRequest:
+    """One container to be made. `bundle` holds config.json; `rootfs` is mounted on <bundle>/rootfs by the monitor in
+    its own mount namespace; `state_dir` gets monitor.sock and exit.json; `log_path` None means no log; `fds` go to
+    the monitor, which keeps them open for as long as the container lives (sockets that hold published ports)."""
+
+    container_id: str
+    bundle: Path
+    rootfs: tuple[RootMount, ...]
+    state_dir: Path
+    log_path: Path | None
+    log_max_size: int
+    log_max_files: int
+    open_stdin: bool
+    stdin_once: bool
+    fds: tuple[int, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "container_id": self.container_id, "bundle": str(self.bundle), "state_dir": str(self.state_dir),
+            "rootfs": [{"type": root.type, "source": root.source, "options": list(root.options), "cwd": root.cwd}
+                       for root in self.rootfs],
+            "log_path": str(self.log_path) if self.log_path else "", "log_max_size": self.log_max_size,
+            "log_max_files": self.log_max_files, "open_stdin": self.open_stdin, "stdin_once": self.stdin_once,
+        }
+
+
+class Launcher:
+    """An async context manager. The launcher process is started at once, so that the first container is as quick as
+    the next, and again if it died; containers do not die with it."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._lock = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        async with self._lock:
+            await self._ensure()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self._stop)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid if self._process else 0
+
+    async def create(self, request: LaunchRequest) -> Monitor:
+        """The monitor of a container that is ready to `start`. Raises StartFailed, LauncherFailed, MonitorGone."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        try:
+            try:
+                async with self._lock:
+                    control = await self._ensure()
+                    await self._send(control, request, theirs)
+            finally:
+                theirs.close()
+            try:
+                answer = await receive(ours)
+            except Unavailable as error:
+                raise LauncherFailed(f"container {request.container_id[:12]}: the launcher died") from error
+        finally:
+            ours.close()
+        if "error" in answer:
+            raise StartFailed(str(answer.get("kind", "other")), str(answer["error"]))
+        monitor = await Monitor.connect(request.state_dir)
+        monitor.warnings = [str(warning) for warning in answer.get("warnings", [])]
+        return monitor
+
+    async def _send(self, control: socket.socket, request: LaunchRequest, channel: socket.socket) -> None:
+        fds = array.array("i", [channel.fileno(), *request.fds])
+        message = pack(request.to_json())[4:]  # a SEQPACKET message is its own frame
+        while True:
+            try:
+                control.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
+            except BlockingIOError:
+                await _writable(control)
+            except OSError as error:
+                raise LauncherFailed(f"the launcher does not answer: {error.strerror}") from error
+            else:
+                return
+
+    async def _ensure(self) -> socket.socket:
+        if self._process is not None and self._control is not None and self._process.poll() is None:
+            return self._control
+        await asyncio.to_thread(self._stop)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            self._process = await asyncio.to_thread(_spawn, theirs.fileno())
+        except OSError as error:
+            ours.close()
+            raise LauncherFailed(f"the launcher cannot be started: {error}") from error
+        finally:
+            theirs.close()
+        ours.setblocking(False)
+        self._control = ours
+        return ours
+
+    def _stop(self) -> None:
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(5)
+            if self._process.poll() is None:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+
+
+def _spawn(control: int) -> subprocess.Popen[bytes]:
+    root = str(Path(__file__).resolve().parents[2])
+    # realpath: a virtual environment's python is a symlink whose site-packages are not wanted here.
+    command = [os.path.realpath(sys.executable), "-I", "-S", "-c", _PROGRAM, root, str(control)]
+    # Its own session: a Ctrl-C for the daemon must not reach it or any monitor.
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[control], cwd="/",
+                            env={"LC_ALL": "C.UTF-8"}, start_new_session=True)
+
+
+async def _writable(channel: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_writer(channel, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_writer(channel)

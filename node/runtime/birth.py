@@ -1,0 +1,335 @@
+"""What a new process does between fork and execve, for the container's own process and for an exec.
+
+The order is the safety of it; each step says why it stands where it stands. Everything runs in a forked copy of a
+single-threaded monitor, so there is no lock to inherit, and every failure goes back through `Sync` before `_exit`.
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import fcntl
+import json
+import os
+import resource
+import socket
+import stat
+import struct
+import termios
+
+from node.linux import capabilities, seccomp
+from node.linux import syscalls as sys
+from node.linux.cgroups.store import Cgroup, Cgroups
+from node.runtime import command, rootfs
+from node.runtime.spec import Config, Process
+
+TIOCGPTPEER = 0x5441
+TIOCSPTLCK = 0x40045431
+DEVPTS_MAGIC_RDEV = os.makedev(5, 2)
+_NEW = {"network": sys.CLONE_NEWNET, "ipc": sys.CLONE_NEWIPC, "uts": sys.CLONE_NEWUTS, "mount": sys.CLONE_NEWNS}
+EXECUTION = sys.CLONE_NEWNS | sys.CLONE_NEWUTS | sys.CLONE_NEWIPC | sys.CLONE_NEWNET | sys.CLONE_NEWCGROUP
+
+
+class Sync:
+    """The child's end of the channel to its monitor: reports, and waits for leave to go on.
+
+    Closed by a successful execve, which is how the monitor learns of it.
+    """
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+
+    def report(self, message: dict[str, object], fds: tuple[int, ...] = ()) -> None:
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        self._channel.sendmsg([json.dumps(message).encode()], ancillary)
+
+    def wait_for_leave(self) -> None:
+        """Until the monitor says go; ends the process when the monitor is gone."""
+        if self._channel.recv(16) != b"go":
+            os._exit(1)
+
+
+class Stdio:
+    """Descriptors for the process's 0, 1, 2; None where a console takes their place."""
+
+    def __init__(self, stdin: int, stdout: int, stderr: int) -> None:
+        self.fds = (stdin, stdout, stderr)
+
+
+def be_born(
+    sync: Sync, config: Config, group: Cgroup, groups: Cgroups, program: bytes | None, flags: int, stdio: Stdio | None,
+) -> None:
+    """The container's own process, from fork to execve. Never returns normally; raises what went wrong."""
+    process = config.process
+    _detach()
+    warnings = _limits(process)
+    # Joining from inside is cheap and must come before the cgroup namespace, whose root is where we stand then.
+    group.join()
+    _namespaces(config)
+    sys.join_new_session_keyring()
+    sys.mount("", "/", flags=sys.MS_SLAVE | sys.MS_REC)
+    root = rootfs.Root(config.root)
+    for step in rootfs.plan(config):
+        if step.kind == "cgroup":
+            _cgroup(root, step, groups, config)
+        else:
+            rootfs.build(root, step)
+    rootfs.make_devices(root, config.devices)
+    _working_folder(root, process.cwd)
+    os.close(root.fd)
+    rootfs.enter(config.root)
+    console = _console(process, bind=True) if process.terminal else None
+    _sysctls(config)
+    if config.hostname and "uts" in config.namespaces:
+        socket.sethostname(config.hostname)
+    if config.domainname:
+        sys.setdomainname(config.domainname)
+    _confine_tree(config)
+    _become(sync, process, program, flags, stdio, console, warnings)
+
+
+def be_executed(
+    sync: Sync, process: Process, init: int, group: Cgroup, program: bytes | None, flags: int, stdio: Stdio | None
+) -> None:
+    """A further process in a running container; `init` is a pidfd of the container's own."""
+    _detach()
+    warnings = _limits(process)
+    group.join()
+    # One call for all: a process that dies in between cannot leave us in half of its namespaces.
+    sys.setns(init, EXECUTION)
+    sys.join_new_session_keyring()
+    console = _console(process, bind=False) if process.terminal else None
+    _become(sync, process, program, flags, stdio, console, warnings)
+
+
+def _detach() -> None:
+    sys.reset_signals()
+    os.setsid()
+    # Nobody in the container may open our memory, descriptors or executable through /proc (CVE-2019-5736,
+    # -2016-9962); execve makes the process dumpable again.
+    sys.prctl(sys.PR_SET_DUMPABLE, 0)
+    sys.prctl(sys.PR_SET_PDEATHSIG, 9)
+
+
+def _limits(process: Process) -> list[str]:
+    """rlimits and the OOM score, while we still may; what the host refuses is a warning and no failure."""
+    warnings = []
+    for kind, soft, hard in process.rlimits:
+        number = getattr(resource, kind, None)
+        if number is None:
+            raise OSError(errno.EINVAL, f"unknown rlimit {kind}")
+        try:
+            resource.setrlimit(number, (_rlimit(soft), _rlimit(hard)))
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno != errno.EPERM:
+                raise
+            warnings.append(f"the host does not permit {kind} of {soft}:{hard}")
+    if process.oom_score_adj is not None:
+        try:
+            with open("/proc/self/oom_score_adj", "w") as file:
+                file.write(str(process.oom_score_adj))
+        except PermissionError:
+            warnings.append(f"the host does not permit an oom_score_adj of {process.oom_score_adj}")
+    return warnings
+
+
+def _rlimit(value: int) -> int:
+    return resource.RLIM_INFINITY if value < 0 or value >= 0xFFFF_FFFF_FFFF_FFFF else value
+
+
+def _namespaces(config: Config) -> None:
+    # Every path is opened before the first is entered: afterwards /proc may mean another one.
+    joined = [(os.open(path, os.O_RDONLY | os.O_CLOEXEC), _NEW[kind]) for kind, path in config.namespaces.items()
+              if path and kind in _NEW]
+    for fd, flag in joined:
+        sys.setns(fd, flag)
+        os.close(fd)
+    flags = 0
+    for kind, place in config.namespaces.items():
+        if not place:
+            flags |= _NEW.get(kind, 0)
+    if config.namespaces.get("cgroup") == "":
+        flags |= sys.CLONE_NEWCGROUP
+    sys.unshare(flags)
+
+
+def _cgroup(root: rootfs.Root, step: rootfs.Step, groups: Cgroups, config: Config) -> None:
+    private = config.namespaces.get("cgroup") == ""
+    layout = groups.mounts(config.cgroup, private=private)
+    flags = step.attributes
+    if layout.tmpfs:
+        rootfs.build(root, rootfs.Step(step.target, "tmpfs", "tmpfs", flags & ~sys.MOUNT_ATTR_RDONLY, 0, 0, False,
+                                       (("mode", "755"),), ""))
+    for mount in layout.mounts:
+        target = f"{step.target}/{mount.target}" if mount.target else step.target
+        if mount.source:
+            part = rootfs.Step(target, "bind", mount.source, flags, 0, 0, False, (), "")
+            rootfs.build(root, part)
+        else:
+            pairs = [pair.partition("=") for pair in mount.data.split(",") if pair]
+            data = tuple((name, value if equals else None) for name, equals, value in pairs)
+            rootfs.build(root, rootfs.Step(target, mount.fstype, mount.fstype, flags, 0, 0, False, data, ""))
+    if not layout.tmpfs:
+        return
+    folder = root.open(step.target, os.O_PATH | os.O_DIRECTORY)
+    for name, target in layout.links:
+        os.symlink(target, name, dir_fd=folder)
+    os.close(folder)
+    if flags & sys.MOUNT_ATTR_RDONLY:
+        place = root.open(step.target, os.O_PATH | os.O_DIRECTORY)
+        sys.mount_setattr(place, set_=sys.MOUNT_ATTR_RDONLY)
+        os.close(place)
+
+
+def _working_folder(root: rootfs.Root, cwd: str) -> None:
+    """Made as root inside the root when the image lacks it, as Docker does for -w and WORKDIR."""
+    try:
+        os.close(root.open(cwd, os.O_PATH | os.O_DIRECTORY))
+    except FileNotFoundError:
+        os.close(root.make_folder(cwd))
+
+
+def _console(process: Process, *, bind: bool) -> tuple[int, int]:
+    """(master, slave) of a new pty of the container's own devpts.
+
+    The slave comes from the master by TIOCGPTPEER: no path that the container could swap (CVE-2025-52565).
+    """
+    master = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    status = os.fstat(master)
+    if not stat.S_ISCHR(status.st_mode) or status.st_rdev != DEVPTS_MAGIC_RDEV:
+        raise OSError(errno.ENOTTY, "/dev/pts/ptmx in the container is no pseudo-terminal")
+    fcntl.ioctl(master, TIOCSPTLCK, struct.pack("i", 0))
+    slave = fcntl.ioctl(master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    rows, columns = process.console
+    if rows and columns:
+        fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    if bind:
+        try:
+            node = os.open("/dev/console", os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC, 0o600)
+            os.close(node)
+        except OSError:
+            return master, slave
+        place = os.open("/dev/console", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        copy = sys.open_tree(slave, "", sys.OPEN_TREE_CLONE | sys.AT_EMPTY_PATH)
+        sys.move_mount(copy, place)
+        os.close(copy)
+        os.close(place)
+    return master, slave
+
+
+def _sysctls(config: Config) -> None:
+    """Through a procfs of our own that nobody else sees, so that no swapped /proc redirects a write
+    (CVE-2025-52881)."""
+    if not config.sysctl:
+        return
+    proc = sys.new_mount("proc", [])
+    try:
+        for key, value in config.sysctl.items():
+            path = "sys/" + key.replace(".", "/")
+            try:
+                fd = sys.openat2(proc, path, os.O_WRONLY, resolve=sys.RESOLVE_NO_SYMLINKS | sys.RESOLVE_IN_ROOT)
+                with os.fdopen(fd, "w") as file:
+                    file.write(value)
+            except OSError as error:
+                raise OSError(error.errno, f"sysctl {key}: {os.strerror(error.errno or 0)}") from error
+    finally:
+        os.close(proc)
+
+
+def _confine_tree(config: Config) -> None:
+    for path in config.readonly:
+        rootfs.make_readonly(path)
+    if config.masked:
+        mask = rootfs.Mask()
+        for path in config.masked:
+            mask.cover(path)
+        mask.close()
+    top = os.open("/", os.O_PATH | os.O_CLOEXEC)
+    if config.read_only:
+        sys.mount_setattr(top, set_=sys.MOUNT_ATTR_RDONLY)
+    if config.propagation:
+        kind, recursive = rootfs.PROPAGATION[config.propagation]
+        sys.mount_setattr(top, propagation=kind, recursive=recursive)
+    os.close(top)
+
+
+def _become(
+    sync: Sync, process: Process, program: bytes | None, flags: int, stdio: Stdio | None,
+    console: tuple[int, int] | None, warnings: list[str],
+) -> None:
+    """Identity, command, leave to go, the filter, execve."""
+    env = dict(entry.split("=", 1) for entry in process.env if "=" in entry)
+    master = _take_stdio(process, stdio, console)
+    if process.umask is not None:
+        os.umask(process.umask)
+    else:
+        os.umask(0o022)
+    if program is not None and not process.no_new_privileges:
+        # Without no_new_privs loading a filter needs CAP_SYS_ADMIN, which goes next.
+        seccomp.load(program, flags)
+    _take_identity(process)
+    _enter_folder(process.cwd)
+    path = command.find(process.args[0], env)
+    sync.report({"ready": True, "warnings": warnings}, () if master is None else (master,))
+    if master is not None:
+        os.close(master)
+    sync.wait_for_leave()
+    # Everything above 2 closes at execve, the sync channel too; nothing of the host leaks (CVE-2024-21626).
+    sys.close_on_exec_from(3)
+    if program is not None and process.no_new_privileges:
+        # The last thing of all: whatever the filter forbids, we no longer need.
+        seccomp.load(program, flags)
+    try:
+        os.execve(path, list(process.args), _environment(process))
+    except OSError as error:
+        raise command.failed(path, error) from error
+
+
+def _environment(process: Process) -> dict[str, str]:
+    return dict(entry.split("=", 1) for entry in process.env if "=" in entry)
+
+
+def _take_stdio(process: Process, stdio: Stdio | None, console: tuple[int, int] | None) -> int | None:
+    """Put stdio on 0, 1, 2 and give it to the user. The master of a console is for the monitor."""
+    if console is not None:
+        slave = console[1]
+        fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+        fds: tuple[int, int, int] = (slave, slave, slave)
+    else:
+        assert stdio is not None
+        fds = stdio.fds
+    for number, fd in enumerate(fds):
+        os.dup2(fd, number, inheritable=True)
+        status = os.fstat(number)
+        if process.uid != status.st_uid and (stat.S_ISFIFO(status.st_mode) or console is not None):
+            os.fchown(number, process.uid, status.st_gid)
+    return console[0] if console is not None else None
+
+
+def _take_identity(process: Process) -> None:
+    granted = process.capabilities
+    if granted is not None:
+        capabilities.drop_bounding(granted["bounding"])
+    capabilities.keep_across_setuid()
+    os.setgroups(process.groups)
+    os.setresgid(process.gid, process.gid, process.gid)
+    os.setresuid(process.uid, process.uid, process.uid)
+    if granted is not None:
+        capabilities.set_caps(effective=granted["effective"], permitted=granted["permitted"],
+                              inheritable=granted["inheritable"], ambient=granted["ambient"])
+    if process.no_new_privileges:
+        sys.prctl(sys.PR_SET_NO_NEW_PRIVS, 1)
+    # A change of identity clears the death signal, and it must hold until execve and beyond.
+    sys.prctl(sys.PR_SET_PDEATHSIG, 9)
+
+
+def _enter_folder(cwd: str) -> None:
+    try:
+        os.chdir(cwd)
+    except OSError as error:
+        raise command.CannotExecute(
+            "other", f'chdir to cwd ("{cwd}") set in config.json failed: {os.strerror(error.errno or 0).lower()}'
+        ) from error
+    # A folder outside the root reads as "(unreachable)/…": somebody handed us a descriptor of the host.
+    if not os.getcwd().startswith("/"):
+        raise OSError(errno.EPERM, f"the working folder {cwd} lies outside the container")

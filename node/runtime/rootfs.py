@@ -1,0 +1,310 @@
+"""The container's file tree: mounts as data (`plan`), then carried out (`build`) by descriptors, never by path twice.
+
+The root file system is hostile: any component may be a symlink to anywhere. Every place inside it is found with
+openat2(RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS) from a descriptor of the root, every mount is made detached and moved
+onto the descriptor of its place (CVE-2019-19921, -2021-30465, -2023-27561, -2024-45310 and their kin).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+
+from node.linux import syscalls as sys
+from node.runtime.spec import Config, Device, InvalidConfig, Mount
+
+IN_ROOT = sys.RESOLVE_IN_ROOT | sys.RESOLVE_NO_MAGICLINKS
+
+ATTRIBUTES = {
+    "ro": sys.MOUNT_ATTR_RDONLY, "nosuid": sys.MOUNT_ATTR_NOSUID, "nodev": sys.MOUNT_ATTR_NODEV,
+    "noexec": sys.MOUNT_ATTR_NOEXEC, "nodiratime": sys.MOUNT_ATTR_NODIRATIME,
+    "nosymfollow": sys.MOUNT_ATTR_NOSYMFOLLOW,
+}
+_OPPOSITE = {"rw": "ro", "suid": "nosuid", "dev": "nodev", "exec": "noexec", "diratime": "nodiratime",
+             "symfollow": "nosymfollow"}
+_ATIME = {"relatime": sys.MOUNT_ATTR_RELATIME, "noatime": sys.MOUNT_ATTR_NOATIME,
+          "strictatime": sys.MOUNT_ATTR_STRICTATIME}
+PROPAGATION = {
+    "private": (sys.MS_PRIVATE, False), "rprivate": (sys.MS_PRIVATE, True),
+    "slave": (sys.MS_SLAVE, False), "rslave": (sys.MS_SLAVE, True),
+    "shared": (sys.MS_SHARED, False), "rshared": (sys.MS_SHARED, True),
+    "unbindable": (sys.MS_UNBINDABLE, False), "runbindable": (sys.MS_UNBINDABLE, True),
+}
+NEW_TYPES = frozenset({"proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2"})
+
+DEFAULT_DEVICES = (
+    ("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0),
+)
+DEV_LINKS = (
+    ("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"), ("ptmx", "pts/ptmx"), ("core", "/proc/kcore"),
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One mount. `attributes` are set on it, `recursive_attributes` also on all below it; `data` goes to a new file
+    system. `propagation` is a key of PROPAGATION or ""."""
+
+    target: str
+    kind: str
+    source: str
+    attributes: int
+    clear: int
+    recursive_attributes: int
+    recursive: bool
+    data: tuple[tuple[str, str | None], ...]
+    propagation: str
+
+
+def plan(config: Config) -> list[Step]:
+    """The mounts in order. Raises InvalidConfig for a type or option that this runtime does not know."""
+    return [_step(mount) for mount in config.mounts]
+
+
+def _step(mount: Mount) -> Step:
+    attributes = clear = recursive_attributes = 0
+    recursive = bind = False
+    propagation = ""
+    data: list[tuple[str, str | None]] = []
+    for option in mount.options:
+        plain = option[1:] if option.startswith("r") and option[1:] in {*ATTRIBUTES, *_OPPOSITE} else option
+        if option in ("bind", "rbind"):
+            bind, recursive = True, option == "rbind"
+        elif option in ATTRIBUTES:
+            attributes |= ATTRIBUTES[option]
+        elif option in _OPPOSITE:
+            attributes &= ~ATTRIBUTES[_OPPOSITE[option]]
+            clear |= ATTRIBUTES[_OPPOSITE[option]]
+        elif option in _ATIME:
+            attributes = (attributes & ~sys.MOUNT_ATTR__ATIME) | _ATIME[option]
+        elif plain != option and plain in ATTRIBUTES:
+            recursive_attributes |= ATTRIBUTES[plain]
+        elif option in PROPAGATION:
+            propagation = option
+        elif option != "defaults":
+            name, equals, value = option.partition("=")
+            data.append((name, value if equals else None))
+    kind = "bind" if bind or mount.kind == "bind" else mount.kind
+    if kind == "bind" and data:
+        raise InvalidConfig(f"mount of {mount.destination}: a bind has no option {data[0][0]!r}")
+    if kind != "bind" and kind not in NEW_TYPES:
+        raise InvalidConfig(f"mount of {mount.destination}: type {kind!r} is not supported")
+    if kind == "bind" and not mount.source:
+        raise InvalidConfig(f"mount of {mount.destination}: a bind needs a source")
+    return Step(mount.destination, kind, mount.source, attributes, clear, recursive_attributes, recursive,
+                tuple(data), propagation)
+
+
+class Root:
+    """The root file system through one descriptor."""
+
+    def __init__(self, path: str) -> None:
+        self.fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def open(self, path: str, flags: int = os.O_PATH) -> int:
+        """A place inside, symlinks resolved as inside. The root itself for "/"."""
+        return sys.openat2(self.fd, path.lstrip("/") or ".", flags, resolve=IN_ROOT)
+
+    def make_folder(self, path: str, mode: int = 0o755) -> int:
+        """An O_PATH descriptor of the folder, made with its parents where missing; dangling symlinks are refused."""
+        current = os.dup(self.fd)
+        done = ""
+        for part in [part for part in path.split("/") if part not in ("", ".")]:
+            done = f"{done}/{part}"
+            try:
+                following = self.open(done, os.O_PATH | os.O_DIRECTORY)
+            except FileNotFoundError:
+                os.mkdir(part, mode, dir_fd=current)
+                following = sys.openat2(current, part, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW,
+                                        resolve=sys.RESOLVE_NO_SYMLINKS)
+            os.close(current)
+            current = following
+        return current
+
+    def make_file(self, path: str) -> int:
+        """An O_PATH descriptor of the file, made empty where missing."""
+        try:
+            return self.open(path)
+        except FileNotFoundError:
+            parent, name = os.path.split(path.rstrip("/"))
+            folder = self.make_folder(parent)
+            try:
+                made = sys.openat2(folder, name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, mode=0o644)
+                os.close(made)
+                return sys.openat2(folder, name, os.O_PATH | os.O_NOFOLLOW)
+            finally:
+                os.close(folder)
+
+
+def build(root: Root, step: Step) -> None:
+    """Carry out one step. Raises OSError naming source and target."""
+    try:
+        _bind(root, step) if step.kind == "bind" else _new(root, step)
+    except OSError as error:
+        what = f"mount {step.source} on {step.target}" if step.kind == "bind" else f"mount {step.kind} on {step.target}"
+        raise OSError(error.errno, f"{what}: {os.strerror(error.errno or 0)}") from error
+
+
+def _new(root: Root, step: Step) -> None:
+    if step.kind in ("proc", "sysfs"):
+        _require_plain_folder(root, step.target)
+    mount = sys.new_mount(step.kind, list(step.data), step.attributes)
+    place = root.make_folder(step.target)
+    _attach(mount, place, step)
+
+
+def _require_plain_folder(root: Root, path: str) -> None:
+    """proc and sysfs are only mounted where they belong: a symlinked /proc would put a fresh, unmasked one elsewhere
+    (CVE-2023-27561)."""
+    try:
+        os.close(sys.openat2(root.fd, path.lstrip("/"), os.O_PATH | os.O_DIRECTORY,
+                             resolve=sys.RESOLVE_IN_ROOT | sys.RESOLVE_NO_SYMLINKS))
+    except FileNotFoundError:
+        return
+
+
+def _bind(root: Root, step: Step) -> None:
+    source = os.open(step.source, os.O_PATH | os.O_CLOEXEC)
+    flags = sys.OPEN_TREE_CLONE | (sys.AT_RECURSIVE if step.recursive else 0) | sys.AT_EMPTY_PATH
+    mount = sys.open_tree(source, "", flags)
+    is_folder = stat.S_ISDIR(os.fstat(source).st_mode)
+    os.close(source)
+    place = root.make_folder(step.target) if is_folder else root.make_file(step.target)
+    _attach(mount, place, step)
+
+
+def _attach(mount: int, place: int, step: Step) -> None:
+    try:
+        if step.kind == "bind" and (step.attributes or step.clear):
+            atime = step.attributes & sys.MOUNT_ATTR__ATIME
+            sys.mount_setattr(mount, set_=step.attributes,
+                              clear=step.clear | (sys.MOUNT_ATTR__ATIME if atime else 0))
+        if step.recursive_attributes:
+            sys.mount_setattr(mount, set_=step.recursive_attributes, recursive=True)
+        propagation, recursive = PROPAGATION[step.propagation or "rprivate"]
+        sys.mount_setattr(mount, propagation=propagation, recursive=recursive)
+        sys.move_mount(mount, place)
+    finally:
+        os.close(mount)
+        os.close(place)
+
+
+def make_devices(root: Root, devices: tuple[Device, ...]) -> None:
+    """The nodes of every container and those asked for, and the links of /dev. Existing nodes in a fresh /dev are
+    replaced only where they are not what they should be."""
+    wanted = {f"/dev/{name}": Device(f"/dev/{name}", "c", major, minor, 0o666, 0, 0)
+              for name, major, minor in DEFAULT_DEVICES}
+    wanted.update((device.path, device) for device in devices)
+    old = os.umask(0)
+    try:
+        for device in wanted.values():
+            _make_node(root, device)
+        folder = root.open("/dev", os.O_PATH | os.O_DIRECTORY)
+        for name, target in DEV_LINKS:
+            try:
+                os.symlink(target, name, dir_fd=folder)
+            except FileExistsError:
+                continue
+        os.close(folder)
+    finally:
+        os.umask(old)
+
+
+_KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
+
+
+def _make_node(root: Root, device: Device) -> None:
+    parent, name = os.path.split(device.path)
+    folder = root.make_folder(parent)
+    try:
+        number = os.makedev(device.major, device.minor)
+        try:
+            os.mknod(name, _KINDS[device.kind] | device.mode, number, dir_fd=folder)
+        except FileExistsError:
+            there = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if stat.S_IFMT(there.st_mode) != _KINDS[device.kind] or there.st_rdev != number:
+                raise OSError(errno.EEXIST, f"{device.path} exists and is another thing") from None
+            return
+        os.chown(name, device.uid, device.gid, dir_fd=folder, follow_symlinks=False)
+    finally:
+        os.close(folder)
+
+
+def enter(root_path: str) -> None:
+    """pivot_root(2) into the root file system; the old root is gone afterwards (pivot_root(2), ".", ".")."""
+    old = os.open("/", os.O_DIRECTORY | os.O_CLOEXEC)
+    new = os.open(root_path, os.O_DIRECTORY | os.O_CLOEXEC)
+    os.fchdir(new)
+    sys.pivot_root(".", ".")
+    os.fchdir(old)
+    # Slave before detaching: nothing of the unmount may travel back to the host.
+    sys.mount("", ".", flags=sys.MS_SLAVE | sys.MS_REC)
+    sys.umount(".", sys.MNT_DETACH)
+    os.chdir("/")
+    os.close(old)
+    os.close(new)
+
+
+def make_readonly(path: str) -> None:
+    """After the pivot: `path` becomes read-only by a bind of itself; one that is absent stays so."""
+    try:
+        mount = sys.open_tree(sys.AT_FDCWD, path, sys.OPEN_TREE_CLONE | sys.AT_RECURSIVE)
+    except FileNotFoundError:
+        return
+    place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        sys.mount_setattr(mount, set_=sys.MOUNT_ATTR_RDONLY, recursive=True)
+        sys.move_mount(mount, place)
+    finally:
+        os.close(mount)
+        os.close(place)
+
+
+_COPY = sys.OPEN_TREE_CLONE | sys.AT_EMPTY_PATH
+
+
+def _empty_folder() -> int:
+    return sys.new_mount("tmpfs", [("nr_blocks", "1"), ("nr_inodes", "1")], sys.MOUNT_ATTR_RDONLY)
+
+
+class Mask:
+    """What lies over masked paths: the container's own null device over files, one empty read-only tmpfs over folders.
+
+    The null device is opened once and checked: a container may have put something else at /dev/null (CVE-2025-31133).
+    """
+
+    def __init__(self) -> None:
+        self._null = os.open("/dev/null", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        status = os.fstat(self._null)
+        if not stat.S_ISCHR(status.st_mode) or status.st_rdev != os.makedev(1, 3):
+            raise OSError(errno.EINVAL, "/dev/null in the container is not the null device")
+        self._empty = _empty_folder()
+
+    def cover(self, path: str) -> None:
+        try:
+            place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        try:
+            folder = stat.S_ISDIR(os.fstat(place).st_mode)
+            mount = self._copy_of_empty() if folder else sys.open_tree(self._null, "", _COPY)
+            sys.move_mount(mount, place)
+            os.close(mount)
+        finally:
+            os.close(place)
+
+    def _copy_of_empty(self) -> int:
+        try:
+            return sys.open_tree(self._empty, "", _COPY)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            # Before Linux 6.15 a detached mount cannot be cloned.
+            return _empty_folder()
+
+    def close(self) -> None:
+        os.close(self._null)
+        os.close(self._empty)

@@ -1,0 +1,227 @@
+"""config.json (OCI runtime-spec 1.2) parsed into values; what this runtime does not do is refused, never ignored."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+
+NAMESPACES = ("pid", "network", "mount", "ipc", "uts", "cgroup")
+_UNSUPPORTED_LINUX = ("intelRdt", "mountLabel", "uidMappings", "gidMappings", "timeOffsets", "personality")
+
+
+class InvalidConfig(ValueError):
+    """config.json holds something wrong or something this runtime does not do; the message names the field."""
+
+
+@dataclass(frozen=True)
+class Mount:
+    destination: str
+    kind: str
+    source: str
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Device:
+    path: str
+    kind: str
+    major: int
+    minor: int
+    mode: int
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process to run: the container's own or an exec's. `capabilities` maps a set's name to capability names."""
+
+    args: tuple[str, ...]
+    env: tuple[str, ...]
+    cwd: str
+    terminal: bool
+    console: tuple[int, int]
+    """Rows and columns; zeros: unset."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    umask: int | None
+    capabilities: dict[str, tuple[str, ...]] | None
+    no_new_privileges: bool
+    rlimits: tuple[tuple[str, int, int], ...]
+    oom_score_adj: int | None
+
+
+@dataclass(frozen=True)
+class Config:
+    root: str
+    read_only: bool
+    process: Process
+    hostname: str
+    domainname: str
+    mounts: tuple[Mount, ...]
+    namespaces: dict[str, str]
+    """Kind → path to join, "" for a new one; a kind that is absent is the host's."""
+
+    devices: tuple[Device, ...]
+    cgroup: str
+    resources: dict[str, object]
+    masked: tuple[str, ...]
+    readonly: tuple[str, ...]
+    sysctl: dict[str, str]
+    seccomp: dict[str, object] | None
+    propagation: str
+
+
+def read(path: str) -> Config:
+    """Raises InvalidConfig and OSError."""
+    with open(path, "rb") as file:
+        try:
+            document = json.load(file)
+        except ValueError as error:
+            raise InvalidConfig(f"config.json is not JSON: {error}") from error
+    return parse(document, os.path.dirname(os.path.abspath(path)))
+
+
+def parse(document: object, bundle: str) -> Config:
+    """Raises InvalidConfig."""
+    top = _object(document, "config.json")
+    linux = _object(top.get("linux", {}), "linux")
+    if top.get("hooks"):
+        raise InvalidConfig("hooks are not supported yet")
+    for field in _UNSUPPORTED_LINUX:
+        if linux.get(field):
+            raise InvalidConfig(f"linux.{field} is not supported yet")
+    root = _object(top.get("root"), "root")
+    return Config(
+        root=os.path.join(bundle, _text(root, "path", "root")),
+        read_only=bool(root.get("readonly", False)),
+        process=process(top.get("process")),
+        hostname=_text(top, "hostname", "config.json"),
+        domainname=_text(top, "domainname", "config.json"),
+        mounts=tuple(_mount(item) for item in _list(top, "mounts")),
+        namespaces=_namespaces(linux),
+        devices=tuple(_device(item) for item in _list(linux, "devices")),
+        cgroup=_text(linux, "cgroupsPath", "linux"),
+        resources=_object(linux.get("resources", {}), "linux.resources"),
+        masked=_texts(linux, "maskedPaths"),
+        readonly=_texts(linux, "readonlyPaths"),
+        sysctl={str(key): str(value) for key, value in _object(linux.get("sysctl", {}), "linux.sysctl").items()},
+        seccomp=_object(linux["seccomp"], "linux.seccomp") if linux.get("seccomp") else None,
+        propagation=_text(linux, "rootfsPropagation", "linux"),
+    )
+
+
+def process(value: object) -> Process:
+    """The `process` object. Raises InvalidConfig."""
+    item = _object(value, "process")
+    for field in ("apparmorProfile", "selinuxLabel", "scheduler", "ioPriority", "execCPUAffinity"):
+        if item.get(field):
+            raise InvalidConfig(f"process.{field} is not supported yet")
+    args = _texts(item, "args")
+    if not args:
+        raise InvalidConfig("process.args is empty: there is no command to run")
+    cwd = _text(item, "cwd", "process")
+    if not cwd.startswith("/"):
+        raise InvalidConfig(f"process.cwd is not absolute: {cwd!r}")
+    user = _object(item.get("user", {}), "process.user")
+    console = _object(item.get("consoleSize", {}), "process.consoleSize")
+    capabilities = item.get("capabilities")
+    return Process(
+        args=args, env=_texts(item, "env"), cwd=cwd, terminal=bool(item.get("terminal", False)),
+        console=(_number(console, "height", 0), _number(console, "width", 0)),
+        uid=_number(user, "uid", 0), gid=_number(user, "gid", 0),
+        groups=tuple(_whole(group, "process.user.additionalGids") for group in _list(user, "additionalGids")),
+        umask=_number(user, "umask", 0) if "umask" in user else None,
+        capabilities=None if capabilities is None else _capabilities(capabilities),
+        no_new_privileges=bool(item.get("noNewPrivileges", False)),
+        rlimits=tuple(_rlimit(limit) for limit in _list(item, "rlimits")),
+        oom_score_adj=_number(item, "oomScoreAdj", 0) if item.get("oomScoreAdj") is not None else None,
+    )
+
+
+def _capabilities(value: object) -> dict[str, tuple[str, ...]]:
+    sets = _object(value, "process.capabilities")
+    return {kind: _texts(sets, kind) for kind in ("bounding", "effective", "permitted", "inheritable", "ambient")}
+
+
+def _rlimit(value: object) -> tuple[str, int, int]:
+    limit = _object(value, "process.rlimits[]")
+    return _text(limit, "type", "process.rlimits[]"), _number(limit, "soft", 0), _number(limit, "hard", 0)
+
+
+def _mount(value: object) -> Mount:
+    item = _object(value, "mounts[]")
+    if item.get("uidMappings") or item.get("gidMappings"):
+        raise InvalidConfig("mounts[].uidMappings is not supported yet")
+    destination = _text(item, "destination", "mounts[]")
+    if not destination.startswith("/"):
+        raise InvalidConfig(f"mounts[].destination is not absolute: {destination!r}")
+    return Mount(destination, _text(item, "type", "mounts[]"), _text(item, "source", "mounts[]"),
+                 _texts(item, "options"))
+
+
+def _namespaces(linux: dict[str, object]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for value in _list(linux, "namespaces"):
+        item = _object(value, "linux.namespaces[]")
+        kind = _text(item, "type", "linux.namespaces[]")
+        if kind not in NAMESPACES:
+            raise InvalidConfig(f"linux.namespaces: a {kind} namespace is not supported yet")
+        if kind in found:
+            raise InvalidConfig(f"linux.namespaces names {kind} twice")
+        found[kind] = _text(item, "path", "linux.namespaces[]")
+    if found.get("mount") != "":
+        raise InvalidConfig("linux.namespaces needs a new mount namespace")
+    return found
+
+
+def _device(value: object) -> Device:
+    item = _object(value, "linux.devices[]")
+    kind = _text(item, "type", "linux.devices[]")
+    if kind not in ("c", "u", "b", "p"):
+        raise InvalidConfig(f"linux.devices: unknown type {kind!r}")
+    return Device(_text(item, "path", "linux.devices[]"), kind, _number(item, "major", 0), _number(item, "minor", 0),
+                  _number(item, "fileMode", 0o666), _number(item, "uid", 0), _number(item, "gid", 0))
+
+
+def _object(value: object, where: str) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise InvalidConfig(f"{where} is not an object")
+    return value
+
+
+def _list(item: dict[str, object], field: str) -> list[object]:
+    value = item.get(field)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise InvalidConfig(f"{field} is not a list")
+    return value
+
+
+def _text(item: dict[str, object], field: str, where: str) -> str:
+    value = item.get(field, "")
+    if not isinstance(value, str) or "\0" in value:
+        raise InvalidConfig(f"{where}.{field} is not a string")
+    return value
+
+
+def _texts(item: dict[str, object], field: str) -> tuple[str, ...]:
+    values = _list(item, field)
+    if not all(isinstance(value, str) and "\0" not in value for value in values):
+        raise InvalidConfig(f"{field} is not a list of strings")
+    return tuple(str(value) for value in values)
+
+
+def _whole(value: object, where: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < -(1 << 63) or value > (1 << 64) - 1:
+        raise InvalidConfig(f"{where} is not a whole number")
+    return value
+
+
+def _number(item: dict[str, object], field: str, default: int) -> int:
+    value = item.get(field)
+    return default if value is None else _whole(value, field)
