@@ -54,7 +54,7 @@ class Tree:
         self._open: dict[Parts, int] = {}
         self._canonical: dict[Parts, Parts] = {}
         self._late: dict[Parts, Entry] = {}
-        self._mine: set[Parts] = set()
+        self._mine: set[Parts] = set()  # what this layer brought, and the directories on the way to it
         self._opaque: set[Parts] = set()
         self._whiteouts: set[Parts] = set()
         self._implied: set[Parts] = {()}
@@ -80,6 +80,10 @@ class Tree:
             # Needless, and worse: overlayfs shows a whiteout as a file where nothing below is merged.
             os.unlink(path[-1], dir_fd=self._descriptor(path[:-1]))
             self._whiteouts.discard(path)
+        for path in sorted(self._implied - self._mine, reverse=True):
+            if self._covered(path):  # made for such a whiteout alone
+                os.rmdir(path[-1], dir_fd=self._descriptor(path[:-1]))
+                self._forget_below(path)
         self._finish_directories()
 
     def implied(self) -> list[bytes]:
@@ -121,7 +125,12 @@ class Tree:
             return
         descriptor = self._descriptor(parent)
         self._create(entry, archive, descriptor, path)
-        self._mine.add(path)
+        self._claim(path)
+
+    def _claim(self, path: Parts) -> None:
+        while path and path not in self._mine:
+            self._mine.add(path)
+            path = path[:-1]
 
     def _create(self, entry: Entry, archive: TarReader, parent: int, path: Parts) -> None:
         if entry.type == tar.DIRECTORY:
@@ -179,10 +188,11 @@ class Tree:
         try:
             target, target_name = self._link_target(entry)
             os.link(target_name, name, src_dir_fd=target, dst_dir_fd=parent, follow_symlinks=False)
-        except FileNotFoundError as error:
-            self._missing_target(entry, error)
-        except PermissionError as error:
-            raise InvalidLayer(f"hard link {_shown(entry.name)} to {_shown(entry.link)}, which is no file") from error
+        except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+            if self._bare and not self._bottom:
+                raise NeedsLower from error
+            why = "a directory" if isinstance(error, PermissionError) else "not there"
+            raise InvalidLayer(f"hard link {_shown(entry.name)} to {_shown(entry.link)}, which is {why}") from error
 
     def _link_target(self, entry: Entry) -> tuple[int, bytes]:
         parts = clean(entry.link)
@@ -193,11 +203,6 @@ class Tree:
         if self._bare and self._is_whiteout(descriptor, parts[-1]):
             raise FileNotFoundError(errno.ENOENT, "whiteout")
         return descriptor, parts[-1]
-
-    def _missing_target(self, entry: Entry, error: OSError) -> None:
-        if self._bare and not self._bottom:
-            raise NeedsLower from error
-        raise InvalidLayer(f"hard link {_shown(entry.name)} to {_shown(entry.link)}, which is not there") from error
 
     def _same_file(self, entry: Entry, parent: int, name: bytes) -> bool:
         """A link onto itself (under another spelling): removing the name first would lose the file."""
@@ -323,6 +328,7 @@ class Tree:
     def _replace_by_directory(self, parent: int, path: Parts) -> None:
         self._remove(parent, path)
         self._make_implied(parent, path)
+        self._implied.discard(path)  # it has nothing of a directory below: this layer had replaced that by a file
         self._cover(path)
 
     def _cover(self, path: Parts) -> None:
@@ -355,6 +361,8 @@ class Tree:
 
     def _remove(self, parent: int, path: Parts) -> None:
         """Take away what is at `path`, to make room."""
+        if self._bare and not self._bottom and any(other[:len(path)] == path for other in self._implied):
+            raise NeedsLower  # what went in there may have belonged elsewhere, through a symbolic link below
         self._forget_below(path)
         name = path[-1]
         try:
@@ -386,20 +394,25 @@ class Tree:
         except (FileNotFoundError, NotADirectoryError):
             return  # nothing is there to hide
         path = (*parent, name)
-        if path not in self._mine and path not in self._implied:
+        if path not in self._mine:
             self._remove(descriptor, path)
         elif stat.S_ISDIR(info.st_mode):
             self._empty(path)
 
     def _bare_whiteout(self, parent: Parts, name: bytes) -> None:
-        descriptor = self._descriptor(parent)
+        descriptor, path = self._descriptor(parent), (*parent, name)
         try:
-            os.mknod(name, stat.S_IFCHR, 0, dir_fd=descriptor)
-            self._whiteouts.add((*parent, name))
-        except FileExistsError:
             info = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
-            if stat.S_ISDIR(info.st_mode):
-                self._set_opaque((*parent, name))
+        except FileNotFoundError:
+            pass
+        else:
+            if path in self._mine:
+                if stat.S_ISDIR(info.st_mode):
+                    self._set_opaque(path)
+                return
+            self._remove(descriptor, path)  # a directory that only earlier whiteouts needed
+        os.mknod(name, stat.S_IFCHR, 0, dir_fd=descriptor)
+        self._whiteouts.add(path)
 
     def _is_whiteout(self, parent: int, name: bytes) -> bool:
         try:
@@ -435,7 +448,7 @@ class Tree:
             descriptor = self._descriptor(path)
             for name in os.listdir(descriptor):
                 child = (*path, os.fsencode(name))
-                if child not in self._mine and child not in self._implied:
+                if child not in self._mine:
                     self._remove(descriptor, child)
                 elif stat.S_ISDIR(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode):
                     pending.append(child)
