@@ -1,6 +1,8 @@
 """A content store in a temporary folder with a clock that the test turns, and a way to fill it."""
 
+import asyncio
 import json
+import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
@@ -24,9 +26,10 @@ from storage.repository.store import ContentStore
 class Clock:
     def __init__(self) -> None:
         self.time = datetime(2030, 1, 1, tzinfo=UTC)
+        self.tick = timedelta(microseconds=1)
 
     def __call__(self) -> datetime:
-        self.time += timedelta(microseconds=1)
+        self.time += self.tick
         return self.time
 
     def turn(self, **by: float) -> None:
@@ -90,8 +93,22 @@ def clock() -> Clock:
     return Clock()
 
 
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database at the newest revision, to be copied: migrating takes longer than most tests."""
+    path = tmp_path_factory.mktemp("migrated") / "content.db"
+
+    async def migrate() -> None:
+        async with open_database(f"sqlite+aiosqlite:///{path}"):
+            pass
+
+    asyncio.run(migrate())
+    return path
+
+
 @pytest.fixture
-def database_url(tmp_path: Path) -> str:
+def database_url(tmp_path: Path, migrated: Path) -> str:
+    shutil.copy(migrated, tmp_path / "content.db")
     return f"sqlite+aiosqlite:///{tmp_path}/content.db"
 
 
