@@ -1,0 +1,156 @@
+"""The API put together and served on its socket."""
+
+import asyncio
+import errno
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+from node.api.containers import ContainerRoutes
+from node.api.dispatch import Dispatcher, common_headers
+from node.api.events import EventRoutes
+from node.api.execs import ExecRoutes
+from node.api.images import ImageRoutes
+from node.api.networks import NetworkRoutes
+from node.api.observe import ObserveRoutes
+from node.api.parts import Containers, Execs, Images, Networks, Searches, Volumes
+from node.api.routes import Groups, routes
+from node.api.streams import EngineConnection
+from node.api.system import Facts, SystemRoutes
+from node.api.transfer import TransferRoutes
+from node.api.volumes import VolumeRoutes
+from node.events import EventBus
+from ocispec.errors import FailedPrecondition
+
+MAX_BODY = 4 * 1024 * 1024
+"""Of a JSON request; what is larger is a mistake or an attack."""
+
+MAX_LINE = 64 * 1024
+"""Of a request line and of a header: filters and credentials are long."""
+
+SHUTDOWN_SECONDS = 10.0
+
+
+class SocketBusy(FailedPrecondition):
+    """A daemon answers on this socket already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What the API speaks for."""
+
+    containers: Containers
+    execs: Execs
+    images: Images
+    networks: Networks
+    volumes: Volumes
+    searches: Searches
+    events: EventBus
+    facts: Facts
+    search_registry: str = ""
+
+
+def build(engine: Engine) -> web.Application:
+    """All requests go to one dispatcher: Docker's paths carry a version, and its 404 and 501 say what they are about,
+    which aiohttp's router knows nothing of."""
+    dispatcher = Dispatcher(routes(groups(engine)))
+    app = web.Application(client_max_size=MAX_BODY)
+    app.router.add_route("*", "/{path:.*}", dispatcher.handle)
+    app.on_response_prepare.append(_add_headers)
+    return app
+
+
+def groups(engine: Engine) -> Groups:
+    driver, containers, images = engine.facts.storage_driver, engine.containers, engine.images
+    return Groups(
+        system=SystemRoutes(engine.facts, containers, containers, images, engine.volumes),
+        events=EventRoutes(engine.events),
+        containers=ContainerRoutes(containers, containers, images, driver=driver),
+        observe=ObserveRoutes(containers, containers),
+        execs=ExecRoutes(engine.execs),
+        images=ImageRoutes(images, containers, engine.events, driver=driver),
+        transfer=TransferRoutes(
+            images, images, engine.searches, engine.events, search_registry=engine.search_registry
+        ),
+        networks=NetworkRoutes(engine.networks, containers),
+        volumes=VolumeRoutes(engine.volumes, containers),
+    )
+
+
+async def _add_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(common_headers())
+
+
+@asynccontextmanager
+async def serve(app: web.Application, path: Path) -> AsyncIterator[None]:
+    """Answer on the unix socket inside the block. On leaving, attached clients are hung up on, other requests have
+    SHUTDOWN_SECONDS to finish. Raises SocketBusy."""
+    listener = await asyncio.to_thread(_listen, path)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
+    await runner.setup()
+    server, connections = runner.server, set[EngineConnection]()
+    assert server is not None
+    loop = asyncio.get_running_loop()
+
+    def connect() -> EngineConnection:
+        return EngineConnection(
+            server, loop=loop, access_log=None, tcp_keepalive=False, max_line_size=MAX_LINE, max_field_size=MAX_LINE,
+            connections=connections,
+        )  # fmt: skip
+
+    listening = await loop.create_unix_server(connect, sock=listener)
+    try:
+        yield
+    finally:
+        listening.close()
+        for connection in tuple(connections):
+            connection.hang_up()
+        await runner.cleanup()
+        with suppress(OSError):
+            await asyncio.to_thread(path.unlink)
+
+
+def _listen(path: Path) -> socket.socket:
+    """A stale socket file (its daemon was killed) is taken over, a live one is not. Root and its group may connect:
+    who can talk to this socket owns the machine."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        try:
+            _bind(listener, path)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            _refuse_live(path)
+            path.unlink()
+            _bind(listener, path)
+        listener.listen(512)
+        listener.setblocking(False)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _bind(listener: socket.socket, path: Path) -> None:
+    # The mode is right from the first moment: between bind and chmod anybody could connect otherwise.
+    before = os.umask(0o117)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(before)
+
+
+def _refuse_live(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return
+    raise SocketBusy(f"a daemon answers on {path} already")

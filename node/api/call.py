@@ -1,0 +1,78 @@
+"""One call of the Engine API: the request, the version it speaks, and readers for its path, query and body."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from node.api.types.fields import Fields
+from node.api.version import ApiVersion
+from ocispec.errors import InvalidArgument, ResourceExhausted
+
+_FALSE = frozenset({"", "0", "no", "false", "none"})
+
+
+class InvalidQuery(InvalidArgument):
+    """A query parameter cannot be what it is; the message names it."""
+
+
+class InvalidBody(InvalidArgument):
+    """The body is no JSON object, or says it is something else."""
+
+
+class BodyTooLarge(ResourceExhausted):
+    """HTTP 413."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    request: web.Request
+    version: ApiVersion
+    path: Mapping[str, str]
+    """The variable parts of the path, decoded."""
+
+    def text(self, name: str, default: str = "") -> str:
+        return self.request.query.get(name, default)
+
+    def flag(self, name: str, *, default: bool = False) -> bool:
+        """Docker's rule: everything but "", 0, no, false and none is true."""
+        value = self.request.query.get(name)
+        return default if value is None else value.strip().lower() not in _FALSE
+
+    def number(self, name: str) -> int | None:
+        """Raises InvalidQuery."""
+        value = self.request.query.get(name)
+        if not value:
+            return None
+        try:
+            if not value.isascii() or len(value) > 20 or "_" in value:
+                raise ValueError
+            return int(value)
+        except ValueError:
+            raise InvalidQuery(f"invalid value {value[:50]!r} for {name}: not a whole number") from None
+
+    async def fields(self) -> Fields:
+        """The body's object; an empty body has no fields. Raises InvalidBody."""
+        return Fields(await self._object())
+
+    async def _object(self) -> Mapping[str, Any]:
+        try:
+            raw = await self.request.read()
+        except web.HTTPRequestEntityTooLarge as error:
+            raise BodyTooLarge(f"the request body is larger than {error.text or 'allowed'}") from error
+        if not raw.strip():
+            return {}
+        kind = self.request.content_type
+        if kind != "application/json":
+            raise InvalidBody(f"unsupported Content-Type header ({kind}): must be 'application/json'")
+        try:
+            value = json.loads(raw)
+        except (ValueError, RecursionError) as error:
+            raise InvalidBody(f"invalid JSON: {error}") from error
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise InvalidBody("invalid JSON: the body is not an object")
+        return value

@@ -1,0 +1,190 @@
+"""What the API needs of the rooms below, by group of routes; the composition root gives the real ones.
+
+The verbs and their errors are documented where they are implemented: `node.containers.manager`, `node.images.store`,
+`node.network.store`, `node.volumes.store`.
+"""
+
+import socket
+from collections.abc import AsyncIterator, Collection, Generator, Mapping, Sequence
+from typing import Any, Protocol
+
+from node.containers.filters import NOTHING, Filters
+from node.containers.model import Container, Created, CreateSpec, Exec, ExecSpec, LogQuery, Processes
+from node.images.image import HistoryEntry, Image, PushResult, Removal
+from node.images.progress import Progress
+from ocispec.descriptor import Platform
+from ocispec.reference import Reference
+from storage.remote.auth import Credentials
+from storage.remote.search import Found
+
+
+class Catalogue(Protocol):
+    """Which containers there are."""
+
+    async def create(self, spec: CreateSpec) -> Created: ...
+    async def get(self, name: str) -> Container: ...
+    async def list(self, *, all: bool = False, limit: int = 0, filters: Filters = NOTHING) -> Sequence[Container]: ...  # noqa: A002
+    async def remove(self, name: str, *, force: bool = False, volumes: bool = False) -> None: ...
+    async def rename(self, name: str, new: str) -> None: ...
+    async def size(self, name: str) -> int: ...
+
+
+class Lifecycle(Protocol):
+    """Starting and ending them. False: it was so already (304)."""
+
+    async def start(self, name: str) -> bool: ...
+    async def stop(self, name: str, *, timeout: int | None = None, signal: str = "") -> bool: ...  # noqa: ASYNC109
+    async def restart(self, name: str, *, timeout: int | None = None, signal: str = "") -> None: ...  # noqa: ASYNC109
+    async def kill(self, name: str, signal: str = "KILL") -> None: ...
+    async def pause(self, name: str) -> None: ...
+    async def unpause(self, name: str) -> None: ...
+
+
+class Attached(Protocol):
+    """A place at a container's streams, taken before or while it runs."""
+
+    tty: bool
+
+    async def open(self) -> socket.socket | None:
+        """Waits for the start; None when it will not come."""
+        ...
+
+    def cancel(self) -> None: ...
+
+
+class Ended(Protocol):
+    """How a container ended."""
+
+    @property
+    def status_code(self) -> int: ...
+    @property
+    def error(self) -> str: ...
+
+
+class Waiting(Protocol):
+    """A future: awaited for the end, cancelled when nobody waits any more."""
+
+    def __await__(self) -> Generator[Any, None, Ended]: ...
+    def cancel(self) -> bool: ...
+
+
+class Observation(Protocol):
+    """Watching and steering a running one."""
+
+    async def wait(self, name: str, condition: str = "not-running") -> Waiting: ...
+    async def attach(self, name: str, *, stdin: bool, stdout: bool, stderr: bool) -> Attached: ...
+    def logs(self, name: str, query: LogQuery) -> AsyncIterator[bytes]: ...
+    async def resize(self, name: str, height: int, width: int) -> None: ...
+    async def top(self, name: str, ps_args: str) -> Processes: ...
+
+
+class Usage(Protocol):
+    """Numbers over all containers."""
+
+    def counts(self) -> Mapping[str, int]:
+        """Keys running, paused, stopped."""
+        ...
+
+    def running(self) -> Sequence[str]: ...
+    def in_use(self) -> Mapping[str, list[str]]:
+        """Image id (sha256:…) to the ids of containers made from it."""
+        ...
+
+
+class Containers(Catalogue, Lifecycle, Observation, Usage, Protocol):
+    """All of it (node.containers.manager.Containers)."""
+
+
+class Execs(Protocol):
+    """Further processes in running containers (node.containers.execs.Execs)."""
+
+    async def create(self, name: str, spec: ExecSpec) -> str: ...
+    def get(self, exec_id: str) -> Exec: ...
+    async def start(self, exec_id: str, *, detach: bool, tty: bool) -> socket.socket | None: ...
+    async def resize(self, exec_id: str, height: int, width: int) -> None: ...
+
+
+class ImageExchange(Protocol):
+    """Between this node and registries."""
+
+    async def pull(
+        self, reference: Reference, *, platform: Platform | None, auth: Credentials | None, progress: Progress
+    ) -> Image: ...
+    async def push(self, reference: Reference, *, auth: Credentials | None, progress: Progress) -> PushResult: ...
+    async def check_login(self, host: str, credentials: Credentials) -> None: ...
+
+
+class ImageShelf(Protocol):
+    """What is held."""
+
+    async def get(self, name_or_id: str) -> Image: ...
+    async def list(self) -> Sequence[Image]: ...
+    async def tag(self, source: str, target: Reference) -> None: ...
+    async def history(self, name_or_id: str) -> Sequence[HistoryEntry]: ...
+    async def remove(
+        self,
+        name_or_id: str,
+        *,
+        force: bool,
+        prune: bool,
+        in_use: Mapping[str, Sequence[str]],
+        running: Collection[str],
+    ) -> Sequence[Removal]: ...
+
+
+class Images(ImageExchange, ImageShelf, Protocol):
+    """All of it (node.images.store.Images)."""
+
+
+class Searches(Protocol):
+    """Asking a registry what it holds (storage.remote.search)."""
+
+    async def search(self, host: str, term: str, *, limit: int, auth: Credentials | None) -> Sequence[Found]: ...
+
+
+class Network(Protocol):
+    """A network of this node (node.network.store.Network)."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def driver(self) -> str: ...
+    @property
+    def subnet(self) -> str: ...
+    @property
+    def gateway(self) -> str: ...
+
+
+class Networks(Protocol):
+    """Which networks there are (node.network.store.Networks)."""
+
+    def list(self) -> Sequence[Network]: ...
+    def inspect(self, name_or_id: str) -> Network: ...
+
+
+class Volume(Protocol):
+    """A named volume (node.volumes.store.Volume)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def mountpoint(self) -> str: ...
+    @property
+    def created(self) -> str: ...
+    @property
+    def labels(self) -> Mapping[str, str]: ...
+    @property
+    def options(self) -> Mapping[str, str]: ...
+
+
+class Volumes(Protocol):
+    """Which volumes there are (node.volumes.store.Volumes)."""
+
+    async def create(
+        self, name: str | None, labels: Mapping[str, str], driver_opts: Mapping[str, str]
+    ) -> Volume: ...
+    async def inspect(self, name: str) -> Volume: ...
+    async def list(self) -> Sequence[Volume]: ...
+    async def remove(self, name: str, *, force: bool, in_use: Collection[str]) -> None: ...

@@ -1,0 +1,148 @@
+"""Every operation of Docker's Engine API 1.51 on one screen; those without a handler are answered 501 by name."""
+
+from dataclasses import dataclass
+
+from node.api.containers import ContainerRoutes
+from node.api.dispatch import Route
+from node.api.events import EventRoutes
+from node.api.execs import ExecRoutes
+from node.api.images import ImageRoutes
+from node.api.networks import NetworkRoutes
+from node.api.observe import ObserveRoutes
+from node.api.system import SystemRoutes
+from node.api.transfer import TransferRoutes
+from node.api.volumes import VolumeRoutes
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """The handlers, one object a group."""
+
+    system: SystemRoutes
+    events: EventRoutes
+    containers: ContainerRoutes
+    observe: ObserveRoutes
+    execs: ExecRoutes
+    images: ImageRoutes
+    transfer: TransferRoutes
+    networks: NetworkRoutes
+    volumes: VolumeRoutes
+
+
+def routes(on: Groups) -> list[Route]:
+    return [
+        Route("GET", "/_ping", "SystemPing", on.system.ping),
+        Route("HEAD", "/_ping", "SystemPingHead", on.system.ping),
+        Route("GET", "/version", "SystemVersion", on.system.version),
+        Route("GET", "/info", "SystemInfo", on.system.info),
+        Route("GET", "/events", "SystemEvents", on.events.stream),
+        Route("GET", "/system/df", "SystemDataUsage", on.system.disk_usage),
+        Route("POST", "/auth", "SystemAuth", on.transfer.login),
+
+        Route("GET", "/containers/json", "ContainerList", on.containers.list),
+        Route("POST", "/containers/create", "ContainerCreate", on.containers.create),
+        Route("POST", "/containers/prune", "ContainerPrune"),
+        Route("GET", "/containers/{id}/json", "ContainerInspect", on.containers.inspect),
+        Route("POST", "/containers/{id}/start", "ContainerStart", on.containers.start),
+        Route("POST", "/containers/{id}/stop", "ContainerStop", on.containers.stop),
+        Route("POST", "/containers/{id}/restart", "ContainerRestart", on.containers.restart),
+        Route("POST", "/containers/{id}/kill", "ContainerKill", on.containers.kill),
+        Route("POST", "/containers/{id}/pause", "ContainerPause", on.containers.pause),
+        Route("POST", "/containers/{id}/unpause", "ContainerUnpause", on.containers.unpause),
+        Route("POST", "/containers/{id}/rename", "ContainerRename", on.containers.rename),
+        Route("POST", "/containers/{id}/update", "ContainerUpdate"),
+        Route("DELETE", "/containers/{id}", "ContainerDelete", on.containers.delete),
+        Route("POST", "/containers/{id}/wait", "ContainerWait", on.observe.wait),
+        Route("GET", "/containers/{id}/logs", "ContainerLogs", on.observe.logs),
+        Route("POST", "/containers/{id}/attach", "ContainerAttach", on.observe.attach),
+        Route("GET", "/containers/{id}/attach/ws", "ContainerAttachWebsocket"),
+        Route("POST", "/containers/{id}/resize", "ContainerResize", on.observe.resize),
+        Route("GET", "/containers/{id}/top", "ContainerTop", on.observe.top),
+        Route("GET", "/containers/{id}/stats", "ContainerStats"),
+        Route("GET", "/containers/{id}/changes", "ContainerChanges"),
+        Route("GET", "/containers/{id}/export", "ContainerExport"),
+        Route("HEAD", "/containers/{id}/archive", "ContainerArchiveInfo"),
+        Route("GET", "/containers/{id}/archive", "ContainerArchive"),
+        Route("PUT", "/containers/{id}/archive", "PutContainerArchive"),
+
+        Route("POST", "/containers/{id}/exec", "ContainerExec", on.execs.create),
+        Route("POST", "/exec/{id}/start", "ExecStart", on.execs.start),
+        Route("POST", "/exec/{id}/resize", "ExecResize", on.execs.resize),
+        Route("GET", "/exec/{id}/json", "ExecInspect", on.execs.inspect),
+
+        Route("GET", "/images/json", "ImageList", on.images.list),
+        Route("POST", "/images/create", "ImageCreate", on.transfer.create),
+        Route("GET", "/images/search", "ImageSearch", on.transfer.search),
+        Route("POST", "/images/prune", "ImagePrune"),
+        Route("POST", "/images/load", "ImageLoad"),
+        Route("GET", "/images/get", "ImageGetAll"),
+        Route("GET", "/images/{name...}/json", "ImageInspect", on.images.inspect),
+        Route("GET", "/images/{name...}/history", "ImageHistory", on.images.history),
+        Route("GET", "/images/{name...}/get", "ImageGet"),
+        Route("POST", "/images/{name...}/push", "ImagePush", on.transfer.push),
+        Route("POST", "/images/{name...}/tag", "ImageTag", on.images.tag),
+        Route("DELETE", "/images/{name...}", "ImageDelete", on.images.delete),
+        Route("GET", "/distribution/{name...}/json", "DistributionInspect"),
+        Route("POST", "/commit", "ImageCommit"),
+        Route("POST", "/build", "ImageBuild"),
+        Route("POST", "/build/prune", "BuildPrune"),
+        Route("POST", "/session", "Session"),
+
+        Route("GET", "/networks", "NetworkList", on.networks.list),
+        Route("POST", "/networks/create", "NetworkCreate"),
+        Route("POST", "/networks/prune", "NetworkPrune"),
+        Route("GET", "/networks/{id}", "NetworkInspect", on.networks.inspect),
+        Route("DELETE", "/networks/{id}", "NetworkDelete"),
+        Route("POST", "/networks/{id}/connect", "NetworkConnect"),
+        Route("POST", "/networks/{id}/disconnect", "NetworkDisconnect"),
+
+        Route("GET", "/volumes", "VolumeList", on.volumes.list),
+        Route("POST", "/volumes/create", "VolumeCreate", on.volumes.create),
+        Route("POST", "/volumes/prune", "VolumePrune"),
+        Route("GET", "/volumes/{name}", "VolumeInspect", on.volumes.inspect),
+        Route("PUT", "/volumes/{name}", "VolumeUpdate"),
+        Route("DELETE", "/volumes/{name}", "VolumeDelete", on.volumes.delete),
+
+        Route("GET", "/swarm", "SwarmInspect"),
+        Route("POST", "/swarm/init", "SwarmInit"),
+        Route("POST", "/swarm/join", "SwarmJoin"),
+        Route("POST", "/swarm/leave", "SwarmLeave"),
+        Route("POST", "/swarm/update", "SwarmUpdate"),
+        Route("GET", "/swarm/unlockkey", "SwarmUnlockkey"),
+        Route("POST", "/swarm/unlock", "SwarmUnlock"),
+        Route("GET", "/nodes", "NodeList"),
+        Route("GET", "/nodes/{id}", "NodeInspect"),
+        Route("DELETE", "/nodes/{id}", "NodeDelete"),
+        Route("POST", "/nodes/{id}/update", "NodeUpdate"),
+        Route("GET", "/services", "ServiceList"),
+        Route("POST", "/services/create", "ServiceCreate"),
+        Route("GET", "/services/{id}", "ServiceInspect"),
+        Route("DELETE", "/services/{id}", "ServiceDelete"),
+        Route("POST", "/services/{id}/update", "ServiceUpdate"),
+        Route("GET", "/services/{id}/logs", "ServiceLogs"),
+        Route("GET", "/tasks", "TaskList"),
+        Route("GET", "/tasks/{id}", "TaskInspect"),
+        Route("GET", "/tasks/{id}/logs", "TaskLogs"),
+        Route("GET", "/secrets", "SecretList"),
+        Route("POST", "/secrets/create", "SecretCreate"),
+        Route("GET", "/secrets/{id}", "SecretInspect"),
+        Route("DELETE", "/secrets/{id}", "SecretDelete"),
+        Route("POST", "/secrets/{id}/update", "SecretUpdate"),
+        Route("GET", "/configs", "ConfigList"),
+        Route("POST", "/configs/create", "ConfigCreate"),
+        Route("GET", "/configs/{id}", "ConfigInspect"),
+        Route("DELETE", "/configs/{id}", "ConfigDelete"),
+        Route("POST", "/configs/{id}/update", "ConfigUpdate"),
+
+        Route("GET", "/plugins", "PluginList"),
+        Route("GET", "/plugins/privileges", "GetPluginPrivileges"),
+        Route("POST", "/plugins/pull", "PluginPull"),
+        Route("POST", "/plugins/create", "PluginCreate"),
+        Route("GET", "/plugins/{name...}/json", "PluginInspect"),
+        Route("POST", "/plugins/{name...}/enable", "PluginEnable"),
+        Route("POST", "/plugins/{name...}/disable", "PluginDisable"),
+        Route("POST", "/plugins/{name...}/upgrade", "PluginUpgrade"),
+        Route("POST", "/plugins/{name...}/push", "PluginPush"),
+        Route("POST", "/plugins/{name...}/set", "PluginSet"),
+        Route("DELETE", "/plugins/{name...}", "PluginDelete"),
+    ]

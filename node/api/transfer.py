@@ -1,0 +1,157 @@
+"""Between the node and registries: pull, push, login, search."""
+
+from collections.abc import Mapping, Sequence
+
+from aiohttp import web
+
+from node.api import progress
+from node.api.answers import reply
+from node.api.call import Call, InvalidQuery
+from node.api.filters import parse_filters
+from node.api.parts import ImageExchange, ImageShelf, Searches
+from node.api.progress import Lines
+from node.api.types.auth import parse_auth, parse_header, registry_host
+from node.events import Event, EventBus
+from ocispec.descriptor import Platform
+from ocispec.errors import FailedPrecondition, InvalidArgument, NotFound, Unimplemented
+from ocispec.reference import Reference
+from storage.remote.search import Found
+
+MAX_FOUND = 100
+_SEARCH_FILTERS = frozenset({"is-official", "is-automated", "stars"})
+
+
+class NoSearchRegistry(FailedPrecondition):
+    """A search names no registry and the node has no default one."""
+
+
+class TransferRoutes:
+    def __init__(
+        self,
+        exchange: ImageExchange,
+        shelf: ImageShelf,
+        searches: Searches,
+        events: EventBus,
+        *,
+        search_registry: str,
+    ) -> None:
+        self._exchange = exchange
+        self._shelf = shelf
+        self._searches = searches
+        self._events = events
+        self._search_registry = search_registry
+
+    async def create(self, call: Call) -> web.StreamResponse:
+        """`POST /images/create`: a pull."""
+        if call.text("fromSrc"):
+            raise Unimplemented("ImageCreate with fromSrc (docker import) is not supported yet")
+        for name in ("repo", "message", "changes"):
+            if call.text(name):
+                raise Unimplemented(f"ImageCreate with {name} is not supported yet")
+        reference = _pulled(call.text("fromImage"), call.text("tag"))
+        platform = Platform.parse(call.text("platform")) if call.text("platform") else None
+        auth = parse_header(call.request.headers.get("X-Registry-Auth", ""))
+
+        async def pull(lines: Lines) -> None:
+            image = await self._exchange.pull(reference, platform=platform, auth=auth, progress=lines)
+            self._tell("pull", str(image.id), reference)
+
+        return await progress.stream(call.request, pull)
+
+    async def push(self, call: Call) -> web.StreamResponse:
+        if call.text("platform"):
+            raise Unimplemented("pushing one platform of an image is not supported yet")
+        name, tag = call.path["name"], call.text("tag")
+        auth = parse_header(call.request.headers.get("X-Registry-Auth", ""))
+        references = [Reference.parse(f"{name}:{tag}")] if tag else await self._tags_of(name)
+
+        async def push(lines: Lines) -> None:
+            for reference in references:
+                await self._exchange.push(reference, auth=auth, progress=lines)
+                self._tell("push", reference.familiar_name, reference)
+
+        return await progress.stream(call.request, push)
+
+    async def _tags_of(self, name: str) -> Sequence[Reference]:
+        """`docker push -a`: every tag of the repository that the node has."""
+        wanted = Reference.parse(name)
+        if wanted.tag or wanted.digest:
+            return [wanted]
+        held = [Reference.parse(tag) for image in await self._shelf.list() for tag in image.repo_tags]
+        found = [one for one in held if one.repository == wanted.repository]
+        if not found:
+            raise NotFound(f"An image does not exist locally with the tag: {wanted.familiar_name}")
+        return sorted(found, key=str)
+
+    async def login(self, call: Call) -> web.StreamResponse:
+        body = await call.fields()
+        credentials = parse_auth(body)
+        if credentials.empty:
+            raise InvalidArgument("no credentials: username and password, or an identity token, are needed")
+        await self._exchange.check_login(registry_host(body.text("serveraddress")), credentials)
+        return reply({"IdentityToken": "", "Status": "Login Succeeded"})
+
+    async def search(self, call: Call) -> web.StreamResponse:
+        term, limit = call.text("term"), call.number("limit")
+        filters = parse_filters(call.text("filters"))
+        limit = 25 if limit is None or limit == 0 else limit
+        if not term:
+            raise InvalidQuery("no search term was given")
+        if not 0 < limit <= MAX_FOUND:
+            raise InvalidQuery(f"limit {limit} is outside the range of [1, {MAX_FOUND}]")
+        for name in filters:
+            if name not in _SEARCH_FILTERS:
+                raise InvalidArgument(f"invalid filter '{name}'")
+        host, rest, prefix = self._where(term)
+        auth = parse_header(call.request.headers.get("X-Registry-Auth", ""))
+        found = await self._searches.search(host, rest, limit=limit, auth=auth)
+        kept = [item for item in found if _passes(item, filters)]
+        return reply([
+            {
+                "star_count": item.stars,
+                "is_official": item.official,
+                "name": prefix + item.name,
+                "is_automated": item.automated,
+                "description": item.description,
+            }
+            for item in kept
+        ])
+
+    def _where(self, term: str) -> tuple[str, str, str]:
+        """The registry to ask, what to ask it, and what to put before the names it answers, so that they can be
+        pulled as they are printed."""
+        first, slash, rest = term.partition("/")
+        if slash and (any(c in first for c in ".:") or first == "localhost"):
+            return first, rest, f"{first}/"
+        if not self._search_registry:
+            raise NoSearchRegistry(
+                f"no registry to search for '{term[:100]}': name one (HOST[:PORT]/{term[:100]}) or start seawalld "
+                "with --search-registry"
+            )
+        return self._search_registry, term, f"{self._search_registry}/"
+
+    def _tell(self, action: str, actor: str, reference: Reference) -> None:
+        name = reference.with_default_tag().familiar()
+        self._events.publish(Event("image", action, actor, {"name": name}))
+
+
+def _pulled(name: str, tag: str) -> Reference:
+    if not name:
+        raise InvalidQuery("fromImage must name an image")
+    reference = Reference.parse(f"{name}{'@' if ':' in tag else ':'}{tag}" if tag else name)
+    if not tag and not reference.tag and not reference.digest:
+        raise Unimplemented("pulling all tags of an image is not supported yet: name one")
+    return reference
+
+
+def _passes(item: Found, values: Mapping[str, tuple[str, ...]]) -> bool:
+    for stars in values.get("stars", ()):
+        if not stars.isascii() or not stars.isdigit():
+            raise InvalidArgument(f"invalid filter 'stars={stars}'")
+        if item.stars < int(stars[:18]):
+            return False
+    for name, value in (("is-official", item.official), ("is-automated", item.automated)):
+        for wanted in values.get(name, ()):
+            if (wanted.lower() in ("true", "1")) != value:
+                return False
+    return True

@@ -1,0 +1,241 @@
+"""A container as `docker inspect` and `docker ps` read it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from node.api.types.hostview import host_config
+from node.api.types.units import epoch, human_span
+from node.containers.model import Container, ContainerState, Health, MountPoint, Port, PublishedPort, Status
+
+Json = dict[str, Any]
+
+
+def inspect(container: Container, *, driver: str, sizes: tuple[int, int] | None = None) -> Json:
+    """`driver` names the snapshotter; `sizes` are the bytes of the writable layer and of the whole root."""
+    folder = container.directory
+    document: Json = {
+        "Id": container.id,
+        "Created": container.created,
+        "Path": container.path,
+        "Args": list(container.args),
+        "State": state(container.state),
+        "Image": container.image_id,
+        "ResolvConfPath": f"{folder}/resolv.conf",
+        "HostnamePath": f"{folder}/hostname",
+        "HostsPath": f"{folder}/hosts",
+        "LogPath": container.log_path,
+        "Name": f"/{container.name}",
+        "RestartCount": container.state.restart_count,
+        "Driver": driver,
+        "Platform": "linux",
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": list(container.exec_ids) or None,
+        "HostConfig": host_config(container.spec),
+        "GraphDriver": {"Data": None, "Name": driver},
+        "Mounts": [mount(item) for item in container.mounts],
+        "Config": config(container),
+        "NetworkSettings": network_settings(container),
+    }
+    if sizes:
+        document["SizeRw"], document["SizeRootFs"] = sizes
+    return document
+
+
+def state(value: ContainerState) -> Json:
+    document: Json = {
+        "Status": value.status.value,
+        "Running": value.running or value.status is Status.RESTARTING,
+        "Paused": value.status is Status.PAUSED,
+        "Restarting": value.status is Status.RESTARTING,
+        "OOMKilled": value.oom_killed,
+        "Dead": value.status is Status.DEAD,
+        "Pid": value.pid if value.running else 0,
+        "ExitCode": value.exit_code,
+        "Error": value.error,
+        "StartedAt": value.started_at,
+        "FinishedAt": value.finished_at,
+    }
+    if value.health:
+        document["Health"] = health(value.health)
+    return document
+
+
+def health(value: Health) -> Json:
+    return {
+        "Status": value.status,
+        "FailingStreak": value.failing_streak,
+        "Log": [
+            {"Start": item.start, "End": item.end, "ExitCode": item.exit_code, "Output": item.output}
+            for item in value.log
+        ],
+    }
+
+
+def config(container: Container) -> Json:
+    spec = container.spec
+    document: Json = {
+        "Hostname": spec.hostname,
+        "Domainname": spec.domainname,
+        "User": spec.user,
+        "AttachStdin": spec.attach_stdin,
+        "AttachStdout": spec.attach_stdout,
+        "AttachStderr": spec.attach_stderr,
+        "Tty": spec.tty,
+        "OpenStdin": spec.open_stdin,
+        "StdinOnce": spec.stdin_once,
+        "Env": list(spec.env),
+        "Cmd": None if spec.cmd is None else list(spec.cmd),
+        "Image": spec.image,
+        "Volumes": {path: {} for path in spec.volumes} or None,
+        "WorkingDir": spec.workdir if spec.workdir != "/" else "",
+        "Entrypoint": list(spec.entrypoint) if spec.entrypoint else None,
+        "OnBuild": None,
+        "Labels": dict(spec.labels),
+    }
+    if spec.exposed_ports:
+        document["ExposedPorts"] = {str(port): {} for port in spec.exposed_ports}
+    if spec.stop_signal and spec.stop_signal != "SIGTERM":
+        document["StopSignal"] = spec.stop_signal
+    if spec.stop_timeout is not None:
+        document["StopTimeout"] = spec.stop_timeout
+    if check := spec.healthcheck:
+        values = {
+            "Test": list(check.test), "Interval": check.interval, "Timeout": check.timeout,
+            "StartPeriod": check.start_period, "StartInterval": check.start_interval, "Retries": check.retries,
+        }  # fmt: skip
+        document["Healthcheck"] = {name: value for name, value in values.items() if value}
+    return document
+
+
+def mount(value: MountPoint) -> Json:
+    document: Json = {"Type": value.kind}
+    if value.name:
+        document["Name"] = value.name
+    document |= {"Source": value.source, "Destination": value.target}
+    if value.kind == "volume":
+        document["Driver"] = "local"
+    return document | {"Mode": value.mode, "RW": not value.read_only, "Propagation": value.propagation}
+
+
+def network_settings(container: Container) -> Json:
+    place = container.network
+    return {
+        "Bridge": "",
+        "SandboxID": "",
+        "SandboxKey": "",
+        "Ports": ports(container),
+        "HairpinMode": False,
+        "LinkLocalIPv6Address": "",
+        "LinkLocalIPv6PrefixLen": 0,
+        "SecondaryIPAddresses": None,
+        "SecondaryIPv6Addresses": None,
+        "EndpointID": place.endpoint_id,
+        "Gateway": place.gateway,
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "IPAddress": place.ip,
+        "IPPrefixLen": place.prefix,
+        "IPv6Gateway": "",
+        "MacAddress": place.mac,
+        "Networks": networks(container),
+    }
+
+
+def networks(container: Container) -> Json:
+    place, mode = container.network, container.spec.network.mode
+    if mode.startswith("container:"):
+        return {}
+    name = place.network_name or ("bridge" if mode == "default" else mode)
+    endpoint = {
+        "IPAMConfig": None,
+        "Links": None,
+        "Aliases": None,
+        "MacAddress": place.mac,
+        "DriverOpts": None,
+        "GwPriority": 0,
+        "NetworkID": place.network_id,
+        "EndpointID": place.endpoint_id,
+        "Gateway": place.gateway,
+        "IPAddress": place.ip,
+        "IPPrefixLen": place.prefix,
+        "IPv6Gateway": "",
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "DNSNames": None,
+    }
+    return {name: endpoint}
+
+
+def ports(container: Container) -> Json:
+    """Of a running container: every exposed port, with where the host answers for it (null: nowhere)."""
+    if not container.state.running:
+        return {}
+    table: dict[str, list[Json] | None] = {str(port): None for port in container.spec.exposed_ports}
+    for published in container.network.ports:
+        binding = {"HostIp": published.host_ip, "HostPort": str(published.host_port)}
+        table[str(published.port)] = [*(table.get(str(published.port)) or []), binding]
+    return table
+
+
+def summary(container: Container, *, now: float, sizes: tuple[int, int] | None = None, image: str = "") -> Json:
+    """A line of `docker ps`. `image` replaces the name it was made from when that names another image now."""
+    document: Json = {
+        "Id": container.id,
+        "Names": [f"/{container.name}"],
+        "Image": image or container.image,
+        "ImageID": container.image_id,
+        "Command": command(container.path, container.args),
+        "Created": epoch(container.created),
+        "Ports": _port_list(container.spec.exposed_ports, container.network.ports) if container.state.running else [],
+        "Labels": dict(container.spec.labels),
+        "State": container.state.status.value,
+        "Status": status_text(container.state, now),
+        "HostConfig": {"NetworkMode": container.spec.network.mode},
+        "NetworkSettings": {"Networks": networks(container)},
+        "Mounts": [mount(item) for item in container.mounts],
+    }
+    if container.spec.annotations:
+        document["HostConfig"]["Annotations"] = dict(container.spec.annotations)
+    if sizes:
+        document["SizeRw"], document["SizeRootFs"] = sizes
+    return document
+
+
+def command(path: str, args: Sequence[str]) -> str:
+    return " ".join([path, *(f"'{word}'" if " " in word else word for word in args)])
+
+
+def _port_list(exposed: Sequence[Port], published: Sequence[PublishedPort]) -> list[Json]:
+    taken = {item.port for item in published}
+    lines: list[Json] = [
+        {
+            "IP": item.host_ip,
+            "PrivatePort": item.port.number,
+            "PublicPort": item.host_port,
+            "Type": item.port.protocol,
+        }
+        for item in published
+    ]
+    return lines + [{"PrivatePort": port.number, "Type": port.protocol} for port in exposed if port not in taken]
+
+
+def status_text(value: ContainerState, now: float) -> str:
+    """Docker's Status column. `now` in seconds since the epoch."""
+    if value.status is Status.RESTARTING:
+        return f"Restarting ({value.exit_code}) {human_span(now - epoch(value.finished_at))} ago"
+    if value.running:
+        up = f"Up {human_span(now - epoch(value.started_at))}"
+        if value.status is Status.PAUSED:
+            return f"{up} (Paused)"
+        if value.health and value.health.status != "none":
+            shown = value.health.status
+            return f"{up} ({'health: starting' if shown == 'starting' else shown})"
+        return up
+    fixed: Mapping[Status, str] = {
+        Status.REMOVING: "Removal In Progress", Status.DEAD: "Dead", Status.CREATED: "Created",
+    }  # fmt: skip
+    if value.status in fixed:
+        return fixed[value.status]
+    return f"Exited ({value.exit_code}) {human_span(now - epoch(value.finished_at))} ago"

@@ -1,0 +1,134 @@
+"""`POST /containers/create`: the body into a CreateSpec. Every field is honoured, refused, or the client's own affair.
+
+Not looked at: ContainerIDFile (the client writes it), OnBuild and Shell of an image's own config (they mean something
+to a build only), Consistency of a mount (it names caching on macOS).
+"""
+
+from node.api.types.fields import Fields
+from node.api.types.hostconfig import (
+    container_port,
+    parse_log,
+    parse_mounts,
+    parse_namespaces,
+    parse_network,
+    parse_resources,
+    parse_restart,
+    parse_security,
+)
+from node.containers.model import CreateSpec, ExecSpec, Healthcheck
+from ocispec.errors import InvalidArgument, Unimplemented
+
+_REFUSED = ("NetworkDisabled", "ArgsEscaped")
+_REFUSED_HOST = (
+    "VolumeDriver", "Links", "Cgroup", "StorageOpt", "Runtime", "BlkioWeightDevice", "BlkioDeviceReadBps",
+    "BlkioDeviceWriteBps", "BlkioDeviceReadIOps", "BlkioDeviceWriteIOps", "CpuRealtimePeriod", "CpuRealtimeRuntime",
+    "DeviceRequests", "KernelMemory", "KernelMemoryTCP", "CpuCount", "CpuPercent", "IOMaximumIOps",
+    "IOMaximumBandwidth",
+)  # fmt: skip
+_REFUSED_ENDPOINT = ("IPAMConfig", "Links", "Aliases", "DriverOpts", "GwPriority")
+
+
+def parse_create(body: Fields, *, name: str, platform: str) -> CreateSpec:
+    """Raises InvalidArgument (400) or Unimplemented (501), naming the field."""
+    host = body.object("HostConfig")
+    body.refuse(_REFUSED)
+    host.refuse(_REFUSED_HOST)
+    if host.text("Isolation") not in ("", "default"):
+        raise Unimplemented("HostConfig.Isolation is not supported yet")
+    if not body.text("Image"):
+        raise InvalidArgument("no image specified: Image must name one")
+    network = parse_network(host, body.text("MacAddress"))
+    _check_endpoints(body.object("NetworkingConfig").object_map("EndpointsConfig"), network.mode)
+    return CreateSpec(
+        image=body.text("Image"),
+        name=name,
+        platform=platform,
+        cmd=body.words("Cmd"),
+        entrypoint=body.words("Entrypoint"),
+        env=body.texts("Env"),
+        workdir=body.text("WorkingDir"),
+        user=body.text("User"),
+        hostname=body.text("Hostname"),
+        domainname=body.text("Domainname"),
+        tty=body.flag("Tty"),
+        open_stdin=body.flag("OpenStdin"),
+        stdin_once=body.flag("StdinOnce"),
+        attach_stdin=body.flag("AttachStdin"),
+        attach_stdout=body.flag("AttachStdout"),
+        attach_stderr=body.flag("AttachStderr"),
+        labels=body.mapping("Labels"),
+        exposed_ports=tuple(container_port(key) for key in body.keys("ExposedPorts")),
+        volumes=body.keys("Volumes"),
+        stop_signal=body.text("StopSignal"),
+        stop_timeout=body.optional_number("StopTimeout"),
+        healthcheck=_healthcheck(body),
+        mounts=parse_mounts(host),
+        tmpfs=host.mapping("Tmpfs"),
+        volumes_from=host.texts("VolumesFrom"),
+        resources=parse_resources(host),
+        security=parse_security(host),
+        namespaces=parse_namespaces(host),
+        network=network,
+        log=parse_log(host.object("LogConfig")),
+        restart=parse_restart(host.object("RestartPolicy")),
+        auto_remove=host.flag("AutoRemove"),
+        init=host.flag("Init"),
+        cgroup_parent=host.text("CgroupParent"),
+        annotations=host.mapping("Annotations"),
+        console_size=_console_size(host),
+    )
+
+
+def parse_exec(body: Fields) -> ExecSpec:
+    """`POST /containers/{id}/exec`."""
+    cmd = body.words("Cmd") or ()
+    if not cmd:
+        raise InvalidArgument("No exec command specified")
+    return ExecSpec(
+        cmd=cmd,
+        env=body.texts("Env"),
+        user=body.text("User"),
+        workdir=body.text("WorkingDir"),
+        tty=body.flag("Tty"),
+        privileged=body.flag("Privileged"),
+        attach_stdin=body.flag("AttachStdin"),
+        attach_stdout=body.flag("AttachStdout"),
+        attach_stderr=body.flag("AttachStderr"),
+        detach_keys=body.text("DetachKeys"),
+        console_size=_console_size(body),
+    )
+
+
+def _healthcheck(body: Fields) -> Healthcheck | None:
+    if not body.has("Healthcheck"):
+        return None
+    check = body.object("Healthcheck")
+    return Healthcheck(
+        check.texts("Test"),
+        check.number("Interval"),
+        check.number("Timeout"),
+        check.number("StartPeriod"),
+        check.number("StartInterval"),
+        check.number("Retries"),
+    )
+
+
+def _console_size(host: Fields) -> tuple[int, int]:
+    value = host.raw("ConsoleSize")
+    if value is None:
+        return 0, 0
+    if not isinstance(value, list) or len(value) != 2 or not all(type(n) is int and 0 <= n < 65536 for n in value):
+        raise host.wrong("ConsoleSize", "two numbers, height and width", value)
+    return value[0], value[1]
+
+
+def _check_endpoints(endpoints: dict[str, Fields], mode: str) -> None:
+    """Clients repeat the network mode here (docker-py always, the CLI with `bridge`); only that much is done."""
+    same = {mode, "default", "bridge"} if mode in ("default", "bridge") else {mode}
+    for network, settings in endpoints.items():
+        if network not in same:
+            raise Unimplemented(f"NetworkingConfig.EndpointsConfig.{network}: user-defined networks and more than one "
+                                "network are not supported yet")
+        settings.refuse(_REFUSED_ENDPOINT)
+        if settings.text("MacAddress"):
+            raise Unimplemented(f"{settings.name('MacAddress')} is not supported yet")

@@ -1,0 +1,28 @@
+"""An exec as its inspect shows it."""
+
+from typing import Any
+
+from node.containers.model import Exec
+
+
+def inspect(value: Exec) -> dict[str, Any]:
+    spec = value.spec
+    return {
+        "ID": value.id,
+        "Running": value.running,
+        "ExitCode": value.exit_code,
+        "ProcessConfig": {
+            "tty": spec.tty,
+            "entrypoint": spec.cmd[0],
+            "arguments": list(spec.cmd[1:]),
+            "privileged": spec.privileged,
+            **({"user": spec.user} if spec.user else {}),
+        },
+        "OpenStdin": spec.attach_stdin,
+        "OpenStderr": spec.attach_stderr,
+        "OpenStdout": spec.attach_stdout,
+        "CanRemove": value.exit_code is not None,
+        "ContainerID": value.container_id,
+        "DetachKeys": spec.detach_keys,
+        "Pid": value.pid,
+    }

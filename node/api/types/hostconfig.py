@@ -1,0 +1,234 @@
+"""The parts of HostConfig: limits, security, namespaces, network, mounts, log, restart policy."""
+
+from collections.abc import Iterator
+
+from node.api.types.fields import Fields, InvalidField
+from node.api.types.units import parse_size
+from node.containers.model import (
+    Device,
+    LogSpec,
+    Namespaces,
+    NetworkSpec,
+    Port,
+    PublishedPort,
+    Resources,
+    RestartMode,
+    RestartPolicy,
+    Security,
+    Ulimit,
+)
+from node.containers.mountspec import MountSpec, check_target
+from ocispec.errors import InvalidArgument, Unimplemented
+
+_BINDING_ERROR = 'invalid port specification: "{}"'
+
+
+def parse_resources(host: Fields) -> Resources:
+    swappiness = host.optional_number("MemorySwappiness")
+    return Resources(
+        memory=host.number("Memory"),
+        memory_swap=host.number("MemorySwap"),
+        memory_reservation=host.number("MemoryReservation"),
+        memory_swappiness=None if swappiness == -1 else swappiness,
+        nano_cpus=host.number("NanoCpus"),
+        cpu_shares=host.number("CpuShares"),
+        cpu_quota=host.number("CpuQuota"),
+        cpu_period=host.number("CpuPeriod"),
+        cpuset_cpus=host.text("CpusetCpus"),
+        cpuset_mems=host.text("CpusetMems"),
+        pids_limit=host.number("PidsLimit"),
+        blkio_weight=host.number("BlkioWeight"),
+        ulimits=tuple(
+            Ulimit(item.text("Name"), item.number("Soft"), item.number("Hard")) for item in host.objects("Ulimits")
+        ),
+        oom_kill_disable=host.flag("OomKillDisable"),
+        oom_score_adj=host.number("OomScoreAdj"),
+        devices=tuple(
+            Device(
+                item.text("PathOnHost"),
+                item.text("PathInContainer") or item.text("PathOnHost"),
+                item.text("CgroupPermissions") or "rwm",
+            )
+            for item in host.objects("Devices")
+        ),
+        device_cgroup_rules=host.texts("DeviceCgroupRules"),
+        shm_size=_shm_size(host),
+        sysctls=host.mapping("Sysctls"),
+    )
+
+
+def _shm_size(host: Fields) -> int:
+    size = host.number("ShmSize")
+    if size < 0:
+        raise InvalidField("SHM size can not be less than 0")
+    return size or Resources().shm_size
+
+
+def parse_security(host: Fields) -> Security:
+    return Security(
+        cap_add=host.texts("CapAdd"),
+        cap_drop=host.texts("CapDrop"),
+        privileged=host.flag("Privileged"),
+        security_opt=host.texts("SecurityOpt"),
+        read_only_rootfs=host.flag("ReadonlyRootfs"),
+        group_add=host.texts("GroupAdd"),
+        masked_paths=host.optional_texts("MaskedPaths"),
+        readonly_paths=host.optional_texts("ReadonlyPaths"),
+    )
+
+
+def parse_namespaces(host: Fields) -> Namespaces:
+    return Namespaces(
+        pid=host.text("PidMode"),
+        ipc=host.text("IpcMode"),
+        uts=host.text("UTSMode"),
+        cgroup=host.text("CgroupnsMode"),
+        user=host.text("UsernsMode"),
+    )
+
+
+def parse_network(host: Fields, mac_address: str) -> NetworkSpec:
+    return NetworkSpec(
+        mode=host.text("NetworkMode") or "default",
+        bindings=tuple(_bindings(host)),
+        publish_all=host.flag("PublishAllPorts"),
+        dns=host.texts("Dns"),
+        dns_options=host.texts("DnsOptions"),
+        dns_search=host.texts("DnsSearch"),
+        extra_hosts=host.texts("ExtraHosts"),
+        mac_address=mac_address,
+    )
+
+
+def _bindings(host: Fields) -> Iterator[PublishedPort]:
+    value = host.raw("PortBindings")
+    if value is None:
+        return
+    if not isinstance(value, dict):
+        raise host.wrong("PortBindings", "an object", value)
+    ports = Fields(value, host.name("PortBindings"))
+    for key in value:
+        port = container_port(key)
+        # null or an empty list publishes on any free port, as `-p 80` does.
+        for binding in ports.objects(key) or [Fields({}, ports.name(key))]:
+            yield PublishedPort(port, binding.text("HostIp"), _host_port(binding.text("HostPort")))
+
+
+def container_port(text: str) -> Port:
+    """`80`, `80/udp`. Raises InvalidField."""
+    number, slash, protocol = text.partition("/")
+    protocol = protocol.lower() or "tcp"
+    if not number.isascii() or not number.isdigit() or not 0 < int(number[:6]) < 65536:
+        raise InvalidField(_BINDING_ERROR.format(text[:50]))
+    if slash and protocol not in ("tcp", "udp", "sctp"):
+        raise InvalidField(_BINDING_ERROR.format(text[:50]))
+    return Port(int(number), protocol)
+
+
+def _host_port(text: str) -> int:
+    if not text:
+        return 0
+    if "-" in text:
+        raise Unimplemented(f"HostConfig.PortBindings: a range of host ports ({text[:50]}) for one container port "
+                            "is not supported yet")
+    if not text.isascii() or not text.isdigit() or int(text[:6]) > 65535:
+        raise InvalidField(_BINDING_ERROR.format(text[:50]))
+    return int(text)
+
+
+def parse_log(log: Fields) -> LogSpec:
+    options = log.mapping("Config")
+    driver = log.text("Type") or "json-file"
+    if driver == "json-file":
+        for option in options:
+            if option in ("labels", "labels-regex", "env", "env-regex", "tag", "compress"):
+                raise Unimplemented(f"log option {option} is not supported yet")
+            if option not in ("max-size", "max-file"):
+                raise InvalidArgument(f"unknown log opt '{option}' for json-file log driver")
+    elif options:
+        raise InvalidArgument(f"unknown log opt '{next(iter(options))}' for {driver} log driver")
+    return LogSpec(driver, options, _max_size(options.get("max-size", "")), _max_files(options.get("max-file", "")))
+
+
+def _max_size(text: str) -> int | None:
+    if not text or text == "-1":
+        return None
+    size = parse_size(text)
+    if size <= 0:
+        raise InvalidArgument("max-size must be a positive number")
+    return size
+
+
+def _max_files(text: str) -> int | None:
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or not 0 < int(text[:6]) <= 1000:
+        raise InvalidArgument("max-file cannot be less than 1 (and not more than 1000)")
+    return int(text)
+
+
+def parse_restart(policy: Fields) -> RestartPolicy:
+    name = policy.text("Name") or "no"
+    if name not in set(RestartMode):
+        raise InvalidArgument(
+            f"invalid restart policy: unknown policy '{name[:50]}'; use one of 'no', 'always', 'on-failure', "
+            "or 'unless-stopped'"
+        )
+    return RestartPolicy(RestartMode(name), policy.number("MaximumRetryCount"))
+
+
+def parse_mounts(host: Fields) -> tuple[MountSpec, ...]:
+    """Binds, then Mounts. The same target twice is refused, as in Docker."""
+    mounts = [MountSpec.parse_bind(text) for text in host.texts("Binds")]
+    mounts += [_mount(item) for item in host.objects("Mounts")]
+    seen = set(host.mapping("Tmpfs"))
+    for mount in mounts:
+        if mount.target in seen:
+            raise InvalidArgument(f"Duplicate mount point: {mount.target}")
+        seen.add(mount.target)
+    return tuple(mounts)
+
+
+def _mount(item: Fields) -> MountSpec:
+    kind, source, target = item.text("Type"), item.text("Source"), item.text("Target")
+    if kind in ("npipe", "cluster", "image"):
+        raise Unimplemented(f"{item.name('Type')}: mounts of type {kind} are not supported yet")
+    if kind not in ("bind", "volume", "tmpfs"):
+        raise InvalidArgument(f'mount type unknown: "{kind[:50]}"')
+    _mount_checks(item, kind, source, target)
+    bind, volume, tmpfs = (item.object(f"{name}Options") for name in ("Bind", "Volume", "Tmpfs"))
+    volume.refuse(("Subpath",))
+    tmpfs.refuse(("Options",))
+    bind.refuse(("ReadOnlyNonRecursive", "ReadOnlyForceRecursive"))
+    driver = volume.object("DriverConfig")
+    if driver.text("Name") not in ("", "local"):
+        raise Unimplemented(f"{driver.name('Name')}: volume driver {driver.text('Name')} is not supported yet")
+    return MountSpec(
+        kind,
+        check_target(target),
+        source,
+        read_only=item.flag("ReadOnly"),
+        propagation=bind.text("Propagation"),
+        no_copy=volume.flag("NoCopy"),
+        create_source=bind.flag("CreateMountpoint"),
+        recursive=not bind.flag("NonRecursive"),
+        labels=volume.mapping("Labels"),
+        driver_options=driver.mapping("Options"),
+        tmpfs_size=tmpfs.number("SizeBytes"),
+        tmpfs_mode=tmpfs.number("Mode"),
+    )
+
+
+def _mount_checks(item: Fields, kind: str, source: str, target: str) -> None:
+    problem = f'invalid mount config for type "{kind}": '
+    if not target:
+        raise InvalidArgument(f"{problem}field Target must not be empty")
+    if kind == "bind" and not source:
+        raise InvalidArgument(f"{problem}field Source must not be empty")
+    if kind == "bind" and not source.startswith("/"):
+        raise InvalidArgument(f"{problem}invalid mount path: '{source[:300]}' mount path must be absolute")
+    if kind == "tmpfs" and source:
+        raise InvalidArgument(f"{problem}field Source must not be specified")
+    for name in ("Bind", "Volume", "Tmpfs"):
+        if name.lower() != kind and item.has(f"{name}Options"):
+            raise InvalidArgument(f"{problem}field {name}Options must not be specified")

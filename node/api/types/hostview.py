@@ -1,0 +1,152 @@
+"""HostConfig as inspect shows it: all of Docker's fields, so that a client that reads one never meets a hole."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from node.containers.model import CreateSpec, PublishedPort
+from node.containers.mountspec import MountSpec
+
+Json = dict[str, Any]
+
+
+def host_config(spec: CreateSpec) -> Json:
+    return {
+        "Binds": [item.bind_text() for item in spec.mounts if item.from_bind] or None,
+        "ContainerIDFile": "",
+        "LogConfig": {"Type": spec.log.driver, "Config": dict(spec.log.options)},
+        "NetworkMode": spec.network.mode,
+        "PortBindings": port_bindings(spec.network.bindings),
+        "RestartPolicy": {"Name": spec.restart.mode.value, "MaximumRetryCount": spec.restart.max_retries},
+        "AutoRemove": spec.auto_remove,
+        "VolumeDriver": "",
+        "VolumesFrom": list(spec.volumes_from) or None,
+        "ConsoleSize": list(spec.console_size),
+        **({"Annotations": dict(spec.annotations)} if spec.annotations else {}),
+        **_security(spec),
+        **_network(spec),
+        **_resources(spec),
+        **({"Mounts": [_mount(item) for item in spec.mounts if not item.from_bind]} if _has_mounts(spec) else {}),
+        **({"Tmpfs": dict(spec.tmpfs)} if spec.tmpfs else {}),
+    }
+
+
+def port_bindings(bindings: Sequence[PublishedPort]) -> Json:
+    table: dict[str, list[Json]] = {}
+    for item in bindings:
+        host_port = str(item.host_port) if item.host_port else ""
+        table.setdefault(str(item.port), []).append({"HostIp": item.host_ip, "HostPort": host_port})
+    return table
+
+
+def _has_mounts(spec: CreateSpec) -> bool:
+    return any(not item.from_bind for item in spec.mounts)
+
+
+def _security(spec: CreateSpec) -> Json:
+    security, namespaces = spec.security, spec.namespaces
+    document: Json = {
+        "CapAdd": list(security.cap_add) or None,
+        "CapDrop": list(security.cap_drop) or None,
+        "CgroupnsMode": namespaces.cgroup or "private",
+        "GroupAdd": list(security.group_add) or None,
+        "IpcMode": namespaces.ipc or "private",
+        "Cgroup": "",
+        "Links": None,
+        "PidMode": namespaces.pid,
+        "Privileged": security.privileged,
+        "ReadonlyRootfs": security.read_only_rootfs,
+        "SecurityOpt": list(security.security_opt) or None,
+        "UTSMode": namespaces.uts,
+        "UsernsMode": namespaces.user,
+        "MaskedPaths": None if security.masked_paths is None else list(security.masked_paths),
+        "ReadonlyPaths": None if security.readonly_paths is None else list(security.readonly_paths),
+        "Runtime": "seawall",
+        "Isolation": "",
+    }
+    if spec.init:
+        document["Init"] = True
+    return document
+
+
+def _network(spec: CreateSpec) -> Json:
+    network = spec.network
+    return {
+        "Dns": list(network.dns),
+        "DnsOptions": list(network.dns_options),
+        "DnsSearch": list(network.dns_search),
+        "ExtraHosts": list(network.extra_hosts) or None,
+        "PublishAllPorts": network.publish_all,
+    }
+
+
+def _resources(spec: CreateSpec) -> Json:
+    limits = spec.resources
+    document: Json = {
+        "OomScoreAdj": limits.oom_score_adj,
+        "ShmSize": limits.shm_size,
+        "CpuShares": limits.cpu_shares,
+        "Memory": limits.memory,
+        "NanoCpus": limits.nano_cpus,
+        "CgroupParent": spec.cgroup_parent,
+        "BlkioWeight": limits.blkio_weight,
+        "BlkioWeightDevice": [],
+        "BlkioDeviceReadBps": [],
+        "BlkioDeviceWriteBps": [],
+        "BlkioDeviceReadIOps": [],
+        "BlkioDeviceWriteIOps": [],
+        "CpuPeriod": limits.cpu_period,
+        "CpuQuota": limits.cpu_quota,
+        "CpuRealtimePeriod": 0,
+        "CpuRealtimeRuntime": 0,
+        "CpusetCpus": limits.cpuset_cpus,
+        "CpusetMems": limits.cpuset_mems,
+        "Devices": [
+            {"PathOnHost": d.host_path, "PathInContainer": d.container_path, "CgroupPermissions": d.permissions}
+            for d in limits.devices
+        ],
+        "DeviceCgroupRules": list(limits.device_cgroup_rules) or None,
+        "DeviceRequests": None,
+        "MemoryReservation": limits.memory_reservation,
+        "MemorySwap": limits.memory_swap,
+        "MemorySwappiness": limits.memory_swappiness,
+        "OomKillDisable": limits.oom_kill_disable,
+        "PidsLimit": limits.pids_limit if limits.pids_limit > 0 else None,
+        "Ulimits": [{"Name": u.name, "Hard": u.hard, "Soft": u.soft} for u in limits.ulimits],
+        "CpuCount": 0,
+        "CpuPercent": 0,
+        "IOMaximumIOps": 0,
+        "IOMaximumBandwidth": 0,
+    }
+    if limits.sysctls:
+        document["Sysctls"] = dict(limits.sysctls)
+    return document
+
+
+def _mount(item: MountSpec) -> Json:
+    document: Json = {"Type": item.kind, "Target": item.target}
+    if item.source:
+        document["Source"] = item.source
+    if item.read_only:
+        document["ReadOnly"] = True
+    bind = {
+        name: value
+        for name, value in (
+            ("Propagation", item.propagation),
+            ("NonRecursive", not item.recursive),
+            ("CreateMountpoint", item.create_source),
+        )
+        if value
+    }
+    if item.kind == "bind" and bind:
+        document["BindOptions"] = bind
+    volume: Json = {"Labels": dict(item.labels)} if item.labels else {}
+    if item.no_copy:
+        volume["NoCopy"] = True
+    if item.driver_options:
+        volume["DriverConfig"] = {"Name": "local", "Options": dict(item.driver_options)}
+    if volume:
+        document["VolumeOptions"] = volume
+    tmpfs = {"SizeBytes": item.tmpfs_size, "Mode": item.tmpfs_mode}
+    if item.kind == "tmpfs" and any(tmpfs.values()):
+        document["TmpfsOptions"] = {name: value for name, value in tmpfs.items() if value}
+    return document

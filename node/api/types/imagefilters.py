@@ -1,0 +1,72 @@
+"""Which images a list shows (`docker images --filter`)."""
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+
+from node.api.types.units import epoch
+from node.images.image import Image
+from ocispec.errors import InvalidArgument
+from ocispec.reference import InvalidReference, Reference
+
+KNOWN = frozenset({"dangling", "label", "label!", "reference", "before", "since", "until"})
+
+
+class ImageFilter:
+    """`before` and `since` are matched against moments the caller has found out (`moments`: name → seconds)."""
+
+    def __init__(self, values: Mapping[str, Sequence[str]]) -> None:
+        for name in values:
+            if name not in KNOWN:
+                raise InvalidArgument(f"invalid filter '{name}'")
+        for value in values.get("dangling", ()):
+            if value.lower() not in ("true", "false", "1", "0"):
+                raise InvalidArgument(f"invalid filter 'dangling={value}'")
+        self._values = values
+
+    def moments(self) -> list[str]:
+        """The image names whose creation bounds the list."""
+        return [*self._values.get("before", ()), *self._values.get("since", ())]
+
+    def matches(self, image: Image, moments: Mapping[str, int], until: int) -> bool:
+        values, created = self._values, epoch(image.created)
+        if dangling := values.get("dangling"):
+            wanted = dangling[-1].lower() in ("true", "1")
+            if wanted == bool(image.repo_tags):
+                return False
+        if any(not self._labelled(image, text) for text in values.get("label", ())):
+            return False
+        if any(self._labelled(image, text) for text in values.get("label!", ())):
+            return False
+        if any(created >= moments[name] for name in values.get("before", ())):
+            return False
+        if any(created <= moments[name] for name in values.get("since", ())):
+            return False
+        if until and created >= until:
+            return False
+        patterns = values.get("reference", ())
+        return not patterns or any(_matches(pattern, tag) for pattern in patterns for tag in self._names(image))
+
+    @staticmethod
+    def _names(image: Image) -> Sequence[str]:
+        return [*image.repo_tags, *image.repo_digests]
+
+    @staticmethod
+    def _labelled(image: Image, text: str) -> bool:
+        labels = image.config.config.get("Labels")
+        key, equals, wanted = text.partition("=")
+        return isinstance(labels, dict) and key in labels and (not equals or labels[key] == wanted)
+
+
+def _matches(pattern: str, name: str) -> bool:
+    """The pattern against the familiar name and against the whole reference, with and without the tag."""
+    try:
+        reference = Reference.parse(name)
+    except InvalidReference:
+        return False
+    texts = (reference.familiar(), reference.familiar_name, str(reference), f"{reference.domain}/{reference.path}")
+    return any(_same_depth(pattern, text) and fnmatch.fnmatchcase(text, pattern) for text in texts)
+
+
+def _same_depth(pattern: str, text: str) -> bool:
+    # In Go's path.Match a star does not cross a slash.
+    return pattern.count("/") == text.count("/")

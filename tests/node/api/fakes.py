@@ -1,0 +1,482 @@
+"""A node without a kernel: containers are coroutines that speak through a socket pair, images are values.
+
+Programs: `echo WORDS`, `cat` (until end of input), `err TEXT` (to stderr), `exit N`, `sleep`.
+"""
+
+import asyncio
+import json
+import secrets
+import socket
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from node.containers.errors import CannotInvoke, NameInUse, NoSuchContainer, NoSuchExec, NotRunning
+from node.containers.filters import NOTHING, Filters
+from node.containers.model import (
+    Container,
+    ContainerState,
+    Created,
+    CreateSpec,
+    Exec,
+    ExecSpec,
+    LogQuery,
+    Processes,
+    Status,
+)
+from node.events import Event, EventBus
+from node.images.errors import ImageNotFound
+from node.images.image import HistoryEntry, Image, PushResult, Removal
+from node.images.progress import Progress
+from ocispec import manifest as manifests
+from ocispec.descriptor import Platform
+from ocispec.digest import Digest
+from ocispec.image import ImageConfig
+from ocispec.reference import Reference
+from storage.remote.auth import Credentials
+from storage.remote.errors import RemoteUnauthorized, RemoteUnavailable
+from storage.remote.search import Found
+
+BORN = "2026-11-24T08:00:00.000000001Z"
+
+
+@dataclass(frozen=True)
+class WaitResult:
+    status_code: int
+    error: str = ""
+
+
+def frame(stream: int, data: bytes, *, tty: bool) -> bytes:
+    return data if tty else bytes((stream, 0, 0, 0)) + len(data).to_bytes(4, "big") + data
+
+
+@dataclass
+class Place:
+    tty: bool
+    opened: "asyncio.Future[socket.socket | None]"
+    cancelled: bool = False
+
+    async def open(self) -> socket.socket | None:
+        return await asyncio.shield(self.opened)
+
+    def cancel(self) -> None:
+        self.cancelled = True
+        self.opened.cancel()
+
+
+@dataclass
+class Running:
+    container: Container
+    places: list[Place] = field(default_factory=list)
+    ends: list[socket.socket] = field(default_factory=list)
+    output: list[bytes] = field(default_factory=list)
+    waiters: "list[tuple[str, asyncio.Future[WaitResult]]]" = field(default_factory=list)
+    task: "asyncio.Task[None] | None" = None
+    size: tuple[int, int] = (0, 0)
+    signals: list[str] = field(default_factory=list)
+
+
+async def program(words: Sequence[str], end: socket.socket | None, out: list[bytes], *, tty: bool) -> int:
+    loop = asyncio.get_running_loop()
+
+    async def say(stream: int, data: bytes) -> None:
+        out.append(frame(stream, data, tty=tty))
+        if end is not None:
+            await loop.sock_sendall(end, out[-1])
+
+    match words:
+        case ["echo", *rest]:
+            await say(1, " ".join(rest).encode() + b"\n")
+        case ["err", text]:
+            await say(2, text.encode() + b"\n")
+        case ["cat"]:
+            while end is not None and (data := await loop.sock_recv(end, 65536)):
+                await say(1, data)
+            await say(1, b"<eof>")
+        case ["exit", code]:
+            return int(code)
+        case ["sleep"]:
+            await asyncio.Event().wait()
+        case ["flood", count]:
+            for _ in range(int(count)):
+                await say(1, b"x" * 65536)
+    return 0
+
+
+class FakeContainers:
+    def __init__(self, bus: EventBus) -> None:
+        self.bus = bus
+        self.all: dict[str, Running] = {}
+        self.specs: list[CreateSpec] = []
+
+    def find(self, name: str) -> Running:
+        for held in self.all.values():
+            if held.container.name == name or held.container.id.startswith(name):
+                return held
+        raise NoSuchContainer(name)
+
+    async def create(self, spec: CreateSpec) -> Created:
+        self.specs.append(spec)
+        if spec.image == "missing":
+            raise ImageNotFound("missing:latest")
+        name = spec.name or f"made_{len(self.all)}"
+        for held in self.all.values():
+            if held.container.name == name:
+                raise NameInUse(name, held.container.id)
+        container_id = secrets.token_hex(32)
+        words = spec.cmd or ("sleep",)
+        container = Container(
+            container_id, name, BORN, spec.image, f"sha256:{'a' * 64}", spec, words[0], words[1:], directory="/nowhere"
+        )
+        self.all[container_id] = Running(container)
+        return Created(container_id, ("a warning",) if spec.resources.memory else ())
+
+    async def get(self, name: str) -> Container:
+        return self.find(name).container
+
+    async def list(
+        self, *, all: bool = False, limit: int = 0, filters: Filters = NOTHING
+    ) -> Sequence[Container]:
+        found = [held.container for held in reversed(self.all.values())]
+        return [c for c in found if (all or c.state.running) and filters.matches(c)][: limit or None]
+
+    async def remove(self, name: str, *, force: bool = False, volumes: bool = False) -> None:
+        held = self.find(name)
+        if held.task and not held.task.done():
+            held.task.cancel()
+            await asyncio.gather(held.task, return_exceptions=True)
+        del self.all[held.container.id]
+        for place in held.places:
+            place.opened.set_result(None)
+        self._settle(held, "removed")
+
+    async def rename(self, name: str, new: str) -> None:
+        held = self.find(name)
+        held.container = replace(held.container, name=new)
+
+    async def size(self, name: str) -> int:
+        return 4096
+
+    async def start(self, name: str) -> bool:
+        held = self.find(name)
+        if held.container.state.running:
+            return False
+        if held.container.path == "no-such-program":
+            for place in held.places:
+                place.opened.set_result(None)
+            raise CannotInvoke('exec: "no-such-program": executable file not found in $PATH', 127)
+        end: socket.socket | None = None
+        for place in held.places:
+            if not place.cancelled:
+                end, theirs = socket.socketpair()
+                end.setblocking(False)
+                theirs.setblocking(False)
+                place.opened.set_result(theirs)
+        held.places.clear()
+        self._state(held, status=Status.RUNNING, pid=4242, started_at=BORN)
+        held.task = asyncio.ensure_future(self._run(held, end))
+        self.bus.publish(Event("container", "start", held.container.id, {"name": held.container.name}))
+        return True
+
+    async def _run(self, held: Running, end: socket.socket | None) -> None:
+        container, code = held.container, 137
+        try:
+            code = await program((container.path, *container.args), end, held.output, tty=container.spec.tty)
+        except OSError:
+            code = 141
+        finally:
+            self._state(held, status=Status.EXITED, pid=0, exit_code=code, finished_at=BORN)
+            if end is not None:
+                end.close()
+            self._settle(held, "not-running", "next-exit")
+            if container.spec.auto_remove and self.all.pop(container.id, None):
+                self._settle(held, "removed")
+            self.bus.publish(Event("container", "die", container.id, {"name": container.name, "exitCode": str(code)}))
+
+    def _state(self, held: Running, **values: object) -> None:
+        held.container = replace(held.container, state=replace(held.container.state, **values))
+
+    def _settle(self, held: Running, *conditions: str) -> None:
+        for condition, future in held.waiters:
+            if condition in conditions and not future.done():
+                future.set_result(WaitResult(held.container.state.exit_code))
+
+    async def stop(self, name: str, *, timeout: int | None = None, signal: str = "") -> bool:
+        held = self.find(name)
+        held.signals.append(f"stop {timeout} {signal}".strip())
+        if not held.container.state.running or held.task is None:
+            return False
+        held.task.cancel()
+        await asyncio.gather(held.task, return_exceptions=True)
+        return True
+
+    async def restart(self, name: str, *, timeout: int | None = None, signal: str = "") -> None:
+        await self.stop(name, timeout=timeout, signal=signal)
+        await self.start(name)
+
+    async def kill(self, name: str, signal: str = "KILL") -> None:
+        held = self.find(name)
+        if not held.container.state.running:
+            raise NotRunning(held.container.id)
+        held.signals.append(signal)
+        await self.stop(name)
+
+    async def pause(self, name: str) -> None:
+        self._state(self.find(name), status=Status.PAUSED)
+
+    async def unpause(self, name: str) -> None:
+        self._state(self.find(name), status=Status.RUNNING)
+
+    async def wait(self, name: str, condition: str = "not-running") -> "asyncio.Future[WaitResult]":
+        held = self.find(name)
+        future: asyncio.Future[WaitResult] = asyncio.get_running_loop().create_future()
+        if condition == "not-running" and not held.container.state.running:
+            future.set_result(WaitResult(held.container.state.exit_code))
+        held.waiters.append((condition, future))
+        return future
+
+    async def attach(self, name: str, *, stdin: bool, stdout: bool, stderr: bool) -> Place:
+        held = self.find(name)
+        place = Place(held.container.spec.tty, asyncio.get_running_loop().create_future())
+        held.places.append(place)
+        return place
+
+    async def logs(self, name: str, query: LogQuery) -> AsyncIterator[bytes]:
+        held = self.find(name)
+        shown = 0
+        while True:
+            while shown < len(held.output):
+                yield held.output[shown]
+                shown += 1
+            if not query.follow or not held.container.state.running:
+                return
+            await asyncio.sleep(0.01)
+
+    async def resize(self, name: str, height: int, width: int) -> None:
+        self.find(name).size = (height, width)
+
+    async def top(self, name: str, ps_args: str) -> Processes:
+        return Processes(("PID", "CMD"), (("4242", ps_args),))
+
+    def counts(self) -> Mapping[str, int]:
+        running = sum(held.container.state.running for held in self.all.values())
+        return {"running": running, "paused": 0, "stopped": len(self.all) - running}
+
+    def running(self) -> Sequence[str]:
+        return [held.container.id for held in self.all.values() if held.container.state.running]
+
+    def in_use(self) -> Mapping[str, Sequence[str]]:
+        return {f"sha256:{'a' * 64}": tuple(self.all)}
+
+
+class FakeExecs:
+    def __init__(self, containers: FakeContainers) -> None:
+        self.containers = containers
+        self.all: dict[str, Exec] = {}
+
+    async def create(self, name: str, spec: ExecSpec) -> str:
+        held = self.containers.find(name)
+        if not held.container.state.running:
+            raise NotRunning(held.container.id)
+        exec_id = secrets.token_hex(32)
+        self.all[exec_id] = Exec(exec_id, held.container.id, spec)
+        return exec_id
+
+    def get(self, exec_id: str) -> Exec:
+        if exec_id not in self.all:
+            raise NoSuchExec(exec_id)
+        return self.all[exec_id]
+
+    async def start(self, exec_id: str, *, detach: bool, tty: bool) -> socket.socket | None:
+        held = self.get(exec_id)
+        if held.spec.cmd[0] == "no-such-program":
+            self.all[exec_id] = replace(held, exit_code=127)
+            raise CannotInvoke('exec: "no-such-program": executable file not found in $PATH', 127)
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        self.task = asyncio.ensure_future(self._run(exec_id, ours))
+        if detach:
+            theirs.close()
+            return None
+        return theirs
+
+    async def _run(self, exec_id: str, end: socket.socket) -> None:
+        held = self.all[exec_id] = replace(self.all[exec_id], running=True)
+        code = 141
+        try:
+            code = await program(held.spec.cmd, end, [], tty=held.spec.tty)
+        finally:
+            self.all[exec_id] = replace(held, running=False, exit_code=code)
+            end.close()
+
+    async def resize(self, exec_id: str, height: int, width: int) -> None:
+        self.get(exec_id)
+
+
+def image(*tags: str) -> Image:
+    document = {
+        "architecture": "amd64", "os": "linux", "created": "2026-11-20T10:00:00Z",
+        "config": {"Cmd": ["sh"], "Env": ["PATH=/bin"], "Labels": {"made-by": "test"}},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{'b' * 64}"]},
+        "history": [{"created": "2026-11-20T10:00:00Z", "created_by": "COPY / /"}],
+    }  # fmt: skip
+    raw = json.dumps(document).encode()
+    config = ImageConfig.parse(raw)
+    manifest = manifests.parse(
+        json.dumps({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": {
+                "mediaType": "application/vnd.oci.image.config.v1+json", "digest": str(Digest.of(raw)),
+                "size": len(raw),
+            },
+            "layers": [{
+                "mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": f"sha256:{'b' * 64}", "size": 1234,
+            }],
+        }).encode(),
+        "application/vnd.oci.image.manifest.v1+json",
+    )  # fmt: skip
+    digest = Digest.of(manifest.raw)
+    repository = Reference.parse(tags[0] if tags else "nowhere").repository
+    digests = tuple({f"{Reference.parse(tag).familiar_name}@{digest}" for tag in tags})
+    return Image(Digest.of(raw), config, digest, manifest, repository, tags, digests, 1234567, config.chain_ids())
+
+
+class FakeImages:
+    def __init__(self) -> None:
+        self.held: list[Image] = [image("busybox:latest")]
+        self.credentials: list[Credentials | None] = []
+        self.pull_may_end = asyncio.Event()
+        self.pull_may_end.set()
+        self.pulls_cancelled = 0
+
+    async def pull(
+        self, reference: Reference, *, platform: Platform | None, auth: Credentials | None, progress: Progress
+    ) -> Image:
+        self.credentials.append(auth)
+        name = reference.familiar()
+        if "unreachable" in name:
+            raise RemoteUnavailable(f'Get "http://{reference.domain}/v2/": connect: connection refused')
+        progress.status(f"Pulling from {reference.path}", str(reference.tag))
+        progress.layer("abcdef012345", "Pulling fs layer")
+        try:
+            await self.pull_may_end.wait()
+        except asyncio.CancelledError:
+            self.pulls_cancelled += 1
+            raise
+        progress.layer("abcdef012345", "Downloading", 512, 1024)
+        if "broken" in name:
+            raise RemoteUnavailable("the connection broke")
+        progress.layer("abcdef012345", "Pull complete")
+        progress.status(f"Digest: sha256:{'c' * 64}")
+        progress.status(f"Status: Downloaded newer image for {name}")
+        self.held.append(image(name))
+        return self.held[-1]
+
+    async def push(self, reference: Reference, *, auth: Credentials | None, progress: Progress) -> PushResult:
+        progress.status(f"The push refers to repository [{reference.domain}/{reference.path}]")
+        progress.layer("abcdef012345", "Pushed")
+        progress.status(f"{reference.tag}: digest: sha256:{'c' * 64} size: 527")
+        progress.aux({"Tag": str(reference.tag), "Digest": f"sha256:{'c' * 64}", "Size": 527})
+        return PushResult(str(reference.tag), Digest.parse(f"sha256:{'c' * 64}"), 527)
+
+    async def check_login(self, host: str, credentials: Credentials) -> None:
+        if credentials.password != "right":
+            raise RemoteUnauthorized("unauthorized: incorrect username or password")
+
+    async def get(self, name_or_id: str) -> Image:
+        for held in self.held:
+            short = str(held.id).removeprefix("sha256:")
+            names = {*held.repo_tags, *(tag.removesuffix(":latest") for tag in held.repo_tags), str(held.id)}
+            if name_or_id in names or short.startswith(name_or_id):
+                return held
+        raise ImageNotFound(name_or_id)
+
+    async def list(self) -> Sequence[Image]:
+        return self.held
+
+    async def history(self, name_or_id: str) -> Sequence[HistoryEntry]:
+        held = await self.get(name_or_id)
+        return [HistoryEntry(str(held.id), held.created, "COPY / /", "", 1234567, held.repo_tags)]
+
+    async def tag(self, source: str, target: Reference) -> None:
+        held = await self.get(source)
+        self.held.remove(held)
+        self.held.append(replace(held, repo_tags=(*held.repo_tags, target.with_default_tag().familiar())))
+
+    async def remove(
+        self,
+        name_or_id: str,
+        *,
+        force: bool,
+        prune: bool,
+        in_use: Mapping[str, Sequence[str]],
+        running: Sequence[str],
+    ) -> Sequence[Removal]:
+        held = await self.get(name_or_id)
+        self.held.remove(held)
+        return [Removal("Untagged", held.repo_tags[0]), Removal("Deleted", str(held.id))]
+
+
+@dataclass(frozen=True)
+class FakeNetwork:
+    id: str
+    name: str
+    driver: str
+    subnet: str = ""
+    gateway: str = ""
+
+
+class FakeNetworks:
+    def __init__(self) -> None:
+        self.held = [
+            FakeNetwork("1" * 64, "bridge", "bridge", "172.20.0.0/16", "172.20.0.1"),
+            FakeNetwork("2" * 64, "host", "host"),
+            FakeNetwork("3" * 64, "none", "null"),
+        ]
+
+    def list(self) -> Sequence[FakeNetwork]:
+        return self.held
+
+    def inspect(self, name_or_id: str) -> FakeNetwork:
+        return next(held for held in self.held if name_or_id in (held.name, held.id))
+
+
+@dataclass(frozen=True)
+class FakeVolume:
+    name: str
+    mountpoint: str
+    created: str = BORN
+    labels: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+class FakeVolumes:
+    def __init__(self) -> None:
+        self.held: dict[str, FakeVolume] = {}
+
+    async def create(self, name: str | None, labels: Mapping[str, str], driver_opts: Mapping[str, str]) -> FakeVolume:
+        name = name or secrets.token_hex(32)
+        return self.held.setdefault(name, FakeVolume(name, f"/volumes/{name}/_data", labels=labels, options=driver_opts))
+
+    async def inspect(self, name: str) -> FakeVolume:
+        return self.held[name]
+
+    async def list(self) -> Sequence[FakeVolume]:
+        return list(self.held.values())
+
+    async def remove(self, name: str, *, force: bool, in_use: Sequence[str]) -> None:
+        del self.held[name]
+
+
+class FakeSearches:
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, int]] = []
+
+    async def search(self, host: str, term: str, *, limit: int, auth: Credentials | None) -> Sequence[Found]:
+        self.asked.append((host, term, limit))
+        return [Found("team/web", "a web server", 3), Found("team/worker")]
+
+
+def stopped(container: Container) -> Container:
+    return replace(container, state=ContainerState(Status.EXITED, exit_code=3, started_at=BORN, finished_at=BORN))
