@@ -1,0 +1,124 @@
+"""SIGKILL between any two steps: what is found afterwards is consistent, goes on, and loses no room for ever."""
+
+import asyncio
+import hashlib
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from ocispec import manifest as manifests
+from ocispec.digest import Digest, new_hasher
+from ocispec.reference import RepositoryName
+from storage.blobs.disk import DiskBlobs
+from storage.gc.sweep import Collector
+from storage.metadata import tables
+from storage.metadata.engine import open_database
+from storage.repository.store import ContentStore
+from storage.uploads.errors import UploadUnknown
+
+PROGRAM = Path(__file__).with_name("crashing.py")
+REPO = RepositoryName.parse("team/app")
+STEPS = ["created", "written", "written:9", "flushed:2", "flushed:4", "closed:2", "sealing:2", "sealed", "sealed:2",
+         "deleting", "deleting:2", "deleted:2"]
+
+
+async def run_until(folder: Path, step: str, lines: int | None = None, seconds: float | None = None) -> list[str]:
+    """Run the program to its step (or for so many `pushed`, or so long) and kill it; gives the ids of its uploads."""
+    process = await asyncio.create_subprocess_exec(sys.executable, str(PROGRAM), str(folder), step,
+                                                   stdout=asyncio.subprocess.PIPE)
+    uploads: list[str] = []
+
+    async def read() -> None:
+        assert process.stdout
+        async for raw in process.stdout:
+            word, _, rest = raw.decode().strip().partition(" ")
+            if word == "upload":
+                uploads.append(rest)
+            elif word == step.partition(":")[0]:
+                return
+        raise AssertionError(f"ended before it was {step}")
+
+    try:
+        await asyncio.wait_for(read(), seconds or 60)
+    except TimeoutError:
+        assert seconds, f"never was {step}"
+    finally:
+        process.kill()
+        await process.wait()
+    return uploads
+
+
+async def check(folder: Path, uploads: list[str]) -> None:
+    blobs = DiskBlobs(folder / "content")
+    await blobs.prepare()
+    later = datetime.now(UTC) + timedelta(hours=2)
+    async with open_database(f"sqlite+aiosqlite:///{folder}/content.db", clock=lambda: later) as database:
+        content = ContentStore(database, blobs)
+        await every_row_has_its_bytes(database, blobs)
+        await every_tag_is_whole(content, blobs)
+        await every_session_goes_on(content, uploads)
+        await content.uploads.expire(timedelta(0))
+        await Collector(database, blobs).run(grace=timedelta(minutes=1))
+        await every_row_has_its_bytes(database, blobs)
+        async with database.read() as tx:
+            wanted = set(await tx.scalars(sa.select(tables.blobs.c.key)))
+            assert not (await tx.execute(sa.select(tables.tombstones))).all()
+        assert {item.key async for item in blobs.list()} == wanted
+
+
+async def every_row_has_its_bytes(database, blobs) -> None:
+    async with database.read() as tx:
+        rows = (await tx.execute(sa.select(tables.blobs.c.digest, tables.blobs.c.key, tables.blobs.c.size))).all()
+    for digest, key, size in rows:
+        hasher = new_hasher(digest.algorithm)
+        data = blobs.path(key).read_bytes()
+        hasher.update(data)
+        assert (hasher.hexdigest(), len(data)) == (digest.encoded, size)
+
+
+async def every_tag_is_whole(content, blobs) -> None:
+    for row in await content.tags.all():
+        stored = await content.manifests.get(row.repo, row.tag)
+        for descriptor in manifests.parse(stored.raw).blobs:
+            info = await content.blobs.stat(row.repo, descriptor.digest)
+            assert blobs.path(info.key).stat().st_size == descriptor.size
+
+
+async def every_session_goes_on(content, uploads: list[str]) -> None:
+    for upload_id in uploads:
+        try:
+            upload = await content.uploads.get(REPO, upload_id)
+        except UploadUnknown:
+            continue  # committed
+        # The program's layers repeat a hash of 32 bytes, its config is `{}`: go on from whatever is durable.
+        whole = hashlib.sha256(b"1").digest() * 4000
+
+        async def rest(offset: int = upload.offset, data: bytes = whole):
+            yield data[offset:]
+
+        if upload.offset == 2:
+            await upload.commit(Digest.of(b"{}"))
+        elif upload.offset < len(whole):
+            await upload.append(rest(), at=upload.offset)
+            await upload.commit(Digest.of(whole))
+        else:
+            await upload.commit(Digest.of(whole))
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_killed_at(step, tmp_path):
+    await check(tmp_path, await run_until(tmp_path, step))
+
+
+async def test_killed_whenever_again_and_again(tmp_path):
+    """Upon the same store, at times that nobody chose."""
+    uploads: list[str] = []
+    for turn in range(4):
+        uploads += await run_until(tmp_path, "never", seconds=0.7 + turn * 0.11)
+        blobs = DiskBlobs(tmp_path / "content")
+        async with open_database(f"sqlite+aiosqlite:///{tmp_path}/content.db") as database:
+            await every_row_has_its_bytes(database, blobs)
+            await every_tag_is_whole(ContentStore(database, blobs), blobs)
