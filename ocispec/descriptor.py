@@ -1,5 +1,6 @@
 """Descriptors and platforms (OCI image-spec descriptor.md, image-index.md)."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,15 +41,20 @@ class Platform:
         return cls(_text(value, "os"), architecture, variant)
 
     def satisfies(self, wanted: "Platform") -> bool:
-        """Whether an image of this platform may be picked for `wanted`; an unset variant matches any."""
+        """Whether an image of this platform may be picked for `wanted`; an unset variant matches any, and an arm
+        runs what was made for an older one (the exact variant is to be preferred)."""
         if (self.os, self.architecture) != (wanted.os, wanted.architecture):
             return False
-        return not wanted.variant or not self.variant or self.variant == wanted.variant
+        if not wanted.variant or not self.variant or self.variant == wanted.variant:
+            return True
+        known = {self.variant, wanted.variant} <= _ARMS
+        return self.architecture == "arm" and known and self.variant < wanted.variant
 
     def __str__(self) -> str:
         return "/".join(filter(None, (self.os, self.architecture, self.variant)))
 
 
+_ARMS = frozenset({"v5", "v6", "v7", "v8"})
 _SYSTEMS = frozenset({"linux", "windows", "darwin", "freebsd"})
 
 
@@ -67,6 +73,8 @@ def _normalise(architecture: str, variant: str) -> tuple[str, str]:
             architecture = "386"
     if architecture == "arm64" and variant in ("v8", "8"):
         variant = ""
+    if architecture == "arm":
+        variant = "v7" if not variant else f"v{variant}" if variant in ("5", "6", "7", "8") else variant
     return architecture, variant
 
 
@@ -98,11 +106,11 @@ class Descriptor:
         if not isinstance(urls, list | tuple) or not all(isinstance(url, str) for url in urls):
             raise InvalidDescriptor(f"{where}.urls is not a list of strings")
         return cls(
-            media_type=_text(value, "mediaType", where),
+            media_type=media_type_from_json(value, "mediaType", where, required=True),
             digest=Digest.parse(digest),
             size=size,
             annotations=annotations_from_json(value.get("annotations"), where),
-            artifact_type=_text(value, "artifactType", where),
+            artifact_type=media_type_from_json(value, "artifactType", where),
             platform=Platform.from_json(platform) if platform else None,
             urls=tuple(urls),
         )
@@ -126,6 +134,20 @@ def annotations_from_json(value: object, where: str) -> dict[str, str]:
     if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
         raise InvalidDescriptor(f"{where}.annotations is not an object of strings")
     return value
+
+
+# RFC 6838 section 4.2, without parameters. What passes is at most 255 characters and means nothing to a header.
+_MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}")
+
+
+def media_type_from_json(value: Mapping[str, Any], key: str, where: str, *, required: bool = False) -> str:
+    """The media type under `key`, empty when it is absent and not `required`. Raises InvalidDescriptor."""
+    text = _text(value, key, where)
+    if not text and not required:
+        return ""
+    if not _MEDIA_TYPE.fullmatch(text):
+        raise InvalidDescriptor(f"{where}.{key} is not a media type: {text[:100]!r}")
+    return text
 
 
 def _text(value: Mapping[str, Any], key: str, where: str = "platform") -> str:

@@ -30,7 +30,7 @@ class ImageConfig:
     def parse(cls, raw: bytes) -> "ImageConfig":
         """Raises InvalidImage or InvalidDigest."""
         try:
-            document = json.loads(raw)
+            document = json.loads(raw.decode())
         except (ValueError, RecursionError) as error:
             raise InvalidImage(f"image configuration is not JSON: {error}") from error
         if not isinstance(document, dict):

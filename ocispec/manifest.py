@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ocispec import mediatype
-from ocispec.descriptor import Descriptor, InvalidDescriptor, annotations_from_json
+from ocispec.descriptor import Descriptor, InvalidDescriptor, annotations_from_json, media_type_from_json
 from ocispec.digest import Digest
 from ocispec.errors import InvalidArgument
 
@@ -73,7 +73,7 @@ def _document(raw: bytes) -> dict[str, Any]:
     if len(raw) > MAX_BYTES:
         raise InvalidManifest(f"manifest is larger than {MAX_BYTES} bytes")
     try:
-        document = json.loads(raw)
+        document = json.loads(raw.decode())  # bytes would let UTF-16 in, which no other client reads (RFC 8259, 8.1)
     except (ValueError, RecursionError) as error:
         raise InvalidManifest(f"manifest is not JSON: {error}") from error
     if not isinstance(document, dict):
@@ -115,20 +115,13 @@ def _subject(document: dict[str, Any]) -> Descriptor | None:
     return None if value is None else Descriptor.from_json(value, "subject")
 
 
-def _artifact_type(document: dict[str, Any]) -> str:
-    value = document.get("artifactType", "")
-    if not isinstance(value, str):
-        raise InvalidManifest("artifactType is not a string")
-    return value
-
-
 def _index(raw: bytes, document: dict[str, Any], media_type: str) -> Manifest:
     if not isinstance(document.get("manifests"), list):
         raise InvalidManifest("index has no 'manifests' list")
     return Manifest(
         raw=raw, media_type=media_type, config=None, layers=(), children=_list(document, "manifests"),
         subject=_subject(document), annotations=annotations_from_json(document.get("annotations"), "index"),
-        artifact_type=_artifact_type(document),
+        artifact_type=media_type_from_json(document, "artifactType", "manifest"),
     )
 
 
@@ -141,5 +134,5 @@ def _image(raw: bytes, document: dict[str, Any], media_type: str) -> Manifest:
     return Manifest(
         raw=raw, media_type=media_type, config=config, layers=_list(document, "layers"), children=(),
         subject=_subject(document), annotations=annotations_from_json(document.get("annotations"), "manifest"),
-        artifact_type=_artifact_type(document) or config.media_type,
+        artifact_type=media_type_from_json(document, "artifactType", "manifest") or config.media_type,
     )
