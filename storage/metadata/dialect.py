@@ -16,7 +16,8 @@ WRITE = {"seawall_write": True}
 """Execution options of a connection that is going to write."""
 
 _WRITERS = 0x5EA3A11  # any number that no other program takes in this database
-_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000", "temp_store=MEMORY")
+# The timeout first: switching to WAL is the one thing that several processes may do to a new file at once.
+_PRAGMAS = ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY")
 
 
 def make_engine(url: str) -> AsyncEngine:

@@ -6,6 +6,7 @@ The rooms above are tested upon SQLite in tests/storage; here is one walk throug
 import asyncio
 import contextlib
 import json
+import sys
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -129,6 +130,14 @@ async def test_a_database_from_the_future_or_the_past_is_refused(url):
         with pytest.raises(DatabaseTooNew, match="9999"):
             async with open_database(url, migrate=migrate):
                 pass
+
+
+async def test_several_processes_may_open_a_new_database_at_once(url):
+    program = ("import asyncio, sys\nfrom storage.metadata.engine import open_database\n"
+               "async def main():\n    async with open_database(sys.argv[1]):\n        pass\n"
+               "asyncio.run(main())\n")
+    processes = [await asyncio.create_subprocess_exec(sys.executable, "-c", program, url) for _ in range(4)]
+    assert await asyncio.gather(*(process.wait() for process in processes)) == [0] * 4
 
 
 async def test_a_transaction_that_raises_leaves_nothing(database):
