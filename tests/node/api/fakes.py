@@ -30,6 +30,7 @@ from node.images.progress import Progress
 from ocispec import manifest as manifests
 from ocispec.descriptor import Platform
 from ocispec.digest import Digest
+from ocispec.errors import FailedPrecondition, NotFound
 from ocispec.image import ImageConfig
 from ocispec.reference import Reference
 from storage.remote.auth import Credentials
@@ -125,7 +126,7 @@ class FakeContainers:
         container_id = secrets.token_hex(32)
         words = spec.cmd or ("sleep",)
         container = Container(
-            container_id, name, BORN, spec.image, f"sha256:{'a' * 64}", spec, words[0], words[1:], directory="/nowhere"
+            container_id, name, BORN, spec.image, str(image().id), spec, words[0], words[1:], directory="/nowhere"
         )
         self.all[container_id] = Running(container)
         return Created(container_id, ("a warning",) if spec.resources.memory else ())
@@ -134,7 +135,7 @@ class FakeContainers:
         return self.find(name).container
 
     async def list(
-        self, *, all: bool = False, limit: int = 0, filters: Filters = NOTHING
+        self, *, all: bool = False, limit: int = 0, filters: Filters = NOTHING  # noqa: A002
     ) -> Sequence[Container]:
         found = [held.container for held in reversed(self.all.values())]
         return [c for c in found if (all or c.state.running) and filters.matches(c)][: limit or None]
@@ -265,7 +266,7 @@ class FakeContainers:
         return [held.container.id for held in self.all.values() if held.container.state.running]
 
     def in_use(self) -> Mapping[str, Sequence[str]]:
-        return {f"sha256:{'a' * 64}": tuple(self.all)}
+        return {str(image().id): tuple(self.all)}
 
 
 class FakeExecs:
@@ -439,7 +440,10 @@ class FakeNetworks:
         return self.held
 
     def inspect(self, name_or_id: str) -> FakeNetwork:
-        return next(held for held in self.held if name_or_id in (held.name, held.id))
+        for held in self.held:
+            if name_or_id in (held.name, held.id):
+                return held
+        raise NotFound(f"network {name_or_id} not found")
 
 
 @dataclass(frozen=True)
@@ -457,15 +461,20 @@ class FakeVolumes:
 
     async def create(self, name: str | None, labels: Mapping[str, str], driver_opts: Mapping[str, str]) -> FakeVolume:
         name = name or secrets.token_hex(32)
-        return self.held.setdefault(name, FakeVolume(name, f"/volumes/{name}/_data", labels=labels, options=driver_opts))
+        made = FakeVolume(name, f"/volumes/{name}/_data", labels=labels, options=driver_opts)
+        return self.held.setdefault(name, made)
 
     async def inspect(self, name: str) -> FakeVolume:
+        if name not in self.held:
+            raise NotFound(f"get {name}: no such volume")
         return self.held[name]
 
     async def list(self) -> Sequence[FakeVolume]:
         return list(self.held.values())
 
     async def remove(self, name: str, *, force: bool, in_use: Sequence[str]) -> None:
+        if in_use:
+            raise FailedPrecondition(f"remove {name}: volume is in use - [{', '.join(in_use)}]")
         del self.held[name]
 
 

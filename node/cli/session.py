@@ -1,0 +1,73 @@
+"""What every verb needs: the daemon's client, made when it is first used."""
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import click
+
+from node.client import Client, DaemonError
+from ocispec.errors import SeawallError
+
+HOST_HELP = "The node's socket. [default: $SEAWALL_HOST, $DOCKER_HOST, $SEAWALL_HOME/node.sock, ./.seawall/node.sock]"
+
+
+class Session:
+    def __init__(self, host: str | None) -> None:
+        self._host = host
+        self._client: Client | None = None
+
+    @property
+    def client(self) -> Client:
+        if self._client is None:
+            self._client = Client.from_host(self._host or default_host())
+        return self._client
+
+
+session = click.make_pass_decorator(Session)
+
+
+def default_host() -> str:
+    environment = os.environ
+    named = environment.get("SEAWALL_HOST") or environment.get("DOCKER_HOST")
+    return named or str(Path(environment.get("SEAWALL_HOME", ".seawall")) / "node.sock")
+
+
+def each(names: Iterable[str], act: Callable[[str], object], *, say: bool = True) -> int:
+    """Do it to all of them, whatever becomes of one; 1 when one failed. The name is printed when it worked."""
+    code = 0
+    for name in names:
+        try:
+            act(name)
+        except DaemonError as error:
+            complain(error)
+            code = 1
+        else:
+            if say:
+                click.echo(name)
+    return code
+
+
+def complain(error: SeawallError) -> None:
+    prefix = "Error response from daemon: " if isinstance(error, DaemonError) else "Error: "
+    click.echo(prefix + error.message, err=True)
+
+
+def parse_filters(values: Iterable[str]) -> dict[str, list[str]] | None:
+    """`--filter name=value`, repeated, as the API wants them."""
+    filters: dict[str, list[str]] = {}
+    for text in values:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise click.BadParameter(f"bad format of filter {text!r} (expected name=value)", param_hint="--filter")
+        filters.setdefault(name.strip().lower(), []).append(value.strip())
+    return filters or None
+
+
+class Command(click.Command):
+    """`-h` is not help here (run's `-h` is the hostname, as in Docker); arguments after the first belong to the
+    command that runs in the container."""
+
+    def __init__(self, *args: object, **options: object) -> None:
+        settings = {"help_option_names": ["--help"], "allow_interspersed_args": False}
+        super().__init__(*args, **{"context_settings": settings, **options})  # type: ignore[arg-type]

@@ -1,0 +1,255 @@
+"""A client of the Engine API over a unix socket: synchronous, standard library only, quick to import.
+
+HTTP/1.1 is spoken by hand: the library's client reads ahead into a buffer of its own, which a hijacked connection has
+no use for, and takes longer to import than a whole request takes.
+"""
+
+import json
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+from urllib.parse import quote, urlencode
+
+from ocispec.errors import InvalidArgument, SeawallError, Unavailable
+
+API_VERSION = "1.51"
+CHUNK = 64 * 1024
+MAX_HEAD = 64 * 1024
+
+
+class DaemonUnreachable(Unavailable):
+    """Nobody answers on the socket."""
+
+
+class DaemonError(SeawallError):
+    """The daemon's refusal: `status` is HTTP's, `message` the daemon's own sentence."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class BrokenAnswer(Unavailable):
+    """What came is no HTTP, or ended early (the daemon was stopped)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    status: int
+    headers: Mapping[str, str]
+    """Names in lower case."""
+
+
+class Connection:
+    """One request on a connection of its own. A context manager; the body is read by one of the methods, once."""
+
+    def __init__(self, path: str) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        self._buffer = b""
+        try:
+            self.socket.connect(path)
+        except OSError as error:
+            self.socket.close()
+            reason = "permission denied" if isinstance(error, PermissionError) else "is the node running?"
+            raise DaemonUnreachable(f"Cannot connect to the Seawall daemon at unix://{path}: {reason}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc_info: object) -> None:
+        self.socket.close()
+
+    def ask(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Head:
+        """Raises DaemonError for a status of 400 and up."""
+        lines = [f"{method} {target} HTTP/1.1", "Host: node", *(f"{name}: {text}" for name, text in headers.items())]
+        if body or method == "POST":
+            lines.append(f"Content-Length: {len(body)}")
+        self.socket.sendall(("\r\n".join(lines) + "\r\n\r\n").encode() + body)
+        head = self._read_head()
+        if head.status >= 400:
+            raise DaemonError(head.status, _message(b"".join(self.chunks(head)), head.status))
+        return head
+
+    def chunks(self, head: Head) -> Iterator[bytes]:
+        """The body as it arrives. Raises BrokenAnswer when it ends early."""
+        if head.status in (204, 304):
+            return
+        if "chunked" in head.headers.get("transfer-encoding", ""):
+            yield from self._chunked()
+        elif "content-length" in head.headers:
+            left = int(head.headers["content-length"])
+            while left:
+                data = self._some(left)
+                left -= len(data)
+                yield data
+        else:
+            while data := self._take(CHUNK) or self.socket.recv(CHUNK):
+                yield data
+
+    def leftover(self) -> bytes:
+        """Of a hijacked connection: what came behind the head already."""
+        return self._take(len(self._buffer))
+
+    def _chunked(self) -> Iterator[bytes]:
+        while True:
+            size = int(self._line().partition(b";")[0], 16)
+            if not size:
+                while self._line():
+                    pass
+                return
+            while size:
+                data = self._some(size)
+                size -= len(data)
+                yield data
+            self._line()
+
+    def _read_head(self) -> Head:
+        try:
+            _, status, *_ = self._line().decode("latin-1").split(" ", 2)
+            headers = {}
+            while line := self._line():
+                name, _, text = line.decode("latin-1").partition(":")
+                headers[name.strip().lower()] = text.strip()
+            return Head(int(status), headers)
+        except ValueError as error:
+            raise BrokenAnswer("the daemon answers with something else than HTTP") from error
+
+    def _line(self) -> bytes:
+        while b"\n" not in self._buffer:
+            if len(self._buffer) > MAX_HEAD:
+                raise BrokenAnswer("the daemon answers with something else than HTTP")
+            self._buffer += self._receive()
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line.rstrip(b"\r")
+
+    def _some(self, limit: int) -> bytes:
+        return self._take(limit) or self._receive(limit)
+
+    def _take(self, limit: int) -> bytes:
+        data, self._buffer = self._buffer[:limit], self._buffer[limit:]
+        return data
+
+    def _receive(self, limit: int = CHUNK) -> bytes:
+        try:
+            data = self.socket.recv(min(limit, CHUNK))
+        except ConnectionError as error:
+            raise BrokenAnswer("the daemon closed the connection: was it stopped?") from error
+        if not data:
+            raise BrokenAnswer("the daemon closed the connection: was it stopped?")
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class Hijacked:
+    """A raw stream: what is read from `socket` comes after `leftover`; `shutdown(SHUT_WR)` is the end of input."""
+
+    connection: Connection
+    leftover: bytes
+    multiplexed: bool
+    """Docker's 8-byte frames rather than the bytes of a terminal."""
+
+    @property
+    def socket(self) -> socket.socket:
+        return self.connection.socket
+
+    def close(self) -> None:
+        self.connection.socket.close()
+
+
+Query = Mapping[str, Any]
+
+
+class Client:
+    """Verbs of HTTP on the daemon of one socket. All raise DaemonUnreachable, DaemonError, BrokenAnswer."""
+
+    def __init__(self, path: str, version: str = API_VERSION) -> None:
+        self.path = path
+        self._version = version
+
+    @classmethod
+    def from_host(cls, host: str) -> "Client":
+        """`unix:///path` or a bare path. Raises InvalidArgument."""
+        if "://" in host and not host.startswith("unix://"):
+            raise InvalidArgument(f"{host}: only unix sockets are supported (unix:///path/to/node.sock)")
+        path = host.removeprefix("unix://")
+        if not path:
+            raise InvalidArgument("the host names no socket: unix:///path/to/node.sock")
+        return cls(path)
+
+    def json(self, method: str, path: str, query: Query | None = None, body: Any = None,
+             headers: Mapping[str, str] | None = None) -> Any:
+        """The document answered, None when there is none."""
+        with Connection(self.path) as connection:
+            head = connection.ask(method, self._target(path, query), *_payload(body, headers))
+            text = b"".join(connection.chunks(head))
+        return json.loads(text) if text.strip() else None
+
+    def status(self, method: str, path: str, query: Query | None = None) -> int:
+        """For verbs that answer with a status only: 204, or 304 when there was nothing to do."""
+        with Connection(self.path) as connection:
+            return connection.ask(method, self._target(path, query), *_payload(None, None)).status
+
+    def lines(self, method: str, path: str, query: Query | None = None,
+              headers: Mapping[str, str] | None = None) -> Iterator[Any]:
+        """A stream of JSON documents, one a line."""
+        rest = b""
+        for data in self.stream(method, path, query, headers):
+            *whole, rest = (rest + data).split(b"\n")
+            yield from (json.loads(line) for line in whole if line.strip())
+        if rest.strip():
+            yield json.loads(rest)
+
+    def stream(self, method: str, path: str, query: Query | None = None,
+               headers: Mapping[str, str] | None = None) -> Iterator[bytes]:
+        with Connection(self.path) as connection:
+            head = connection.ask(method, self._target(path, query), *_payload(None, headers))
+            yield from connection.chunks(head)
+
+    def begin(self, method: str, path: str, query: Query | None = None) -> tuple[Connection, Head]:
+        """The head only: the body comes later (`wait` sends it when the container ends). The caller closes."""
+        connection = Connection(self.path)
+        try:
+            return connection, connection.ask(method, self._target(path, query), *_payload(None, None))
+        except BaseException:
+            connection.socket.close()
+            raise
+
+    def hijack(self, path: str, query: Query | None = None, body: Any = None) -> Hijacked:
+        """POST and leave HTTP. The caller closes."""
+        connection = Connection(self.path)
+        try:
+            headers, payload = _payload(body, {"Connection": "Upgrade", "Upgrade": "tcp"})
+            head = connection.ask("POST", self._target(path, query), headers, payload)
+            if head.status not in (101, 200):
+                raise BrokenAnswer(f"the daemon does not open a stream but answers {head.status}")
+        except BaseException:
+            connection.socket.close()
+            raise
+        multiplexed = head.headers.get("content-type", "").endswith("multiplexed-stream")
+        return Hijacked(connection, connection.leftover(), multiplexed)
+
+    def _target(self, path: str, query: Query | None) -> str:
+        values = {name: _text(value) for name, value in (query or {}).items() if value is not None}
+        return f"/v{self._version}{quote(path, safe='/:@')}" + (f"?{urlencode(values)}" if values else "")
+
+
+def _payload(body: Any, headers: Mapping[str, str] | None) -> tuple[dict[str, str], bytes]:
+    if body is None:
+        return dict(headers or {}), b""
+    return {"Content-Type": "application/json", **(headers or {})}, json.dumps(body).encode()
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    return value if isinstance(value, str) else str(value) if isinstance(value, int) else json.dumps(value)
+
+
+def _message(body: bytes, status: int) -> str:
+    try:
+        document = json.loads(body)
+    except ValueError:
+        document = None
+    message = document.get("message") if isinstance(document, dict) else None
+    return message if isinstance(message, str) else body.decode(errors="replace").strip() or f"HTTP status {status}"
