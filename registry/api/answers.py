@@ -1,0 +1,54 @@
+"""Responses: the headers that all of them carry, JSON documents, and failures in the spec's form."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+
+from ocispec.errors import SeawallError, Unauthenticated, Unavailable
+from registry.errors import INTERNAL, MethodNotAllowed, RangeUnsatisfiable, answer_for
+
+COMMON = {
+    "Docker-Distribution-Api-Version": "registry/2.0",
+    "X-Content-Type-Options": "nosniff",
+    "Server": "Seawall",
+}
+"""`nosniff`, because blobs are what anybody pushed and a browser must not guess that they are pages."""
+
+JSON = "application/json"
+RETRY_AFTER = "1"
+MAX_MESSAGE = 1000
+
+
+def empty(status: int, headers: Mapping[str, str] | None = None) -> web.Response:
+    return web.Response(status=status, headers={**COMMON, **(headers or {})})
+
+
+def document(value: Any, *, status: int = 200, content_type: str = JSON,
+             headers: Mapping[str, str] | None = None) -> web.Response:
+    body = json.dumps(value, separators=(",", ":")).encode()
+    return web.Response(status=status, body=body, headers={**COMMON, "Content-Type": content_type, **(headers or {})})
+
+
+def failure(error: SeawallError, headers: Mapping[str, str] | None = None) -> web.Response:
+    """The spec's error document for it."""
+    answer = answer_for(error)
+    item: dict[str, Any] = {"code": answer.code, "message": error.message[:MAX_MESSAGE]}
+    if error.detail is not None:
+        item["detail"] = error.detail
+    extra = dict(headers or {})
+    if isinstance(error, Unauthenticated):
+        extra["WWW-Authenticate"] = 'Basic realm="seawall"'
+    if isinstance(error, Unavailable):
+        extra["Retry-After"] = RETRY_AFTER
+    if isinstance(error, RangeUnsatisfiable):
+        extra["Content-Range"] = f"bytes */{error.size}"
+    if isinstance(error, MethodNotAllowed):
+        extra["Allow"] = ", ".join(error.allowed)
+    return document({"errors": [item]}, status=answer.status, headers=extra)
+
+
+def fault() -> web.Response:
+    """For an exception that nobody foresaw: it names nothing of the inside."""
+    return document({"errors": [{"code": INTERNAL.code, "message": INTERNAL.meaning}]}, status=INTERNAL.status)

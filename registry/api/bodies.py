@@ -1,0 +1,54 @@
+"""Reading request bodies: bounded in size where that is asked for, and in the time a client may pause, always."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestPayloadError
+
+from registry.errors import BodyBroken, BodySlow, BodyTooLarge, ExpectationFailed
+
+
+class Bodies:
+    """`receive_timeout`: seconds a client may send nothing in the middle of a body."""
+
+    def __init__(self, receive_timeout: float) -> None:
+        self._timeout = receive_timeout
+
+    async def whole(self, request: web.BaseRequest, limit: int) -> bytes:
+        """The body in memory. Raises BodyTooLarge as soon as that is known, and what `chunks` raises."""
+        return b"".join([chunk async for chunk in self.chunks(request, limit)])
+
+    async def chunks(self, request: web.BaseRequest, limit: int | None) -> AsyncIterator[bytes]:
+        """The body as it comes. Raises BodyTooLarge, BodySlow, BodyBroken, ConnectionError when the client went."""
+        announced = request.content_length
+        if limit is not None and announced is not None and announced > limit:
+            raise BodyTooLarge(limit)
+        _go_on(request)
+        arrived = 0
+        while chunk := await self._next(request):
+            arrived += len(chunk)
+            if limit is not None and arrived > limit:
+                raise BodyTooLarge(limit)
+            yield chunk
+
+    async def _next(self, request: web.BaseRequest) -> bytes:
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await request.content.readany()
+        except TimeoutError:
+            raise BodySlow(self._timeout) from None
+        except RequestPayloadError as error:
+            raise BodyBroken(f"the request body cannot be read: {error}") from error
+
+
+def _go_on(request: web.BaseRequest) -> None:
+    """Tell a client that waits for it to send the body. Only now: a request that was refused before costs no transfer
+    (RFC 9110 section 10.1.1)."""
+    expectation = request.headers.get("Expect")
+    if expectation is None:
+        return
+    if expectation.lower() != "100-continue":
+        raise ExpectationFailed(f"unsupported expectation: {expectation[:50]!r}")
+    if request.version >= (1, 1) and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -1,0 +1,90 @@
+"""The outermost layer: finds the operation, identifies the caller, and turns every failure into an answer.
+
+This is aiohttp's low-level handler. Its Application is not used: a path's meaning is read from its end (see `paths`),
+which its router cannot, and what it adds to each request costs as much as answering a manifest from memory.
+"""
+
+import logging
+
+from aiohttp import web
+
+from ocispec.errors import SeawallError
+from registry.api import answers
+from registry.api.call import Call
+from registry.api.lane import ManifestLane
+from registry.api.paths import parse
+from registry.api.routes import Routes
+from registry.api.sendfile import stalled
+from registry.auth.policy import Access
+from registry.errors import MethodNotAllowed, NoSuchEndpoint, answer_for
+
+log = logging.getLogger(__name__)
+
+SERVER_FAULTS = 500
+LARGE = 64 * 1024
+"""Bytes of a body that may wait in a transport's buffer without anybody waiting for it."""
+
+
+class Edge:
+    """`send_timeout`: seconds a client may take no byte of an answer."""
+
+    def __init__(self, routes: Routes, lane: ManifestLane, access: Access, send_timeout: float) -> None:
+        self._routes = routes
+        self._lane = lane
+        self._access = access
+        self._timeout = send_timeout
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.method in ("GET", "HEAD"):
+            prepared = self._lane.answer(request)
+            if prepared is not None:
+                return prepared
+        try:
+            response = await self._answer(request)
+            if isinstance(response, web.Response) and isinstance(response.body, bytes) and len(response.body) > LARGE:
+                async with stalled(self._timeout):
+                    await response.prepare(request)
+                    await response.write_eof()
+        except ConnectionError:
+            _cut(request)
+            raise
+        return response
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            return await self._operate(request)
+        except SeawallError as error:
+            answer = answer_for(error)
+            if answer.status >= SERVER_FAULTS:
+                log.warning("%s %s: %s", request.method, request.raw_path[:300], error.message)
+            response = answers.failure(error)
+        except ConnectionError:
+            raise
+        except Exception:
+            log.exception("%s %s", request.method, request.raw_path[:300])
+            response = answers.fault()
+        if request.writer.output_size:
+            raise ConnectionAbortedError("failed in the middle of an answer")
+        if request.headers.get("Expect"):
+            response.force_close()  # whether the client now sends the body or not, only it knows
+        return response
+
+    async def _operate(self, request: web.BaseRequest) -> web.StreamResponse:
+        raw = request.raw_path
+        # A proxy may send the absolute form (RFC 9112 section 3.2.2).
+        target = parse(raw.partition("?")[0] if raw.startswith("/") else request.rel_url.raw_path)
+        if target is None:
+            raise NoSuchEndpoint("there is nothing at this path")
+        methods = self._routes[target.endpoint]
+        handler = methods.get(request.method)
+        if handler is None:
+            raise MethodNotAllowed(request.method, tuple(methods))
+        principal = await self._access.identify(request.headers.get("Authorization"))
+        return await handler(Call(request, target, principal, self._access))
+
+
+def _cut(request: web.BaseRequest) -> None:
+    """Drop the connection with what it still holds: its other end is gone, stalled, or was promised more bytes than
+    come, and a clean close would look like the end of a complete answer."""
+    if request.transport is not None:
+        request.transport.abort()

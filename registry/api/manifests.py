@@ -1,0 +1,94 @@
+"""`/v2/<name>/manifests/<reference>`: GET, HEAD, PUT, DELETE. The hot reads are in `lane`."""
+
+import asyncio
+from collections.abc import Sequence
+
+from aiohttp import web
+
+from ocispec import manifest as manifests
+from ocispec.digest import Digest, InvalidDigest
+from ocispec.manifest import MAX_BYTES, Manifest
+from ocispec.reference import InvalidTag, RepositoryName, Tag, parse_tag_or_digest
+from registry.api.answers import COMMON, empty
+from registry.api.blobs import is_among
+from registry.api.bodies import Bodies
+from registry.api.call import Call
+from registry.auth.policy import Action
+from registry.errors import TooManyTags
+from storage.metadata.manifests import StoredManifest
+from storage.repository.manifests import Manifests, ManifestUnknown
+from storage.repository.tags import Tags
+
+PARSE_ON_LOOP = 32 * 1024
+"""Bytes. A larger document is parsed in a thread, so that others do not wait for it."""
+
+
+class ManifestEndpoints:
+    def __init__(self, held: Manifests, tags: Tags, bodies: Bodies, tags_per_push: int) -> None:
+        self._manifests = held
+        self._tags = tags
+        self._bodies = bodies
+        self._most_tags = tags_per_push
+
+    async def get(self, call: Call) -> web.StreamResponse:
+        """The stored bytes with their own media type. `Accept` does not choose: every client of today takes all four
+        types, and another answer than what was pushed would have another digest."""
+        repo = call.repository(Action.PULL)
+        stored = await self._manifests.get(repo, _existing(repo, call.target.value))
+        headers = describe(stored)
+        if is_among(headers["ETag"], call.request.headers.get("If-None-Match")):
+            return empty(304, headers)
+        return web.Response(body=stored.raw, headers={**COMMON, **headers, "Content-Type": stored.media_type})
+
+    async def put(self, call: Call) -> web.StreamResponse:
+        repo = call.repository(Action.PUSH)
+        reference = parse_tag_or_digest(call.target.value)
+        tags = self._wanted_tags(call, reference)
+        raw = await self._bodies.whole(call.request, MAX_BYTES)
+        manifest = await _parse(raw, call.request.headers.get("Content-Type", ""))
+        digest = reference if isinstance(reference, Digest) else None
+        stored = await self._manifests.put(repo, manifest, digest=digest, tags=tags)
+        answer = empty(201, {"Location": f"/v2/{repo}/manifests/{stored.digest}",
+                             "Docker-Content-Digest": str(stored.digest)})
+        if manifest.subject:
+            answer.headers["OCI-Subject"] = str(manifest.subject.digest)
+        for tag in tags if digest else ():
+            answer.headers.add("OCI-Tag", str(tag))
+        return answer
+
+    async def delete(self, call: Call) -> web.StreamResponse:
+        """By tag only the tag goes, by digest the manifest and its tags: so the spec."""
+        repo = call.repository(Action.DELETE)
+        reference = _existing(repo, call.target.value)
+        if isinstance(reference, Tag):
+            await self._tags.delete(repo, reference)
+        else:
+            await self._manifests.delete(repo, reference)
+        return empty(202)
+
+    def _wanted_tags(self, call: Call, reference: Tag | Digest) -> Sequence[Tag]:
+        named = call.request.query.getall("tag", [])
+        if len(named) > self._most_tags:
+            raise TooManyTags(self._most_tags)
+        first = [reference] if isinstance(reference, Tag) else []
+        return list(dict.fromkeys([*first, *map(Tag.parse, named)]))
+
+
+def describe(stored: StoredManifest) -> dict[str, str]:
+    return {"Docker-Content-Digest": str(stored.digest), "ETag": f'"{stored.digest}"'}
+
+
+def _existing(repo: RepositoryName, text: str) -> Tag | Digest:
+    """A reference to look up. What can be no tag names nothing (404); what can be no digest is an error (400)."""
+    try:
+        return parse_tag_or_digest(text)
+    except InvalidDigest:
+        raise
+    except InvalidTag:
+        raise ManifestUnknown(repo, Tag(text[:128])) from None
+
+
+async def _parse(raw: bytes, content_type: str) -> Manifest:
+    if len(raw) <= PARSE_ON_LOOP:
+        return manifests.parse(raw, content_type)
+    return await asyncio.to_thread(manifests.parse, raw, content_type)

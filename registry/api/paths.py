@@ -1,0 +1,66 @@
+"""Which operation a path names. Repository names contain slashes, so paths are read from their end."""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from urllib.parse import unquote
+
+
+class Endpoint(Enum):
+    """What a path leads to (the numbers of the distribution-spec's table of endpoints)."""
+
+    BASE = auto()  # end-1
+    BLOB = auto()  # end-2, end-10
+    MANIFEST = auto()  # end-3, end-7, end-9
+    UPLOADS = auto()  # end-4, end-11
+    UPLOAD = auto()  # end-5, end-6, end-13, end-14
+    TAGS = auto()  # end-8
+    REFERRERS = auto()  # end-12
+    CATALOG = auto()
+    PING = auto()
+    SEARCH = auto()
+    HEALTH = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """`name` (repository) and `value` (digest, tag or upload id) are as the client wrote them: unchecked."""
+
+    endpoint: Endpoint
+    name: str = ""
+    value: str = ""
+
+
+_FIXED = {
+    "/v2/": Target(Endpoint.BASE),
+    "/v2": Target(Endpoint.BASE),
+    "/v2/_catalog": Target(Endpoint.CATALOG),
+    "/v1/_ping": Target(Endpoint.PING),
+    "/v1/search": Target(Endpoint.SEARCH),
+    "/healthz": Target(Endpoint.HEALTH),
+}
+_BY_WORD = {"blobs": Endpoint.BLOB, "manifests": Endpoint.MANIFEST, "referrers": Endpoint.REFERRERS}
+
+
+def parse(raw: str) -> Target | None:
+    """The operation that a request target (without its query) names; None when it is none of ours."""
+    path = unquote(raw) if "%" in raw else raw
+    fixed = _FIXED.get(path)
+    if fixed is not None:
+        return fixed
+    head, _, rest = path.partition("/v2/")
+    return None if head else _repository(rest.split("/"))
+
+
+def _repository(parts: list[str]) -> Target | None:
+    match parts:
+        case [*name, "blobs", "uploads", ""] if name:
+            return Target(Endpoint.UPLOADS, "/".join(name))
+        case [*name, "blobs", "uploads"] if name:
+            return Target(Endpoint.UPLOADS, "/".join(name))
+        case [*name, "blobs", "uploads", value] if name:
+            return Target(Endpoint.UPLOAD, "/".join(name), value)
+        case [*name, "tags", "list"] if name:
+            return Target(Endpoint.TAGS, "/".join(name))
+        case [*name, ("blobs" | "manifests" | "referrers") as word, value] if name and value:
+            return Target(_BY_WORD[word], "/".join(name), value)
+    return None

@@ -1,0 +1,44 @@
+"""Every operation of the registry on one screen."""
+
+from collections.abc import Mapping
+
+from registry.api.base import BaseEndpoints
+from registry.api.blobs import BlobEndpoints
+from registry.api.bodies import Bodies
+from registry.api.call import Handler
+from registry.api.listings import ListingEndpoints
+from registry.api.manifests import ManifestEndpoints
+from registry.api.paths import Endpoint
+from registry.api.search import SearchEndpoints
+from registry.api.sendfile import FileSender
+from registry.api.uploads import UploadEndpoints
+from registry.settings import LimitSettings
+from storage.repository.store import ContentStore
+
+Routes = Mapping[Endpoint, Mapping[str, Handler]]
+"""Endpoint and method to handler."""
+
+
+def routes(content: ContentStore, limits: LimitSettings) -> Routes:
+    bodies = Bodies(limits.receive_timeout)
+    sender = FileSender(limits.send_timeout)
+    base = BaseEndpoints(content.tags)
+    blobs = BlobEndpoints(content.blobs, sender, limits.send_timeout)
+    uploads = UploadEndpoints(content.uploads, content.blobs, bodies, limits.blob_bytes)
+    manifests = ManifestEndpoints(content.manifests, content.tags, bodies, limits.tags_per_push)
+    listings = ListingEndpoints(content.tags, content.referrers, limits.page_size)
+    search = SearchEndpoints(content.tags)
+    return {
+        Endpoint.BASE: {"GET": base.check, "HEAD": base.check},
+        Endpoint.BLOB: {"GET": blobs.get, "HEAD": blobs.head, "DELETE": blobs.delete},
+        Endpoint.UPLOADS: {"POST": uploads.post},
+        Endpoint.UPLOAD: {"GET": uploads.get, "PATCH": uploads.patch, "PUT": uploads.put, "DELETE": uploads.delete},
+        Endpoint.MANIFEST: {"GET": manifests.get, "HEAD": manifests.get, "PUT": manifests.put,
+                            "DELETE": manifests.delete},
+        Endpoint.TAGS: {"GET": listings.tags, "HEAD": listings.tags},
+        Endpoint.REFERRERS: {"GET": listings.referrers, "HEAD": listings.referrers},
+        Endpoint.CATALOG: {"GET": listings.catalog, "HEAD": listings.catalog},
+        Endpoint.PING: {"GET": search.ping, "HEAD": search.ping},
+        Endpoint.SEARCH: {"GET": search.search, "HEAD": search.search},
+        Endpoint.HEALTH: {"GET": base.health, "HEAD": base.health},
+    }

@@ -1,0 +1,161 @@
+"""The `seawall-registry` command."""
+
+import logging
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from ocispec.errors import SeawallError, Unimplemented
+from registry import app
+from registry.settings import Settings
+from registry.workers import Supervisor, listen
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+SUPERVISION = 5.0
+"""Seconds beyond the shutdown timeout after which a worker that does not end is killed."""
+
+LATER = {
+    "user": "accounts", "token": "access tokens", "import": "importing another registry's folder",
+    "verify": "checking stored bytes against their digests",
+}
+
+
+class Command(click.Command):
+    """Shows a failure as one line and exits with 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SeawallError as error:
+            raise click.ClickException(error.message) from error
+
+
+def common(command: F) -> F:
+    """The options that every command takes."""
+    for option in (
+        click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+                     help="TOML file of settings."),
+        click.option("--database", metavar="URL", help="Default: a SQLite file in the data folder."),
+        click.option("--data", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+                     help="Folder of blobs and database."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="seawall")
+def main() -> None:
+    """A registry for container images (OCI distribution specification).
+
+    Settings come from --config (TOML), then from SEAWALL_REGISTRY_* variables, then from flags.
+    """
+
+
+@main.command(cls=Command)
+@common
+@click.option("--listen", metavar="HOST:PORT", help="Default: 127.0.0.1:5000. Port 0 takes a free one.")
+@click.option("--workers", type=click.IntRange(0), metavar="N", help="Processes; default 0: one for each core.")
+@click.option("--insecure-no-auth", is_flag=True, default=None,
+              help="Listen beyond loopback though everybody may do everything.")
+def serve(config: Path | None, **flags: Any) -> None:
+    """Answer requests until SIGTERM or SIGINT."""
+    settings = Settings.load(config, os.environ, **flags)
+    logging.basicConfig(level=settings.log.level.upper(), stream=sys.stderr,
+                        format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    if settings.log.access:
+        _log_access()
+    app.check_exposure(settings)
+    app.tls_context(settings)
+    count = settings.workers or len(os.sched_getaffinity(0))
+    sockets = listen(*settings.address, count, settings.limits.send_timeout)
+    _prepare(settings)
+
+    def ready() -> None:
+        scheme = "https" if settings.tls.certificate else "http"
+        print(f"seawall-registry listens on {scheme}://{app.where(sockets[0])} ({count} "
+              f"worker{'s' if count > 1 else ''}, data in {settings.data})", flush=True)
+
+    def worker(index: int, parent: int | None, ready: Callable[[], None]) -> int:
+        return app.run_worker(settings, sockets[index], first=index == 0, parent=parent, ready=ready)
+
+    if count == 1:
+        sys.exit(1 if worker(0, None, ready) else 0)
+    sys.exit(Supervisor(count, worker, ready, settings.limits.shutdown_timeout + SUPERVISION).serve())
+
+
+@main.command(cls=Command)
+@common
+def migrate(config: Path | None, **flags: Any) -> None:
+    """Make the database, or bring it to this version's schema."""
+    settings = Settings.load(config, os.environ, **flags)
+    app.migrate(settings)
+    click.echo("the database is up to date")
+
+
+@main.command(cls=Command)
+@common
+@click.option("--dry-run", is_flag=True, help="Remove nothing; tell what lives, what would go, and why.")
+@click.option("--grace", type=float, metavar="SECONDS", help="Spare what was pushed or asked for since.")
+def gc(config: Path | None, grace: float | None, *, dry_run: bool, **flags: Any) -> None:
+    """Remove what no tag, manifest or upload needs; a running registry goes on serving."""
+    if grace is not None:
+        flags["gc"] = {"grace": grace}
+    report = app.collect(Settings.load(config, os.environ, **flags), dry_run=dry_run)
+    for item in report.lives:
+        click.echo(f"keep    {item.kind:10} {item.repository} {item.digest}  {item.why}")
+    for item in report.removed:
+        named = " ".join(str(part) for part in (item.repository, item.digest, item.key) if part)
+        click.echo(f"{'would remove' if dry_run else 'removed'} {item.kind:10} {named}  {item.why}")
+    click.echo(f"{len(report.removed)} {'would go' if dry_run else 'gone'}, {report.kept} kept, "
+               f"{report.freed} bytes {'would be ' if dry_run else ''}freed")
+
+
+def _later(name: str, what: str) -> None:
+    @main.command(name, cls=Command, short_help=f"({what}: not in this version)",
+                  context_settings={"ignore_unknown_options": True})
+    @click.argument("arguments", nargs=-1)
+    def command(arguments: tuple[str, ...]) -> None:  # noqa: ARG001
+        raise Unimplemented(f"{what} is not in this version of Seawall")
+
+
+for _name, _what in LATER.items():
+    _later(_name, _what)
+
+
+def _prepare(settings: Settings) -> None:
+    """Migrate in a process of its own: it needs threads, and this one is going to fork."""
+    child = multiprocessing.get_context("fork").Process(target=_migrate, args=(settings,))
+    child.start()
+    child.join()
+    if child.exitcode:
+        sys.exit(1)
+
+
+def _migrate(settings: Settings) -> None:
+    try:
+        app.migrate(settings)
+    except SeawallError as error:
+        print(f"seawall-registry: {error.message}", file=sys.stderr, flush=True)
+        sys.exit(1)
+
+
+def _log_access() -> None:
+    """Request lines are JSON on standard output, apart from the log."""
+    lines = logging.StreamHandler(sys.stdout)
+    lines.setFormatter(logging.Formatter("%(message)s"))
+    access = logging.getLogger("registry.access")
+    access.addHandler(lines)
+    access.propagate = False
+    access.setLevel(logging.INFO)
+
+
+if __name__ == "__main__":
+    main()

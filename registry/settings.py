@@ -1,0 +1,196 @@
+"""What the registry is told before it starts: from a TOML file, then the environment, then flags, the later winning.
+
+A key `idle_timeout` of section `limits` is `SEAWALL_REGISTRY_LIMITS_IDLE_TIMEOUT` in the environment. Read once, by the
+composition root; every other room gets the values it needs through its constructor.
+"""
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from ocispec.errors import InvalidArgument
+
+PREFIX = "SEAWALL_REGISTRY_"
+MAX_PORT = 65535
+DATA = Path("registry-data")
+TRUE, FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
+
+
+class InvalidSettings(InvalidArgument):
+    """A file, variable or flag holds what cannot be right; the message names it."""
+
+
+def _doc(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"doc": text})
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSettings:
+    certificate: str = _doc("", "PEM file of the certificate and its chain; empty: plain HTTP")
+    key: str = _doc("", "PEM file of the certificate's private key")
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSettings:
+    """Sizes in bytes, times in seconds."""
+
+    blob_bytes: int = _doc(0, "largest blob in bytes; 0: as much as the disk takes")
+    idle_timeout: float = _doc(75.0, "seconds a connection may sit without a complete request head")
+    receive_timeout: float = _doc(60.0, "seconds a client may pause inside a request body")
+    send_timeout: float = _doc(60.0, "seconds a client may refuse to take any byte of an answer")
+    shutdown_timeout: float = _doc(10.0, "seconds that running requests get to finish at the end")
+    page_size: int = _doc(10_000, "most entries in one page of a listing; more come with a `Link`")
+    tags_per_push: int = _doc(100, "most tags that one manifest push may set")
+
+
+@dataclass(frozen=True, slots=True)
+class UploadSettings:
+    expire_after: float = _doc(7 * 86400.0, "seconds after which an upload that nothing is added to is dropped")
+    mount_from_any: bool = _doc(False, "mount a blob from any repository when the client names no source")
+
+
+@dataclass(frozen=True, slots=True)
+class GcSettings:
+    interval: float = _doc(3600.0, "seconds between two garbage collections of the running registry; 0: never")
+    grace: float = _doc(86400.0, "seconds for which everything that was pushed or asked for stays")
+    keep_untagged: bool = _doc(True, "keep manifests that no tag names until they are deleted by digest")
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    level: str = _doc("INFO", "DEBUG, INFO, WARNING or ERROR")
+    access: bool = _doc(False, "one JSON object for each request, on standard output")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One registry."""
+
+    data: Path = field(default=DATA, metadata={
+        "doc": "folder of blobs and, unless `database` says otherwise, of the database"})
+    listen: str = _doc("127.0.0.1:5000", "HOST:PORT; port 0 takes a free one")
+    database: str = field(default="", repr=False, metadata={
+        "doc": "`sqlite+aiosqlite:///FILE` or `postgresql+asyncpg://…`; empty: `registry.db` in the data folder"})
+    workers: int = _doc(0, "processes that share the port; 0: one for each core")
+    insecure_no_auth: bool = _doc(
+        False, "allow to listen beyond the loopback interface while everybody may do everything")
+    tls: TlsSettings = field(default_factory=TlsSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    uploads: UploadSettings = field(default_factory=UploadSettings)
+    gc: GcSettings = field(default_factory=GcSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+
+    @classmethod
+    def load(cls, file: Path | None, environment: Mapping[str, str], **flags: Any) -> "Settings":
+        """The settings, checked. A flag that is None was not given. Raises InvalidSettings."""
+        merged = _merge(_from_file(file) if file else {}, _from_environment(cls, environment))
+        merged |= {name: value for name, value in flags.items() if value is not None}
+        settings: Settings = _build(cls, merged, "")
+        settings.check()
+        return settings
+
+    def check(self) -> None:
+        """Raises InvalidSettings."""
+        _ = self.address
+        limits = self.limits
+        _at_least("workers", self.workers, 0)
+        _at_least("limits.blob_bytes", limits.blob_bytes, 0)
+        _at_least("limits.page_size", limits.page_size, 1)
+        _at_least("limits.tags_per_push", limits.tags_per_push, 1)
+        for name in ("idle_timeout", "receive_timeout", "send_timeout", "shutdown_timeout"):
+            _at_least(f"limits.{name}", getattr(limits, name), 0.1)
+        _at_least("uploads.expire_after", self.uploads.expire_after, 60)
+        _at_least("gc.interval", self.gc.interval, 0)
+        _at_least("gc.grace", self.gc.grace, MIN_GRACE)
+        if self.log.level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+            raise InvalidSettings(f"log.level is no level: {self.log.level!r}")
+        if bool(self.tls.certificate) != bool(self.tls.key):
+            raise InvalidSettings("tls.certificate and tls.key go together: one of them is missing")
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of `listen`. Raises InvalidSettings."""
+        host, colon, port = self.listen.rpartition(":")
+        if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > MAX_PORT:
+            raise InvalidSettings(f"listen is not HOST:PORT: {self.listen!r}")
+        return host.removeprefix("[").removesuffix("]"), int(port)
+
+    @property
+    def database_url(self) -> str:
+        return self.database or f"sqlite+aiosqlite:///{self.data.absolute()}/registry.db"
+
+
+MIN_GRACE = 3600.0
+"""Seconds. Above `ContentSettings.touch_every`, with room for a push that takes its time."""
+
+
+def _at_least(name: str, value: float, least: float) -> None:
+    if not value >= least:
+        raise InvalidSettings(f"{name} is {value:g}, less than {least:g}")
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidSettings(f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidSettings(f"{path} is not TOML: {error}") from error
+
+
+def _from_environment(kind: type, environment: Mapping[str, str], prefix: str = PREFIX) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for item, of in _fields(kind):
+        name = prefix + item.name.upper()
+        if isinstance(of, type) and dataclasses.is_dataclass(of):
+            found[item.name] = _from_environment(of, environment, f"{name}_")
+        elif name in environment:
+            found[item.name] = environment[name]
+    return found
+
+
+def _merge(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(first)
+    for name, value in second.items():
+        below = merged.get(name)
+        merged[name] = _merge(below if isinstance(below, dict) else {}, value) if isinstance(value, dict) else value
+    return merged
+
+
+def _build(kind: type, values: dict[str, Any], where: str) -> Any:
+    fields = {item.name: of for item, of in _fields(kind)}
+    unknown = sorted(set(values) - set(fields))
+    if unknown:
+        raise InvalidSettings(f"unknown setting: {where}{unknown[0]}")
+    return kind(**{name: _value(fields[name], value, f"{where}{name}") for name, value in values.items()})
+
+
+def _value(of: Any, value: Any, name: str) -> Any:
+    if dataclasses.is_dataclass(of):
+        if not isinstance(value, dict):
+            raise InvalidSettings(f"{name} is a section, not a value")
+        return _build(of, value, f"{name}.")  # type: ignore[arg-type]  # a class: it comes from a type hint
+    if of is bool:
+        return _flag(value, name)
+    if isinstance(value, bool | dict | list) or (of in (str, Path) and not isinstance(value, str | Path)):
+        raise InvalidSettings(f"{name} is not a {of.__name__}: {value!r}")
+    try:
+        return of(value)
+    except (ValueError, OverflowError) as error:
+        raise InvalidSettings(f"{name} is not a {of.__name__}: {value!r}") from error
+
+
+def _flag(value: Any, name: str) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in TRUE | FALSE:
+        return value.lower() in TRUE
+    raise InvalidSettings(f"{name} is neither true nor false: {value!r}")
+
+
+def _fields(kind: type) -> list[tuple[dataclasses.Field[Any], Any]]:
+    hints = get_type_hints(kind)
+    return [(item, hints[item.name]) for item in dataclasses.fields(kind)]
