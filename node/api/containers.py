@@ -27,7 +27,7 @@ class ContainerRoutes:
 
     async def create(self, call: Call) -> web.StreamResponse:
         body = await call.fields()
-        if not body:
+        if body.empty:
             raise InvalidArgument("config cannot be empty in order to create a container")
         spec = parse_create(body, name=call.text("name"), platform=call.text("platform"))
         created = await self._catalogue.create(spec)

@@ -91,19 +91,7 @@ class EngineConnection(RequestHandler):
 
     async def while_here(self, work: Awaitable[T]) -> T:
         """The result of `work`, which is cancelled when the client goes. Raises ClientGone."""
-        task = asyncio.ensure_future(work)
-        gone = asyncio.ensure_future(self._gone.wait())
-        try:
-            await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                return task.result()
-            raise ClientGone("the client has gone")
-        finally:
-            gone.cancel()
-            if not task.done():
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+        return await _unless(self._gone.wait(), work)
 
     def hang_up(self) -> None:
         """The daemon stops: what waits for ever ends now."""
@@ -231,8 +219,8 @@ class RawStream:
         await self._connection.writable.wait()
 
     async def while_here(self, work: Awaitable[T]) -> T:
-        """As EngineConnection.while_here, and the client's half-closed direction is no departure. Raises ClientGone."""
-        return await self._connection.while_here(work)
+        """As EngineConnection.while_here; a half-closed direction is no departure. Raises ClientGone."""
+        return await _unless(self.wait_gone(), work)
 
     async def wait_gone(self) -> None:
         """Until the client cannot be written to any more.
@@ -290,6 +278,21 @@ def take_over(request: web.Request, content_type: str, headers: Mapping[str, str
     lines += [f"{name}: {value}" for name, value in headers.items()]
     raw = connection_of(request).take_over(("\r\n".join(lines) + "\r\n\r\n").encode())
     return raw, Taken(101 if upgrade else 200)
+
+
+async def _unless(departure: Awaitable[object], work: Awaitable[T]) -> T:
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(departure)
+    both: set[asyncio.Future[Any]] = {task, gone}
+    try:
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ClientGone("the client has gone")
+    finally:
+        for one in both:
+            one.cancel()
+        await asyncio.gather(*both, return_exceptions=True)
 
 
 async def shovel(client: RawStream, container: socket.socket, keys: DetachKeys | None) -> bool:

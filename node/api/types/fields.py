@@ -20,6 +20,10 @@ class Fields:
         self._folded = {key.lower(): value for key, value in values.items()}
         self._path = path
 
+    @property
+    def empty(self) -> bool:
+        return not self._values
+
     def raw(self, name: str) -> Any:
         return self._values[name] if name in self._values else self._folded.get(name.lower())
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ class Node:
     volumes: FakeVolumes
     searches: FakeSearches
     bus: EventBus
+    dialogs: "list[Dialog]" = field(default_factory=list)
 
     async def call(self, method: str, path: str, body: Any = None, **options: Any) -> tuple[int, Any]:
         async with self.http.request(method, f"http://node{path}", json=body, **options) as response:
@@ -33,7 +34,8 @@ class Node:
             return response.status, json.loads(text) if text.strip() else None
 
     async def dial(self) -> "Dialog":
-        return Dialog(*await asyncio.open_unix_connection(str(self.socket)))
+        self.dialogs.append(Dialog(*await asyncio.open_unix_connection(str(self.socket))))
+        return self.dialogs[-1]
 
 
 @dataclass
@@ -81,7 +83,10 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
         serve(build(engine), path),
         aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as http,
     ):
-        yield Node(path, http, containers, execs, images, volumes, searches, bus)
+        made = Node(path, http, containers, execs, images, volumes, searches, bus)
+        yield made
+        for dialog in made.dialogs:
+            dialog.close()
     for held in containers.all.values():
         if held.task is not None:
             held.task.cancel()

@@ -95,7 +95,7 @@ async def program(words: Sequence[str], end: socket.socket | None, out: list[byt
             await say(1, b"<eof>")
         case ["exit", code]:
             return int(code)
-        case ["sleep"]:
+        case ["sleep", *_]:
             await asyncio.Event().wait()
         case ["flood", count]:
             for _ in range(int(count)):
