@@ -26,11 +26,22 @@ class Bodies:
             raise BodyTooLarge(limit)
         _go_on(request)
         arrived = 0
-        while chunk := await self._next(request):
+        gone: ConnectionError | None = None
+        while gone is None:
+            try:
+                chunk = await self._next(request)
+            except ConnectionError as error:
+                gone = error
+                # What came before the client went waits in the reader, which no longer gives it out by a public way.
+                chunk = request.content._read_nowait(-1)  # noqa: SLF001
             arrived += len(chunk)
             if limit is not None and arrived > limit:
                 raise BodyTooLarge(limit)
-            yield chunk
+            if chunk:
+                yield chunk
+            elif gone is None:
+                return
+        raise gone
 
     async def _next(self, request: web.BaseRequest) -> bytes:
         try:

@@ -47,7 +47,7 @@ class Edge:
                     await response.write_eof()
         except ConnectionError:
             _cut(request)
-            raise
+            return Gone()
         return response
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -81,6 +81,13 @@ class Edge:
             raise MethodNotAllowed(request.method, tuple(methods))
         principal = await self._access.identify(request.headers.get("Authorization"))
         return await handler(Call(request, target, principal, self._access))
+
+
+class Gone(web.StreamResponse):
+    """For a client that no answer reaches; aiohttp takes the exception, from here, for what it is."""
+
+    async def prepare(self, request: web.BaseRequest) -> None:  # noqa: ARG002
+        raise ConnectionResetError("client went")
 
 
 def _cut(request: web.BaseRequest) -> None:

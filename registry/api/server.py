@@ -14,7 +14,7 @@ from storage.repository.store import ContentStore
 
 access = logging.getLogger("registry.access")
 
-READ_BUFFER = 1024 * 1024
+READ_BUFFER = 512 * 1024
 """Bytes of a request body that wait in memory before the client is held back (twice as many at most)."""
 
 LINGER = 5.0
