@@ -97,8 +97,8 @@ def test_no_credentials(value: str) -> None:
 
 
 def test_credentials_of_all_kinds() -> None:
-    assert parse_header(header({"identitytoken": "t"})) == Credentials(identity_token="t")  # noqa: S106
-    assert parse_header(header({"registrytoken": "t"})) == Credentials(registry_token="t")  # noqa: S106
+    assert parse_header(header({"identitytoken": "t"})) == Credentials(identity_token="t")
+    assert parse_header(header({"registrytoken": "t"})) == Credentials(registry_token="t")
     packed = base64.b64encode(b"u:p:q").decode()
     assert parse_header(header({"auth": packed})) == Credentials("u", "p:q")
     assert parse_header(header({"username": "u", "password": "p"}).rstrip("=")) == Credentials("u", "p")
