@@ -34,7 +34,7 @@ class VolumeRoutes:
         if body.text("Driver") not in ("", "local"):
             raise Unimplemented(f"volume driver {body.text('Driver')} is not supported yet")
         volume = await self._volumes.create(
-            body.text("Name") or None, body.mapping("Labels"), body.mapping("DriverOpts")
+            body.text("Name") or None, labels=body.mapping("Labels"), driver_opts=body.mapping("DriverOpts")
         )
         return reply(view.volume(volume), 201)
 

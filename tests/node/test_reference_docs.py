@@ -50,7 +50,7 @@ def describe(name: str, command: click.Command) -> str:
     lines = [f"### {name}", "", (command.help or "").strip().splitlines()[0], "", f"`{name} {' '.join(usage)}`"]
     rows = [
         record for parameter in command.get_params(context)
-        if not parameter.name == "help" and (record := parameter.get_help_record(context))
+        if isinstance(parameter, click.Option) and (record := parameter.get_help_record(context))
     ]  # fmt: skip
     if rows:
         lines += ["", "| option | |", "|---|---|"]

@@ -459,7 +459,9 @@ class FakeVolumes:
     def __init__(self) -> None:
         self.held: dict[str, FakeVolume] = {}
 
-    async def create(self, name: str | None, labels: Mapping[str, str], driver_opts: Mapping[str, str]) -> FakeVolume:
+    async def create(
+        self, name: str | None, *, labels: Mapping[str, str], driver_opts: Mapping[str, str]
+    ) -> FakeVolume:
         name = name or secrets.token_hex(32)
         made = FakeVolume(name, f"/volumes/{name}/_data", labels=labels, options=driver_opts)
         return self.held.setdefault(name, made)
