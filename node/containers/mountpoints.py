@@ -13,11 +13,15 @@ from node.containers.errors import InvalidSpec
 from node.containers.model import Container, CreateSpec, MountPoint
 from node.containers.mountspec import MountSpec
 from node.containers.parts import KeepsVolumes
+from node.snapshots.store import RootSnapshots
 
 
 class MountPoints:
-    def __init__(self, volumes: KeepsVolumes, find: Callable[[str], Container]) -> None:
+    def __init__(
+        self, volumes: KeepsVolumes, snapshots: RootSnapshots, find: Callable[[str], Container]
+    ) -> None:
         self._volumes = volumes
+        self._snapshots = snapshots
         self._find = find
 
     async def settle(self, spec: CreateSpec) -> tuple[MountPoint, ...]:
@@ -44,6 +48,13 @@ class MountPoints:
         for point in points:
             if point.anonymous:
                 await self._volumes.remove(point.name, force=True)
+
+    async def fill(self, container: Container) -> None:
+        """Empty volumes take over what the image holds in their place. The container's root exists, nothing runs."""
+        points = [point for point in container.mounts if point.copy_up]
+        if points:
+            root = await self._snapshots.mount(container.id)
+            await self._volumes.fill(root, points)
 
     async def _asked(self, mount: MountSpec, made: list[MountPoint]) -> MountPoint:
         if mount.kind == "tmpfs":

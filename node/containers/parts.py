@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from node.containers.launcher import LaunchRequest
-from node.containers.model import Container
+from node.containers.model import MountPoint
 from node.containers.monitor import ExitStatus
 from node.images.image import Image
 from node.network.model import PortBinding, Sandbox
+from node.snapshots.mounts import RootMount
 from ocispec.digest import Digest
 
 
@@ -68,7 +69,6 @@ class Connects(Protocol):
         container_id: str,
         *,
         mode: str,
-        hostname: str,
         published: Sequence[PortBinding],
         other_netns: str | None = None,
     ) -> Sandbox: ...
@@ -88,6 +88,7 @@ class KeepsVolumes(Protocol):
     ) -> Volume: ...
     async def remove(self, name: str, *, force: bool = False) -> None: ...
     def path(self, name: str) -> Path: ...
+    async def fill(self, root: RootMount, places: Sequence[MountPoint]) -> None: ...
 
 
 class Freezes(Protocol):
@@ -101,7 +102,7 @@ class Freezes(Protocol):
 class Readopts(Protocol):
     """Networks, after the daemon was away (node.network.store.Networks)."""
 
-    async def readopt(self, container_id: str, container: Container) -> None: ...
+    async def readopt(self, container_id: str, address: str, published: Sequence[PortBinding]) -> None: ...
 
 
 class NetworksOfContainers(Connects, Readopts, Protocol):

@@ -15,6 +15,7 @@ from node.containers.persistence import Records
 from node.containers.running import Runner, last_words, wants_restart
 from node.containers.stopping import Remover
 from node.containers.tasks import Tasks
+from node.network.model import PortBinding
 from ocispec.errors import SeawallError
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,9 @@ class Recovery:
                 live.change(status=Status.RUNNING, exit_code=0, error="")
             live.change(pid=monitor.pid)
             live.exited.clear()
-            await self._networks.readopt(live.id, live.container)
+            place = live.container.network
+            ports = [PortBinding(p.port.protocol, p.port.number, p.host_ip, p.host_port) for p in place.ports]
+            await self._networks.readopt(live.id, place.ip, ports)
             await self._records.save(live)
         self._runner.watch(live, monitor)
 

@@ -78,7 +78,6 @@ class Startup:
             self._networks.attach(
                 container.id,
                 mode=_mode(container, self._find),
-                hostname=container.spec.hostname,
                 published=_published(container),
                 other_netns=netns,
             ),
@@ -122,7 +121,7 @@ class Startup:
 
     def _write(self, container: Container, sandbox: Sandbox, root: RootMount, pid_path: str) -> None:
         """The bundle and the files that are bound over /etc."""
-        files.write(Path(container.directory), container, sandbox)
+        files.write(container, sandbox)
         layers = LayeredRoot.of_mount(root.type, root.source, root.options, root.cwd)
         around = Surroundings(f"{self._site.cgroup_parent}/{container.id}", sandbox.netns_path, pid_path, layers.read)
         (Path(container.directory) / "config.json").write_text(json.dumps(config(container, around)))

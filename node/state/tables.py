@@ -43,3 +43,11 @@ downloads = Table(
     Column("repository", String(300), nullable=False),
     Column("upload_id", String(64), nullable=False),
 )
+
+volumes = Table(
+    "volumes",
+    metadata,
+    Column("name", String(255), primary_key=True),
+    Column("created", String(40), nullable=False),
+    Column("labels", Text, nullable=False),
+)

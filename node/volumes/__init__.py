@@ -1,0 +1,1 @@
+"""Folders that outlive containers, named or anonymous, under the node's home. Start at `store`."""

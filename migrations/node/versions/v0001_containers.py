@@ -39,3 +39,10 @@ def upgrade() -> None:
         sa.Column("upload_id", sa.String(64), nullable=False),
         sa.PrimaryKeyConstraint("digest", name="pk_downloads"),
     )
+    op.create_table(
+        "volumes",
+        sa.Column("name", sa.String(255), nullable=False),
+        sa.Column("created", sa.String(40), nullable=False),
+        sa.Column("labels", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_volumes"),
+    )

@@ -1,0 +1,186 @@
+"""`seawalld`: puts the rooms of the node together and serves the Docker Engine API until it is told to stop.
+
+Stopping leaves containers running: their monitors are processes of their own, and the next daemon takes them over.
+"""
+
+import asyncio
+import fcntl
+import logging
+import os
+import signal
+import sys
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+
+import click
+import uvloop
+
+from node.api.app import Engine, build, serve
+from node.api.system import Facts
+from node.containers.launcher import Launcher
+from node.containers.monitor import Monitor
+from node.containers.opening import CgroupFreezer, Neighbours, Site, open_containers
+from node.errors import HomeBusy, MissingPrivilege
+from node.events import EventBus
+from node.images.opening import open_images
+from node.images.store import ImageSettings
+from node.linux import capabilities, cgroups
+from node.network.store import open_networks
+from node.settings import SNAPSHOTTERS, Settings
+from node.snapshots.choose import open_snapshotter
+from node.snapshots.overlay import OverlaySnapshotter
+from node.state.containers import ContainerRows
+from node.state.database import open_state
+from node.state.settings import SettingRows
+from node.volumes.store import open_volumes
+from ocispec.errors import SeawallError
+from storage.blobs.disk import DiskBlobs
+from storage.gc.leases import Leases
+from storage.gc.sweep import Collector
+from storage.metadata.engine import open_database
+from storage.remote.search import RegistrySearch
+from storage.repository.store import ContentStore
+
+NEEDED = ("CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_SYS_CHROOT", "CAP_SETUID", "CAP_SETGID", "CAP_MKNOD", "CAP_CHOWN",
+          "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_KILL", "CAP_SETPCAP")  # fmt: skip
+"""Without one of these no container can be made as asked."""
+
+
+@asynccontextmanager
+async def open_node(settings: Settings) -> AsyncIterator[Engine]:
+    """Everything the API speaks to, with what an earlier daemon left running taken over."""
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        # The launcher first: it is forked while the process is small and single-threaded.
+        launcher = await enter(Launcher())
+        state = await enter(open_state(settings.state_database))
+        content_database = await enter(open_database(settings.content_database))
+        blobs = DiskBlobs(settings.content)
+        await blobs.prepare()
+        content = ContentStore(content_database, blobs)
+        snapshots = await open_snapshotter(settings.snapshots, settings.snapshotter)
+        image_settings = ImageSettings(insecure_registries=settings.insecure_registries)
+        collector = Collector(content_database, blobs, keep_untagged=True)
+        images = await enter(
+            open_images(content, Leases(content_database), collector, snapshots, state, image_settings)
+        )
+        events = EventBus()
+        networks = await enter(open_networks(settings, state))
+        volumes = await enter(open_volumes(settings.volumes, state))
+        groups = cgroups.detect()
+        near = Neighbours(
+            ContainerRows(state),
+            events,
+            images,
+            snapshots,
+            networks,
+            volumes,
+            launcher,
+            Monitor.connect,
+            CgroupFreezer(groups, settings.cgroup_parent),
+        )
+        site = Site(settings.cgroup_parent, settings.log)
+        containers, execs = await enter(open_containers(settings.containers, site, near))
+        facts = Facts(
+            id=await _node_id(SettingRows(state)),
+            storage_driver="overlay2" if isinstance(snapshots, OverlaySnapshotter) else "vfs",
+            cgroup_version=str(groups.version),
+            root=settings.home,
+            insecure_registries=settings.insecure_registries,
+        )
+        search = RegistrySearch(image_settings.insecure)
+        yield Engine(
+            containers, execs, images, networks, volumes, search, events, facts, settings.search_registry
+        )
+
+
+async def _node_id(rows: SettingRows) -> str:
+    """Made once, the same ever after: what `docker info` shows as the engine's id."""
+    found = await rows.get("node-id")
+    if found is None:
+        found = str(uuid.uuid4())
+        await rows.put("node-id", found)
+    return found
+
+
+async def run(settings: Settings) -> None:
+    """Until SIGTERM or SIGINT. SIGHUP is ignored: there is nothing to read again."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    async with open_node(settings) as engine, serve(build(engine), settings.socket):
+        click.echo(f"seawalld listens on {settings.socket}")
+        sys.stdout.flush()
+        await stop.wait()
+
+
+@contextmanager
+def held(settings: Settings) -> Iterator[None]:
+    """The home, made if need be and ours alone while the block runs. Raises HomeBusy.
+
+    The lock is the kernel's: it goes with the process, however that ends, and no stale file can hold anybody up.
+    """
+    for folder in (settings.home, settings.content, settings.snapshots, settings.containers, settings.volumes,
+                   settings.run):  # fmt: skip
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(settings.home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+            raise HomeBusy(
+                f"another seawalld (process {owner}) uses {settings.home}: give this one another --home"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def check_privileges() -> None:
+    """Raises MissingPrivilege, which names what is missing."""
+    if os.geteuid() != 0:
+        raise MissingPrivilege(
+            "seawalld must run as root: it makes namespaces, mounts, cgroups and a network bridge. Try: sudo seawalld"
+        )
+    held_now = capabilities.current()["effective"]
+    missing = [name for name in NEEDED if name not in held_now]
+    if missing:
+        raise MissingPrivilege(f"seawalld lacks the capabilities {', '.join(missing)}: run it outside a container, "
+                               "or give the container these")  # fmt: skip
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--home", metavar="DIR", help="Where all state lives. [default: $SEAWALL_HOME/node]")
+@click.option("--socket", metavar="PATH", help="The API's unix socket. [default: $SEAWALL_HOME/node.sock]")
+@click.option("--bridge", metavar="NAME", help="The bridge's interface name. [default: made from the home]")
+@click.option("--bridge-subnet", metavar="CIDR", help="IPv4 subnet of the bridge. [default: the first free /16]")
+@click.option("--insecure-registry", "insecure_registries", metavar="HOST[:PORT]", multiple=True,
+              help="Registry spoken to over HTTP, or HTTPS that cannot be verified; may be repeated.")  # fmt: skip
+@click.option("--snapshotter", type=click.Choice(SNAPSHOTTERS), help="How layers are stacked. [default: auto]")
+@click.option("--search-registry", metavar="HOST[:PORT]", help="Registry asked by a search that names none.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="warning",
+              show_default=True)  # fmt: skip
+@click.version_option(package_name="seawall")
+def main(log_level: str, **flags: str | tuple[str, ...] | None) -> None:
+    """The Seawall node: runs containers and answers the Docker Engine API on a unix socket."""
+    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        settings = Settings.from_environment(os.environ, **flags)
+        check_privileges()
+        # Sockets, logs and state are the owner's; the API socket is opened to its group by whoever serves it.
+        os.umask(0o077)
+        with held(settings):
+            uvloop.run(run(settings))
+    except SeawallError as error:
+        click.echo(f"seawalld: {error.message}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

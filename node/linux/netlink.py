@@ -1,0 +1,144 @@
+"""rtnetlink(7), as little of it as a container's interface needs: links, addresses, routes.
+
+One message, one answer; an error carries the kernel's own words where it gives some (extended acknowledgements).
+A socket belongs to the network namespace in which it was made, so one made inside a container's namespace configures
+that namespace from anywhere.
+"""
+
+import os
+import socket
+import struct
+from ipaddress import IPv4Address
+from types import TracebackType
+from typing import Self
+
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
+RTM_NEWADDR, RTM_NEWROUTE = 20, 24
+NLM_F_REQUEST, NLM_F_ACK, NLM_F_EXCL, NLM_F_CREATE = 1, 4, 0x200, 0x400
+NLMSG_ERROR = 2
+NLM_F_CAPPED, NLM_F_ACK_TLVS = 0x100, 0x200
+NLMSGERR_ATTR_MSG = 1
+SOL_NETLINK, NETLINK_CAP_ACK, NETLINK_EXT_ACK = 270, 10, 11
+
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO, IFLA_NET_NS_FD = 1, 3, 4, 10, 18, 28
+IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
+IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST = 1, 2, 4
+RTA_GATEWAY = 5
+IFF_UP = 1
+
+
+def attribute(kind: int, payload: bytes) -> bytes:
+    """One attribute, padded to four bytes (netlink(7), NLA)."""
+    length = 4 + len(payload)
+    return struct.pack("=HH", length, kind) + payload + b"\0" * (-length % 4)
+
+
+def text(kind: int, value: str) -> bytes:
+    return attribute(kind, value.encode() + b"\0")
+
+
+def number(kind: int, value: int) -> bytes:
+    return attribute(kind, struct.pack("=I", value))
+
+
+def _link(index: int = 0, *, up: bool = False) -> bytes:
+    flags = IFF_UP if up else 0
+    return struct.pack("=BxHiII", socket.AF_UNSPEC, 0, index, flags, flags)
+
+
+class Netlink:
+    """A route socket. Not for concurrent use. Every method raises OSError with the kernel's errno and text."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+        self._socket.setsockopt(SOL_NETLINK, NETLINK_EXT_ACK, 1)
+        self._socket.setsockopt(SOL_NETLINK, NETLINK_CAP_ACK, 1)
+        self._socket.bind((0, 0))
+        self._sequence = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def add_bridge(self, name: str, mac: str) -> None:
+        info = attribute(IFLA_LINKINFO, text(IFLA_INFO_KIND, "bridge"))
+        self._ask(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL,
+                  _link(up=True) + text(IFLA_IFNAME, name) + attribute(IFLA_ADDRESS, _mac(mac)) + info,
+                  f"add bridge {name}")
+
+    def add_veth(self, name: str, *, master: int, peer: str, peer_mac: str, peer_netns: int, mtu: int) -> None:
+        """A pair: `name` here, up and on the bridge `master`; `peer` in the namespace of that descriptor."""
+        there = (_link() + text(IFLA_IFNAME, peer) + attribute(IFLA_ADDRESS, _mac(peer_mac)) + number(IFLA_MTU, mtu)
+                 + number(IFLA_NET_NS_FD, peer_netns))
+        info = attribute(IFLA_LINKINFO, text(IFLA_INFO_KIND, "veth")
+                         + attribute(IFLA_INFO_DATA, attribute(VETH_INFO_PEER, there)))
+        self._ask(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL,
+                  _link(up=True) + text(IFLA_IFNAME, name) + number(IFLA_MTU, mtu) + number(IFLA_MASTER, master) + info,
+                  f"add interface {name}")
+
+    def set_up(self, index: int) -> None:
+        self._ask(RTM_NEWLINK, 0, _link(index, up=True), f"set interface {index} up")
+
+    def delete(self, name: str) -> None:
+        self._ask(RTM_DELLINK, 0, _link() + text(IFLA_IFNAME, name), f"delete interface {name}")
+
+    def index(self, name: str) -> int:
+        """Raises OSError (ENODEV)."""
+        answer = self._ask(RTM_GETLINK, 0, _link() + text(IFLA_IFNAME, name), f"find interface {name}", ack=False)
+        found: int = struct.unpack_from("=BxHi", answer)[2]
+        return found
+
+    def add_address(self, index: int, address: IPv4Address, prefix: int, broadcast: IPv4Address) -> None:
+        body = (struct.pack("=BBBBI", socket.AF_INET, prefix, 0, 0, index) + attribute(IFA_LOCAL, address.packed)
+                + attribute(IFA_ADDRESS, address.packed) + attribute(IFA_BROADCAST, broadcast.packed))
+        self._ask(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, body, f"add address {address}")
+
+    def add_default_route(self, gateway: IPv4Address) -> None:
+        # table main, protocol boot, scope universe, type unicast
+        body = struct.pack("=BBBBBBBBI", socket.AF_INET, 0, 0, 0, 254, 3, 0, 1, 0)
+        self._ask(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, body + attribute(RTA_GATEWAY, gateway.packed),
+                  f"add route via {gateway}")
+
+    def _ask(self, kind: int, flags: int, body: bytes, what: str, *, ack: bool = True) -> bytes:
+        self._sequence += 1
+        flags |= NLM_F_REQUEST | (NLM_F_ACK if ack else 0)
+        self._socket.send(struct.pack("=IHHII", 16 + len(body), kind, flags, self._sequence, 0) + body)
+        while True:
+            data = self._socket.recv(64 * 1024)
+            length, answered, answer_flags, sequence, _pid = struct.unpack_from("=IHHII", data)
+            if sequence != self._sequence:
+                continue  # an answer to a request that was given up
+            if answered != NLMSG_ERROR:
+                return data[16:length]
+            (code,) = struct.unpack_from("=i", data, 16)
+            if code == 0:
+                return b""
+            reason = _reason(data, length, answer_flags) or os.strerror(-code)
+            raise OSError(-code, f"{what}: {reason}")
+
+
+def _reason(data: bytes, length: int, flags: int) -> str:
+    """The kernel's words in an extended acknowledgement; empty when it has none."""
+    if not flags & NLM_F_ACK_TLVS:
+        return ""
+    (inner,) = struct.unpack_from("=I", data, 20)
+    position = 20 + (16 if flags & NLM_F_CAPPED else (inner + 3) & ~3)
+    while position + 4 <= length:
+        size, kind = struct.unpack_from("=HH", data, position)
+        if size < 4:
+            return ""
+        if kind & 0x3FFF == NLMSGERR_ATTR_MSG:
+            return data[position + 4:position + size].rstrip(b"\0").decode(errors="replace")
+        position += (size + 3) & ~3
+    return ""
+
+
+def _mac(value: str) -> bytes:
+    return bytes(int(part, 16) for part in value.split(":"))

@@ -1,0 +1,69 @@
+"""Holding published ports: a bound socket each, so that nobody else of the host can have them."""
+
+import errno
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from node.network.model import PortBinding, PortInUse
+from ocispec.errors import Unimplemented
+
+KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
+ANY = "0.0.0.0"  # noqa: S104 -- Docker's meaning of -p without an address
+
+Taken = Mapping[tuple[str, str, int], str]
+"""(protocol, host address, host port) → container."""
+
+
+def hold(published: Sequence[PortBinding], taken: Taken) -> tuple[list[socket.socket], list[PortBinding]]:
+    """Sockets and the bindings with addresses and ports filled in. All or none. Raises PortInUse, Unimplemented."""
+    sockets: list[socket.socket] = []
+    resolved: list[PortBinding] = []
+    try:
+        for wanted in published:
+            binding = replace(wanted, host_ip=wanted.host_ip or ANY)
+            _check(binding, taken)
+            held = _bind(binding)
+            sockets.append(held)
+            resolved.append(replace(binding, host_port=held.getsockname()[1]))
+    except BaseException:
+        for held in sockets:
+            held.close()
+        raise
+    return sockets, resolved
+
+
+def _check(binding: PortBinding, taken: Taken) -> None:
+    if binding.proto not in KINDS:
+        raise Unimplemented(f"publishing a port over {binding.proto} is not supported yet")
+    if ":" in binding.host_ip:
+        raise Unimplemented(f"publishing a port on the IPv6 address {binding.host_ip} is not supported yet")
+    for proto, address, port in taken:
+        if (proto, port) == (binding.proto, binding.host_port) and ANY in (address, binding.host_ip):
+            raise _allocated(binding)
+    if (binding.proto, binding.host_ip, binding.host_port) in taken:
+        raise _allocated(binding)
+
+
+def _allocated(binding: PortBinding) -> PortInUse:
+    return PortInUse(f"Bind for {binding.host_ip}:{binding.host_port} failed: port is already allocated")
+
+
+def _bind(binding: PortBinding) -> socket.socket:
+    held = socket.socket(socket.AF_INET, KINDS[binding.proto] | socket.SOCK_CLOEXEC)
+    try:
+        if binding.proto == "tcp":
+            # A listener of before whose connections linger in TIME_WAIT is no reason to refuse.
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind((binding.host_ip, binding.host_port))
+        if binding.proto == "tcp":
+            held.listen(1)
+    except OSError as error:
+        held.close()
+        reason = os.strerror(error.errno or 0).lower()
+        message = f"listen {binding.proto}4 {binding.host_ip}:{binding.host_port}: bind: {reason}"
+        if error.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES):
+            raise PortInUse(message) from error
+        raise
+    return held

@@ -1,0 +1,195 @@
+"""Networks: what a container gets when it starts, what is taken back when it ends, what is found after a restart."""
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from node.linux.nftables import Nftables
+from node.network import ports, rules
+from node.network.addresses import Addresses, mac_of
+from node.network.bridge import Bridge, choose_subnet, new_namespace
+from node.network.model import Endpoint, Network, NoSuchNetwork, PortBinding, PortInUse, Sandbox
+from node.settings import Settings
+from node.state.database import State
+from node.state.settings import SettingRows
+from ocispec.errors import InvalidArgument, Unavailable
+
+JOIN = "container:"
+SUBNET_KEY = "bridge-subnet"
+ID_KEYS = {"bridge": "network-id-bridge", "host": "network-id-host", "none": "network-id-none"}
+
+
+class NetworkUnavailable(Unavailable):
+    """The kernel refused a part of the network; the message says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    address: IPv4Address
+    ports: tuple[PortBinding, ...]
+
+
+class Networks:
+    """Made by `open_networks`. One attachment a container."""
+
+    def __init__(self, bridge: Bridge, addresses: Addresses, tables: Nftables, table: str, ids: dict[str, str]) -> None:
+        self._bridge = bridge
+        self._addresses = addresses
+        self._tables = tables
+        self._table = table
+        self._attached: dict[str, Attached] = {}
+        subnet, gateway = str(addresses.subnet), str(addresses.gateway)
+        self._networks = (
+            Network(ids["bridge"], "bridge", "bridge", subnet, gateway),
+            Network(ids["host"], "host", "host"),
+            Network(ids["none"], "none", "null"),
+        )
+
+    def list(self) -> Sequence[Network]:
+        return self._networks
+
+    def inspect(self, name_or_id: str) -> Network:
+        """Raises NoSuchNetwork."""
+        for network in self._networks:
+            if name_or_id == network.name or (len(name_or_id) >= 3 and network.id.startswith(name_or_id)):
+                return network
+        raise NoSuchNetwork(name_or_id)
+
+    @property
+    def idle(self) -> bool:
+        return not self._attached
+
+    async def attach(
+        self, container_id: str, *, mode: str, published: Sequence[PortBinding], other_netns: str | None = None,
+    ) -> Sandbox:
+        """A place for the container; nothing stays behind when it fails.
+
+        `mode` is bridge, none, host or container:<id> (then `other_netns` is that container's). Raises NoFreeAddress,
+        PortInUse, NetworkUnavailable, NoSuchNetwork, InvalidArgument.
+        """
+        if mode == "host" or mode.startswith(JOIN):
+            # Docker takes -p with these and drops it with a warning: the ports are the host's or the other's.
+            return Sandbox(other_netns if mode.startswith(JOIN) else None)
+        if mode == "none":
+            return await asyncio.to_thread(_isolated)
+        if mode not in ("bridge", "default"):
+            raise NoSuchNetwork(mode)
+        if container_id in self._attached:
+            raise InvalidArgument(f"container {container_id[:12]} is attached to the network already")
+        address = self._addresses.take()
+        try:
+            sandbox = await self._connect(container_id, address, published, endpoint_id=secrets.token_hex(32))
+        except BaseException:
+            self._attached.pop(container_id, None)
+            self._addresses.give_back(address)
+            raise
+        return sandbox
+
+    async def _connect(
+        self, container_id: str, address: IPv4Address, published: Sequence[PortBinding], endpoint_id: str
+    ) -> Sandbox:
+        try:
+            sockets, resolved = ports.hold(published, self._taken())
+        except PortInUse as error:
+            raise PortInUse("driver failed programming external connectivity on endpoint "
+                            f"{container_id[:12]} ({endpoint_id}): {error.message}") from error
+        # Noted before the first await: two starts at once must not be given one port.
+        self._attached[container_id] = Attached(address, tuple(resolved))
+        async with AsyncExitStack() as undo:
+            for held in sockets:
+                undo.callback(held.close)
+            try:
+                netns = await asyncio.to_thread(self._bridge.connect, container_id, address)
+            except OSError as error:
+                raise NetworkUnavailable(f"failed to set up container networking: {error.strerror}") from error
+            sandbox = Sandbox(f"/proc/{os.getpid()}/fd/{netns}", own=[netns])
+            undo.push_async_callback(sandbox.close)
+            if resolved:
+                await self._run(rules.publish(self._table, str(address), resolved))
+            undo.pop_all()
+        gateway, prefix = str(self._addresses.gateway), self._addresses.subnet.prefixlen
+        sandbox.endpoint = Endpoint(str(address), prefix, gateway, mac_of(address), self._networks[0].id, endpoint_id)
+        sandbox.fds = tuple(held.detach() for held in sockets)
+        sandbox.own.extend(sandbox.fds)
+        sandbox.ports = tuple(resolved)
+        return sandbox
+
+    async def release(self, container_id: str) -> None:
+        """Take back what the container had; nothing happens when it has nothing."""
+        attached = self._attached.pop(container_id, None)
+        if attached is None:
+            return
+        try:
+            if attached.ports:
+                await self._run(rules.withdraw(self._table, attached.ports))
+            await asyncio.to_thread(self._bridge.disconnect, container_id)
+        except OSError as error:
+            raise NetworkUnavailable(f"container {container_id[:12]} left network state behind: {error}") from error
+        finally:
+            self._addresses.give_back(attached.address)
+
+    async def readopt(self, container_id: str, address: str, published: Sequence[PortBinding]) -> None:
+        """A container that ran while the daemon was away still has this address and these ports."""
+        if not address:
+            return
+        self._addresses.claim(IPv4Address(address))
+        self._attached[container_id] = Attached(IPv4Address(address), tuple(published))
+        if published:
+            await self._run(rules.publish(self._table, address, published))
+
+    def _taken(self) -> dict[tuple[str, str, int], str]:
+        return {(port.proto, port.host_ip, port.host_port): container
+                for container, attached in self._attached.items() for port in attached.ports}
+
+    async def _run(self, text: str) -> None:
+        try:
+            await asyncio.to_thread(self._tables.run, text)
+        except OSError as error:
+            raise NetworkUnavailable(error.strerror or str(error)) from error
+
+
+def _isolated() -> Sandbox:
+    netns, inside = new_namespace()
+    inside.close()
+    return Sandbox(f"/proc/{os.getpid()}/fd/{netns}", own=[netns])
+
+
+@asynccontextmanager
+async def open_networks(settings: Settings, state: State) -> AsyncIterator[Networks]:
+    """Bridge and rules, made or taken over; removed at the end when no container is left on them.
+
+    Raises InvalidSubnet and NetworkUnavailable.
+    """
+    rows = SettingRows(state)
+    remembered = await rows.get(SUBNET_KEY) or ""
+    subnet = await asyncio.to_thread(choose_subnet, settings.bridge_subnet, remembered)
+    if str(subnet) != remembered:
+        await rows.put(SUBNET_KEY, str(subnet))
+    ids = {name: await _remembered_id(rows, key) for name, key in ID_KEYS.items()}
+    addresses = Addresses(subnet)
+    bridge = Bridge(settings.bridge_name, subnet, addresses.gateway)
+    try:
+        tables = await asyncio.to_thread(Nftables)
+        await asyncio.to_thread(bridge.prepare)
+        await asyncio.to_thread(tables.run, rules.table(settings.nft_table, settings.bridge_name, subnet))
+    except OSError as error:
+        raise NetworkUnavailable(f"the bridge {settings.bridge_name} cannot be made: {error}") from error
+    networks = Networks(bridge, addresses, tables, settings.nft_table, ids)
+    try:
+        yield networks
+    finally:
+        if networks.idle:
+            await asyncio.to_thread(tables.run, rules.drop_table(settings.nft_table))
+            await asyncio.to_thread(bridge.remove)
+
+
+async def _remembered_id(rows: SettingRows, key: str) -> str:
+    found = await rows.get(key)
+    if found is None:
+        found = secrets.token_hex(32)
+        await rows.put(key, found)
+    return found

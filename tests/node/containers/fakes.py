@@ -1,0 +1,257 @@
+"""Neighbours without a kernel. A process here is a number that ends when the test says so."""
+
+import asyncio
+import socket
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from node.containers import clock
+from node.containers.monitor import ExitStatus, MonitorGone, StartFailed
+from node.images.errors import ImageNotFound
+from node.network.model import Endpoint, PortBinding, Sandbox
+from node.snapshots.mounts import RootMount
+from ocispec.digest import Digest
+from ocispec.errors import FailedPrecondition
+from ocispec.image import ImageConfig
+
+CHAIN = (Digest.of(b"layer"),)
+
+
+class FakeMonitor:
+    def __init__(self, machine: "FakeLauncher", request) -> None:
+        self.machine = machine
+        self.request = request
+        self.pid = 0
+        self.started = False
+        self.closed = False
+        self.signals: list[int] = []
+        self.ended: asyncio.Future[ExitStatus] = asyncio.get_running_loop().create_future()
+        self.attached: list[socket.socket] = []
+        self.execs: dict[str, asyncio.Future[ExitStatus]] = {}
+        self.ignores: set[int] = set()
+
+    async def start(self) -> None:
+        await asyncio.sleep(0)
+        if self.machine.start_failure is not None:
+            raise self.machine.start_failure
+        self.pid = self.machine.next_pid()
+        self.started = True
+
+    async def signal(self, number: int) -> None:
+        if self.ended.done():
+            raise MonitorGone("the monitor is gone")
+        self.signals.append(number)
+        if number in (9, 15) and number not in self.ignores:
+            self.end(128 + number)
+
+    async def kill_all(self) -> None:
+        self.end(137)
+
+    def end(self, code: int, *, oom: bool = False) -> None:
+        if not self.ended.done():
+            self.ended.set_result(ExitStatus(code, oom, clock.now(), ""))
+
+    def vanish(self) -> None:
+        self.ended.set_exception(MonitorGone("the monitor is gone"))
+
+    async def wait(self) -> ExitStatus:
+        return await asyncio.shield(self.ended)
+
+    async def close(self) -> None:
+        self.closed = True
+
+    async def attach(self, *, stdin, stdout, stderr, exec_id=None) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        self.attached.append(theirs)
+        return ours
+
+    async def resize(self, height, width, exec_id=None) -> None:
+        self.size = (height, width)
+
+    async def exec(self, exec_id, process, *, tty, stdin) -> int:
+        if self.machine.start_failure is not None:
+            raise self.machine.start_failure
+        self.execs[exec_id] = asyncio.get_running_loop().create_future()
+        return 0
+
+    async def exec_start(self, exec_id) -> int:
+        return self.machine.next_pid()
+
+    async def exec_wait(self, exec_id) -> ExitStatus:
+        return await asyncio.shield(self.execs[exec_id])
+
+    def end_exec(self, exec_id, code) -> None:
+        self.execs[exec_id].set_result(ExitStatus(code, False, clock.now(), ""))
+
+    def hang_up(self) -> None:
+        for theirs in self.attached:
+            theirs.close()
+
+
+class FakeLauncher:
+    """Keeps monitors by folder, as the real ones are found again by their sockets."""
+
+    def __init__(self) -> None:
+        self.monitors: list[FakeMonitor] = []
+        self.running: dict[Path, FakeMonitor] = {}
+        self.failure: Exception | None = None
+        self.start_failure: StartFailed | None = None
+        self.delay = 0.0
+        self._pid = 5000
+
+    def next_pid(self) -> int:
+        self._pid += 1
+        return self._pid
+
+    async def create(self, request) -> FakeMonitor:
+        await asyncio.sleep(self.delay)
+        if self.failure is not None:
+            raise self.failure
+        monitor = FakeMonitor(self, request)
+        self.monitors.append(monitor)
+        self.running[request.state_dir] = monitor
+        return monitor
+
+    async def connect(self, state_dir: Path) -> FakeMonitor:
+        monitor = self.running.get(state_dir)
+        if monitor is None or monitor.ended.done():
+            raise MonitorGone("the monitor is gone")
+        return monitor
+
+    @property
+    def last(self) -> FakeMonitor:
+        return self.monitors[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class FakeImage:
+    id: Digest
+    config: ImageConfig
+
+    @property
+    def platform(self):
+        return self.config.platform
+
+
+class FakeImages:
+    def __init__(self) -> None:
+        self.config = {"Cmd": ["sh"], "Env": ["PATH=/bin"]}
+
+    async def get(self, name):
+        if name == "missing":
+            raise ImageNotFound("missing:latest")
+        raw = b'{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[]}}'
+        return FakeImage(Digest.of(name.encode()), replace(ImageConfig.parse(raw), config=self.config))
+
+    async def ensure_unpacked(self, image):
+        return CHAIN
+
+
+class FakeSnapshots:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.held: set[str] = set()
+        self.failure: Exception | None = None
+
+    async def create(self, container_id, chain) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.held.add(container_id)
+
+    async def mount(self, container_id):
+        return RootMount("bind", str(self.root), ("rbind",))
+
+    async def remove(self, container_id) -> None:
+        self.held.discard(container_id)
+
+    async def usage(self, container_id) -> int:
+        return 42
+
+
+class PortTaken(FailedPrecondition):
+    pass
+
+
+class FakeNetworks:
+    def __init__(self) -> None:
+        self.attached: dict[str, str] = {}
+        self.readopted: list[str] = []
+        self.ports: dict[int, str] = {}
+        self.closed = 0
+
+    async def attach(self, container_id, *, mode, published, other_netns=None):
+        await asyncio.sleep(0)
+        assert container_id not in self.attached, "attached twice without a release"
+        taken = [binding.host_port for binding in published if binding.host_port in self.ports]
+        if taken:
+            raise PortTaken(f"Bind for 0.0.0.0:{taken[0]} failed: port is already allocated")
+        self.attached[container_id] = mode
+        resolved = tuple(
+            PortBinding(b.proto, b.container_port, b.host_ip or "0.0.0.0", b.host_port or 49153) for b in published
+        )
+        self.ports |= {binding.host_port: container_id for binding in resolved}
+        end = Endpoint("172.17.0.2", 16, "172.17.0.1", "02:42:ac:11:00:02", "n" * 64, "e" * 64)
+        return FakeSandbox("/proc/1/fd/3", (), end if mode == "bridge" else None, resolved, self)
+
+    async def release(self, container_id) -> None:
+        self.attached.pop(container_id, None)
+        self.ports = {port: owner for port, owner in self.ports.items() if owner != container_id}
+
+    async def readopt(self, container_id, address, published) -> None:
+        self.readopted.append(container_id)
+        self.attached[container_id] = "bridge" if address else "none"
+
+
+@dataclass(frozen=True)
+class FakeSandbox:
+    netns_path: str | None
+    fds: tuple[int, ...]
+    endpoint: Endpoint | None
+    ports: tuple[PortBinding, ...]
+    networks: FakeNetworks
+
+    async def close(self) -> None:
+        self.networks.closed += 1
+
+
+@dataclass
+class FakeVolume:
+    name: str
+
+
+@dataclass
+class FakeVolumes:
+    root: Path
+    held: dict[str, FakeVolume] = field(default_factory=dict)
+    filled: list[str] = field(default_factory=list)
+
+    async def create(self, name, labels, driver_opts):
+        chosen = name or f"{len(self.held):064x}"
+        return self.held.setdefault(chosen, FakeVolume(chosen))
+
+    def path(self, name):
+        return self.root / name
+
+    async def remove(self, name, *, force=False, in_use=()) -> None:
+        self.held.pop(name, None)
+
+    async def populate(self, name, root, destination) -> None:
+        self.filled.append(destination)
+
+
+class FakeFreezer:
+    def __init__(self) -> None:
+        self.frozen: set[str] = set()
+
+    async def freeze(self, container_id) -> None:
+        self.frozen.add(container_id)
+
+    async def thaw(self, container_id) -> None:
+        self.frozen.discard(container_id)
+
+    async def pids(self, container_id):
+        return []
+
+
+__all__ = ["Sandbox"]
