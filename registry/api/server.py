@@ -1,9 +1,14 @@
 """aiohttp's HTTP/1.1 server with our limits."""
 
+import asyncio
 import logging
+from typing import Any
 
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 
+from ocispec.errors import InvalidArgument
+from registry.api import answers
 from registry.api.accesslog import JsonAccessLog
 from registry.api.edge import Edge
 from registry.api.lane import ManifestLane
@@ -12,7 +17,10 @@ from registry.auth.policy import Access
 from registry.settings import LimitSettings
 from storage.repository.store import ContentStore
 
+log = logging.getLogger(__name__)
 access = logging.getLogger("registry.access")
+
+SERVER_FAULTS = 500
 
 READ_BUFFER = 512 * 1024
 """Bytes of a request body that wait in memory before the client is held back (twice as many at most)."""
@@ -21,10 +29,38 @@ LINGER = 5.0
 """Seconds for which the rest of a refused body is read and dropped, so that the client sees the answer at all."""
 
 
+class Connection(RequestHandler):
+    """One connection. What is no HTTP is answered like every other failure: in JSON, and without telling the version
+    of the software or repeating what came."""
+
+    __slots__ = ()
+
+    def handle_error(self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None,
+                     message: str | None = None) -> web.StreamResponse:  # noqa: ARG002  # aiohttp's signature
+        if request.writer.output_size:
+            raise ConnectionAbortedError("failed in the middle of an answer")
+        if status >= SERVER_FAULTS:
+            log.error("unanswered failure", exc_info=exc)
+            response = answers.fault()
+        else:
+            response = answers.failure(InvalidArgument("this is not a well-formed HTTP/1.1 request"))
+        response.force_close()
+        return response
+
+
+class Server(web.Server):
+    def __init__(self, edge: Edge, **options: Any) -> None:
+        super().__init__(edge, **options)
+        self._options = options
+
+    def __call__(self) -> RequestHandler:
+        return Connection(self, loop=asyncio.get_running_loop(), **self._options)
+
+
 def make_server(content: ContentStore, grants: Access, limits: LimitSettings, *, access_log: bool) -> web.Server:
     """For one event loop; it must be running."""
     edge = Edge(routes(content, limits), ManifestLane(content.manifests, grants), grants, limits.send_timeout)
-    return web.Server(
+    return Server(
         edge,
         keepalive_timeout=limits.idle_timeout,
         read_bufsize=READ_BUFFER,

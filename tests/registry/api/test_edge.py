@@ -1,0 +1,152 @@
+"""What holds for every request: base answers, methods, failures, credentials, broken HTTP, slow clients, the log."""
+
+import json
+import logging
+from dataclasses import replace
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from ocispec.digest import Digest
+from registry.settings import LogSettings
+from storage.errors import StoreFull
+from storage.metadata.engine import DatabaseUnavailable
+
+UNKNOWN = Digest.of(b"unknown")
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("path", ["/v2/", "/v2"])
+async def test_base(api, path, method) -> None:
+    async with api.request(method, path) as answer:
+        assert answer.status == 200
+        assert answer.headers["Docker-Distribution-Api-Version"] == "registry/2.0"
+        assert answer.headers["Server"] == "Seawall"
+
+
+async def test_credentials_of_another_registry_do_no_harm(api) -> None:
+    async with api.get("/v2/", headers={"Authorization": "Bearer nonsense"}) as answer:
+        assert answer.status == 200
+
+
+async def test_health(api, monkeypatch) -> None:
+    async with api.get("/healthz") as answer:
+        assert (answer.status, await answer.json()) == (200, {"status": "ok"})
+
+    async def catalog(**_):
+        raise DatabaseUnavailable("gone fishing")
+
+    monkeypatch.setattr(api.registry.content.tags, "catalog", catalog)
+    async with api.get("/healthz") as answer:
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+
+
+@pytest.mark.parametrize("path", ["/", "/v2/a", "/v2/a/b/c", "/favicon.ico", "/v2/_oci/ext/discover", "/v1/",
+                                  "/../etc"])
+async def test_no_such_path(api, refused, path) -> None:
+    await refused(api.get(path), 404, "UNSUPPORTED")
+
+
+@pytest.mark.parametrize(("method", "path", "allow"), [
+    ("POST", "/v2/", "GET, HEAD"), ("PATCH", f"/v2/a/blobs/{UNKNOWN}", "GET, HEAD, DELETE"),
+    ("GET", "/v2/a/blobs/uploads/", "POST"), ("POST", "/v2/a/manifests/b", "GET, HEAD, PUT, DELETE"),
+    ("DELETE", "/v2/_catalog", "GET, HEAD"), ("OPTIONS", "/healthz", "GET, HEAD"),
+])
+async def test_method_not_allowed(api, refused, method, path, allow) -> None:
+    await refused(api.request(method, path), 405, "UNSUPPORTED")
+    async with api.request(method, path) as answer:
+        assert answer.headers["Allow"] == allow
+
+
+@pytest.mark.parametrize("name", ["UPPER", "-a", "a..b", "a//b", "a/", "_catalog", "é", "a" * 256, "..", "a%00b",
+                                  "%2e%2e%2f%2e%2e", "a;b", "a'b", "a b"])
+async def test_malformed_names_everywhere(api, name) -> None:
+    for method, rest in (("GET", "manifests/latest"), ("PUT", "manifests/latest"), ("GET", f"blobs/{UNKNOWN}"),
+                         ("POST", "blobs/uploads/"), ("GET", "tags/list"), ("GET", f"referrers/{UNKNOWN}"),
+                         ("DELETE", f"blobs/{UNKNOWN}"), ("PATCH", "blobs/uploads/x")):
+        async with api.raw() as raw:
+            raw.send(f"{method} /v2/{name.replace(' ', '%20')}/{rest} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+            status, headers, body = await raw.answer()
+        # Some of these are no path of ours at all, or broken HTTP; none may be found, made or break anything.
+        assert status in (400, 404), (method, rest, status)
+        if headers["content-type"] == "application/json":
+            assert json.loads(body)["errors"][0]["code"] in ("NAME_INVALID", "UNSUPPORTED")
+    async with api.get("/v2/_catalog") as answer:
+        assert (await answer.json())["repositories"] == []
+
+
+async def test_faults_name_nothing_of_the_inside(api, refused, monkeypatch, caplog) -> None:
+    async def broken(*_, **__):
+        raise OperationalError("SELECT secret", {}, Exception("inner"))
+
+    monkeypatch.setattr(api.registry.content.tags, "list", broken)
+    error = await refused(api.get("/v2/a/tags/list"), 500, "UNKNOWN")
+    assert "secret" not in json.dumps(error)
+    assert "secret" in caplog.text
+
+
+async def test_a_full_disk(api, refused, monkeypatch) -> None:
+    async def full(*_, **__):
+        raise StoreFull("no space left for blobs")
+
+    monkeypatch.setattr(api.registry.content.uploads, "start", full)
+    await refused(api.post("/v2/a/blobs/uploads/"), 507, "UNAVAILABLE")
+
+
+BROKEN = [
+    "NONSENSE\r\n\r\n", "BREW /v2/ HTTP/1.1\r\n\r\n", "GET /v2/ HTTP/9.9\r\n\r\n", "GET  HTTP/1.1\r\n\r\n",
+    "GET /v2/ HTTP/1.1\r\nno colon\r\n\r\n", "\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
+    f"GET /v2/{'a' * 20_000} HTTP/1.1\r\n\r\n", f"GET /v2/ HTTP/1.1\r\nX: {'a' * 20_000}\r\n\r\n",
+    "GET /v2/ HTTP/1.1\r\n" + "X: y\r\n" * 500 + "\r\n",
+    "PUT /v2/a/manifests/b HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
+    "PUT /v2/a/manifests/b HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("text", BROKEN)
+async def test_broken_http(api, text) -> None:
+    async with api.raw() as raw:
+        raw.send(text.encode("latin-1"))
+        answer = await raw.ended()
+    assert answer.startswith((b"HTTP/1.0 400", b"HTTP/1.1 400"))
+    assert b"aiohttp" not in answer
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["errors"][0]["code"] == "UNSUPPORTED"
+    async with api.get("/v2/") as answer:
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /v2/ HTTP/1.1\r\nHost"])
+async def test_a_client_that_never_finishes_its_request_is_let_go(impatient, sent) -> None:
+    async with impatient.raw() as raw:
+        raw.send(sent)
+        assert await raw.ended() == b""
+
+
+async def test_a_manifest_that_trickles_is_let_go(impatient) -> None:
+    async with impatient.raw() as raw:
+        raw.send("PUT /v2/a/manifests/b HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        assert (await raw.answer())[0] == 408
+
+
+async def test_access_log(serve, settings, caplog) -> None:
+    with caplog.at_level(logging.INFO, "registry.access"):
+        async with serve(replace(settings, log=LogSettings(access=True))) as api:
+            digest = await api.image("v1", layer=bytes(300_000))
+            for path in ("manifests/v1", "manifests/v1", f"blobs/{Digest.of(bytes(300_000))}", "manifests/absent"):
+                async with api.get(f"/v2/{api.repo}/{path}") as answer:
+                    await answer.read()
+            size = len(await (await api.get(f"/v2/{api.repo}/manifests/{digest}")).read())
+    lines = [json.loads(record.message) for record in caplog.records if record.name == "registry.access"]
+    lines = [line for line in lines if line["method"] == "GET"]
+    assert [line["status"] for line in lines] == [200, 200, 200, 404, 200]
+    assert lines[1]["bytes"] == size
+    assert lines[2]["bytes"] >= 300_000
+    assert lines[0]["path"] == "/v2/team/app/manifests/v1"
+    assert {"time", "remote", "agent", "seconds"} < set(lines[0])
+
+
+async def test_no_access_log_unless_asked_for(api, caplog) -> None:
+    with caplog.at_level(logging.INFO):
+        async with api.get("/v2/"):
+            pass
+    assert not [record for record in caplog.records if "access" in record.name]
