@@ -1,6 +1,7 @@
 """Images held by the node: listed, looked at, named, removed."""
 
 import time
+from dataclasses import replace
 
 from aiohttp import web
 
@@ -36,7 +37,11 @@ class ImageRoutes:
         moments = {name: epoch((await self._shelf.get(name)).created) for name in wanted.moments()}
         until = parse_time(values["until"][-1], time.time()) // 10**9 if values.get("until") else 0
         uses = self._usage.in_use()
-        found = [image for image in await self._shelf.list() if wanted.matches(image, moments, until)]
+        found = [
+            replace(image, repo_tags=wanted.names(image.repo_tags), repo_digests=wanted.names(image.repo_digests))
+            for image in await self._shelf.list()
+            if wanted.matches(image, moments, until)
+        ]
         return reply([view.summary(i, call.version, containers=len(uses.get(str(i.id), ()))) for i in found])
 
     async def inspect(self, call: Call) -> web.StreamResponse:

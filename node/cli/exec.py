@@ -63,5 +63,6 @@ def _start(session: Session, exec_id: str, keys: DetachKeys, *, tty: bool, stdin
         stream.close()
     if detached:
         return 0
+    # A command that could not be run was explained on the stream; its code is 126 or 127.
     code = client.json("GET", f"{path}/json")["ExitCode"]
     return int(code or 0)

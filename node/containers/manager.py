@@ -159,6 +159,7 @@ class Containers:
         if live.state.status is Status.RESTARTING:
             raise WrongState("You cannot attach to a restarting container, wait until it is running")
         query = AttachQuery(stdin and live.container.spec.open_stdin, stdout, stderr)
+        self._news.tell(live.container, "attach")
         if live.monitor is None or not live.state.running:
             return live.place(query)
         opened: asyncio.Future[socket.socket | None] = asyncio.get_running_loop().create_future()
@@ -166,7 +167,6 @@ class Containers:
             opened.set_result(await live.monitor.attach(stdin=query.stdin, stdout=stdout, stderr=stderr))
         except MonitorGone:
             opened.set_result(None)
-        self._news.tell(live.container, "attach")
         return AttachStream(opened, tty=live.container.spec.tty)
 
     async def resize(self, name: str, height: int, width: int) -> None:

@@ -43,12 +43,12 @@ class ImageFilter:
             return False
         if until and created >= until:
             return False
-        patterns = values.get("reference", ())
-        return not patterns or any(_matches(pattern, tag) for pattern in patterns for tag in self._names(image))
+        return "reference" not in values or bool(self.names(image.repo_tags) or self.names(image.repo_digests))
 
-    @staticmethod
-    def _names(image: Image) -> Sequence[str]:
-        return [*image.repo_tags, *image.repo_digests]
+    def names(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Those of an image's names that the list shows: all, or those that match a reference."""
+        patterns = self._values.get("reference", ())
+        return tuple(name for name in names if not patterns or any(_matches(pattern, name) for pattern in patterns))
 
     @staticmethod
     def _labelled(image: Image, text: str) -> bool:

@@ -181,6 +181,12 @@ async def test_image_filters(node: Node, filters: dict[str, list[str]], count: i
     assert len(found) == count
 
 
+async def test_a_reference_filter_shows_only_the_names_that_match(node: Node) -> None:
+    await node.call("POST", "/images/busybox/tag?repo=other&tag=1")
+    _, (line,) = await node.call("GET", "/images/json", params={"filters": '{"reference":["other"]}'})
+    assert line["RepoTags"] == ["other:1"]
+
+
 async def test_wrong_image_filters(node: Node) -> None:
     for filters in ('{"x":["y"]}', '{"dangling":["perhaps"]}'):
         assert (await node.call("GET", "/images/json", params={"filters": filters}))[0] == 400

@@ -228,14 +228,26 @@ async def test_exec(node: Node) -> None:
     assert document["CanRemove"] is True
 
 
-async def test_exec_of_what_is_not_there_has_a_status(node: Node) -> None:
+async def test_exec_of_what_is_not_there_is_said_on_the_stream(node: Node) -> None:
     container = await make(node, "sleep")
     await node.call("POST", f"/containers/{container}/start")
     _, created = await node.call("POST", f"/containers/{container}/exec", {"Cmd": ["no-such-program"]})
-    status, body = await node.call("POST", f"/exec/{created['Id']}/start", {"Detach": False})
-    assert (status, body["message"]) == (400, 'exec: "no-such-program": executable file not found in $PATH')
-    status, body = await node.call("POST", f"/exec/{created['Id']}/start", {"Detach": False})
+    line = await node.dial()
+    head = f"POST /v1.51/exec/{created['Id']}/start HTTP/1.1\r\nHost: node\r\nContent-Type: application/json\r\n"
+    line.send(f"{head}Connection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 2\r\n\r\n{{}}".encode())
+    await line.head()
+    assert await line.rest() == frame(1, b'exec: "no-such-program": executable file not found in $PATH\r\n', tty=False)
+    assert (await node.call("GET", f"/exec/{created['Id']}/json"))[1]["ExitCode"] == 127
+    status, _ = await node.call("POST", f"/exec/{created['Id']}/start", {"Detach": False})
     assert status == 409
+
+
+async def test_a_detached_exec_of_what_is_not_there_has_a_status(node: Node) -> None:
+    container = await make(node, "sleep")
+    await node.call("POST", f"/containers/{container}/start")
+    _, created = await node.call("POST", f"/containers/{container}/exec", {"Cmd": ["no-such-program"]})
+    status, body = await node.call("POST", f"/exec/{created['Id']}/start", {"Detach": True})
+    assert (status, body["message"]) == (400, 'exec: "no-such-program": executable file not found in $PATH')
 
 
 async def test_detached_exec(node: Node) -> None:
