@@ -146,7 +146,8 @@ def _from_environment(kind: type, environment: Mapping[str, str], prefix: str = 
     for item, of in _fields(kind):
         name = prefix + item.name.upper()
         if isinstance(of, type) and dataclasses.is_dataclass(of):
-            found[item.name] = _from_environment(of, environment, f"{name}_")
+            below = _from_environment(of, environment, f"{name}_")
+            found |= {item.name: below} if below else {}
         elif name in environment:
             found[item.name] = environment[name]
     return found

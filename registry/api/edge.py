@@ -4,6 +4,8 @@ This is aiohttp's low-level handler. Its Application is not used: a path's meani
 which its router cannot, and what it adds to each request costs as much as answering a manifest from memory.
 """
 
+import asyncio
+import contextlib
 import logging
 
 from aiohttp import web
@@ -33,14 +35,37 @@ class Edge:
         self._lane = lane
         self._access = access
         self._timeout = send_timeout
+        self._running = 0
+        self._none_runs = asyncio.Event()
+        self._closing = False
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        if request.method in ("GET", "HEAD"):
+        if request.method in ("GET", "HEAD") and not self._closing:
             prepared = self._lane.answer(request)
             if prepared is not None:
                 return prepared
+        self._running += 1
+        try:
+            return await self._whole(request)
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._none_runs.set()
+
+    async def close(self, timeout: float) -> None:  # noqa: ASYNC109
+        """From now on every answer is its connection's last; returns when no request runs or `timeout` is over."""
+        self._closing = True
+        self._none_runs.clear()
+        if self._running:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._none_runs.wait()
+
+    async def _whole(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
             response = await self._answer(request)
+            if self._closing:
+                response.force_close()
             if isinstance(response, web.Response) and isinstance(response.body, bytes) and len(response.body) > LARGE:
                 async with stalled(self._timeout):
                     await response.prepare(request)

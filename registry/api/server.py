@@ -29,11 +29,19 @@ LINGER = 5.0
 """Seconds for which the rest of a refused body is read and dropped, so that the client sees the answer at all."""
 
 
+FLUSH = 1.0
+"""Seconds to write the last answers, and for what still runs to end once it is cancelled."""
+
+
 class Connection(RequestHandler):
     """One connection. What is no HTTP is answered like every other failure: in JSON, and without telling the version
     of the software or repeating what came."""
 
     __slots__ = ()
+
+    @property
+    def idle(self) -> bool:
+        return self._current_request is None and not self._messages
 
     def handle_error(self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None,
                      message: str | None = None) -> web.StreamResponse:  # noqa: ARG002  # aiohttp's signature
@@ -51,10 +59,23 @@ class Connection(RequestHandler):
 class Server(web.Server):
     def __init__(self, edge: Edge, **options: Any) -> None:
         super().__init__(edge, **options)
+        self._edge = edge
         self._options = options
 
     def __call__(self) -> RequestHandler:
         return Connection(self, loop=asyncio.get_running_loop(), **self._options)
+
+
+    def pre_shutdown(self) -> None:
+        """Ends the idle connections alone. aiohttp's own would also stop listening to the others: an upload would hang
+        until it is cancelled, where it could have finished."""
+        for connection in self.connections:
+            if isinstance(connection, Connection) and connection.idle:
+                connection.close()
+
+    async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  # aiohttp's signature
+        await self._edge.close(LINGER if timeout is None else timeout)
+        await super().shutdown(FLUSH)
 
 
 def make_server(content: ContentStore, grants: Access, limits: LimitSettings, *, access_log: bool) -> web.Server:

@@ -5,7 +5,8 @@ import io
 import json
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,9 @@ from registry import app
 from registry.app import Registry
 from registry.settings import LimitSettings, Settings
 from registry.workers import listen
+
+
+MEMORY = Path("/dev/shm")
 
 
 class Raw:
@@ -138,11 +142,12 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def settings(tmp_path: Path, migrated: Path) -> Settings:
-    data = tmp_path / "data"
-    data.mkdir()
-    shutil.copy(migrated, data / "registry.db")
-    return Settings(data=data, listen="127.0.0.1:0")
+def settings(migrated: Path) -> Iterator[Settings]:
+    """In memory where that is possible: hundreds of tests that each sync a few files would wait for the disk."""
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
+        data = Path(folder)
+        shutil.copy(migrated, data / "registry.db")
+        yield Settings(data=data, listen="127.0.0.1:0")
 
 
 Serve = Callable[[Settings], AbstractAsyncContextManager[Api]]

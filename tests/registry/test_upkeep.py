@@ -1,0 +1,45 @@
+"""What a running registry does by itself."""
+
+import asyncio
+
+import pytest
+
+from ocispec.errors import Unavailable
+from registry.settings import GcSettings, UploadSettings
+from registry.upkeep import Upkeep
+from storage.gc.report import GcReport
+
+
+class Collector:
+    def __init__(self, *failures: Exception) -> None:
+        self.failures = list(failures)
+        self.runs = 0
+
+    async def run(self, *, grace, dry_run=False) -> GcReport:
+        self.runs += 1
+        if self.failures:
+            raise self.failures.pop(0)
+        assert grace.total_seconds() == 7200
+        return GcReport(dry_run)
+
+
+class Uploads:
+    async def expire(self, older_than) -> int:
+        assert older_than.total_seconds() == 90
+        return 1
+
+
+async def test_it_goes_on_after_failures(until, caplog) -> None:
+    collector = Collector(Unavailable("database gone"), RuntimeError("a fault"))
+    upkeep = Upkeep(collector, Uploads(), GcSettings(interval=0.01, grace=7200), UploadSettings(expire_after=90))
+    running = asyncio.create_task(upkeep.run())
+    await until(lambda: collector.runs >= 4)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert "database gone" in caplog.text
+    assert "a fault" in caplog.text
+
+
+async def test_never_when_the_setting_says_so() -> None:
+    await Upkeep(Collector(), Uploads(), GcSettings(interval=0), UploadSettings()).run()
