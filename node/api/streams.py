@@ -118,7 +118,7 @@ class EngineConnection(RequestHandler):
             self._raw.feed(data)
         elif not data or not self._scanning:
             super().data_received(data)
-        elif self._held is not None:
+        elif self._held is not None and not self._body_left:
             self._held += data
             if len(self._held) >= CHUNK and self.transport is not None:
                 self.transport.pause_reading()

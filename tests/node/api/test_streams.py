@@ -228,6 +228,22 @@ async def test_exec(node: Node) -> None:
     assert document["CanRemove"] is True
 
 
+async def test_an_exec_whose_body_comes_later_and_in_pieces(node: Node) -> None:
+    container = await make(node, "sleep")
+    await node.call("POST", f"/containers/{container}/start")
+    body = {"Cmd": ["cat"], "AttachStdin": True, "AttachStdout": True}
+    _, created = await node.call("POST", f"/containers/{container}/exec", body)
+    line = await node.dial()
+    line.send(f"POST /v1.51/exec/{created['Id']}/start HTTP/1.1\r\nHost: n\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
+              f"Content-Type: application/json\r\nContent-Length: 16\r\n\r\n".encode())  # fmt: skip
+    for piece in (b'{"Detach', b'":false', b"}in"):
+        await asyncio.sleep(0.02)
+        line.send(piece)
+    assert (await line.head())[0] == "HTTP/1.1 101 UPGRADED"
+    assert await line.exactly(10) == frame(1, b"in", tty=False)
+    line.close()
+
+
 async def test_exec_of_what_is_not_there_is_said_on_the_stream(node: Node) -> None:
     container = await make(node, "sleep")
     await node.call("POST", f"/containers/{container}/start")
