@@ -22,7 +22,6 @@ from registry.app import Registry
 from registry.settings import LimitSettings, Settings
 from registry.workers import listen
 
-
 MEMORY = Path("/dev/shm")
 
 
