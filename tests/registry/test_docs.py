@@ -1,0 +1,99 @@
+"""The manual's tables are made from the code: `SEAWALL_WRITE_DOCS=1 pytest tests/registry/test_docs.py` renews them."""
+
+import dataclasses
+import os
+import re
+from pathlib import Path
+from typing import get_type_hints
+
+import click
+import pytest
+
+from registry.api.paths import Endpoint
+from registry.api.routes import routes
+from registry.cli import main
+from registry.errors import ANSWERS
+from registry.settings import PREFIX, LimitSettings, Settings
+from storage.repository.store import ContentStore
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+WRITE = os.environ.get("SEAWALL_WRITE_DOCS") == "1"
+PATHS = {
+    Endpoint.BASE: "/v2/", Endpoint.BLOB: "/v2/<name>/blobs/<digest>",
+    Endpoint.MANIFEST: "/v2/<name>/manifests/<reference>", Endpoint.UPLOADS: "/v2/<name>/blobs/uploads/",
+    Endpoint.UPLOAD: "/v2/<name>/blobs/uploads/<id>", Endpoint.TAGS: "/v2/<name>/tags/list",
+    Endpoint.REFERRERS: "/v2/<name>/referrers/<digest>", Endpoint.CATALOG: "/v2/_catalog",
+    Endpoint.PING: "/v1/_ping", Endpoint.SEARCH: "/v1/search", Endpoint.HEALTH: "/healthz",
+}
+
+
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def errors() -> str:
+    rows = sorted({(f"`{answer.code}`", str(answer.status), answer.meaning) for answer in ANSWERS.values()})
+    return table(("code", "status", "when"), rows)
+
+
+def operations(content: ContentStore) -> str:
+    return table(("path", "methods"), [(f"`{PATHS[endpoint]}`", " ".join(methods))
+                                       for endpoint, methods in routes(content, LimitSettings()).items()])
+
+
+def commands() -> str:
+    rows = []
+    for name, command in main.commands.items():
+        options = [option for option in command.params if isinstance(option, click.Option)]
+        shown = " ".join(f"`{'/'.join(option.opts)}`" for option in options)
+        help_text = command.get_short_help_str(200)
+        rows.append((f"`{name}`", help_text, shown))
+    return table(("command", "what it does", "options"), rows)
+
+
+def settings() -> str:
+    def rows(kind: type, section: str) -> list[tuple[str, ...]]:
+        hints, found = get_type_hints(kind), []
+        for item in dataclasses.fields(kind):
+            of = hints[item.name]
+            if dataclasses.is_dataclass(of):
+                found += rows(of, f"{section}{item.name}.")
+                continue
+            default = str(item.default).lower() if of is bool else str(item.default)
+            name = f"{section}{item.name}"
+            variable = PREFIX + name.replace(".", "_").upper()
+            found.append((f"`{name}`", f"`{variable}`", f"`{default}`" if default else "", item.metadata["doc"]))
+        return found
+
+    top = [row for row in rows(Settings, "") if "." not in row[0]]
+    below = [row for row in rows(Settings, "") if "." in row[0]]
+    return ("# Settings of the registry\n\nA name with a dot is a key in a section of the TOML file: `limits.page_size`"
+            " is `page_size` under `[limits]`.\nFlags win over the environment, which wins over the file.\n\n"
+            + table(("setting", "environment", "default", "meaning"), [*top, *below]) + "\n")
+
+
+def compare(path: Path, text: str) -> None:
+    if WRITE:
+        path.write_text(text)
+    assert path.read_text() == text, "renew it: SEAWALL_WRITE_DOCS=1 pytest tests/registry/test_docs.py"
+
+
+async def test_the_registry_page(api) -> None:
+    path = DOCS / "registry.md"
+    text = path.read_text()
+    for name, made in (("commands", commands()), ("operations", operations(api.registry.content)),
+                       ("errors", errors())):
+        pattern = rf"(?s)(<!-- generated: {name} -->\n).*?(<!-- end -->)"
+        assert re.search(pattern, text), name
+        text = re.sub(pattern, lambda match, made=made: f"{match[1]}{made}\n{match[2]}", text)
+    compare(path, text)
+
+
+def test_the_settings_page() -> None:
+    compare(DOCS / "settings-registry.md", settings())
+
+
+@pytest.mark.parametrize("endpoint", Endpoint)
+def test_every_endpoint_has_a_path_here(endpoint) -> None:
+    assert endpoint in PATHS
