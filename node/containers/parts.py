@@ -76,6 +76,8 @@ class Connects(Protocol):
 
 
 class Volume(Protocol):
+    """A folder that outlives containers (node.volumes.store.Volume)."""
+
     @property
     def name(self) -> str: ...
 

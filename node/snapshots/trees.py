@@ -16,6 +16,7 @@ from pathlib import Path
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_DEPTH = 512  # open descriptors on one way down; what lies deeper is handled apart
 _FICLONE = 0x40049409  # linux/fs.h _IOW(0x94, 9, int)
+_PIECE = 1 << 20
 _COPY_CHUNK = 1 << 30
 
 
@@ -223,7 +224,23 @@ def _copy_bytes(reading: int, writing: int, size: int) -> None:
             raise
         end = os.lseek(reading, position, os.SEEK_HOLE)
         while position < end:
-            done = os.copy_file_range(reading, writing, min(end - position, _COPY_CHUNK), position, position)
+            done = _copy_piece(reading, writing, position, min(end - position, _COPY_CHUNK))
             if not done:
                 return
             position += done
+
+
+def _copy_piece(reading: int, writing: int, position: int, length: int) -> int:
+    """Bytes copied; 0 at the end. In the kernel where it can, which is not between any two file systems."""
+    try:
+        return os.copy_file_range(reading, writing, length, position, position)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP):
+            raise
+    data = os.pread(reading, min(length, _PIECE), position)
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(writing, view, position)
+        position += written
+        view = view[written:]
+    return len(data)

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from node.linux import syscalls
 from node.snapshots.mounts import RootMount
-from node.snapshots.trees import copy_attributes, copy_tree, remove_tree
+from node.snapshots.trees import copy_tree, remove_tree
 from node.state.database import State
 from node.state.volumes import VolumeRow, VolumeRows
 from ocispec.errors import FailedPrecondition, InvalidArgument, NotFound, Unimplemented
@@ -142,9 +142,12 @@ def _in_own_mounts(root: RootMount, scratch: Path, places: Sequence[Place]) -> N
             target.mkdir(parents=True)
             try:
                 _mount(root, str(target))
-                for place in places:
-                    _fill(target, place)
-                syscalls.umount(str(target), syscalls.MNT_DETACH)
+                try:
+                    for place in places:
+                        _fill(target, place)
+                finally:
+                    os.chdir("/")
+                    syscalls.umount(str(target), syscalls.MNT_DETACH)
             finally:
                 target.rmdir()
         except BaseException as error:  # noqa: BLE001 -- handed over to the caller's thread
@@ -179,12 +182,8 @@ def _fill(root: Path, place: Place) -> None:
     finally:
         os.close(top)
     try:
-        copy_tree(Path(f"/proc/thread-self/fd/{source}/."), volume)
-        target = os.open(volume, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            copy_attributes(source, target)
-        finally:
-            os.close(target)
+        # Nothing runs in this tree and nobody else sees the mount, so the path that was found stays what it is.
+        copy_tree(Path(f"/proc/thread-self/fd/{source}").readlink(), volume)
     finally:
         os.close(source)
 
