@@ -156,6 +156,8 @@ uploads = Table(
     Column("key", String(64), nullable=True, unique=True),
     Column("algorithm", String(16), nullable=False),
     Column("offset", BigInteger, nullable=False),
+    # Of the first `offset` bytes: a commit by another process, or after a restart, need not read them back.
+    Column("digest", DigestText, nullable=True),
     Column("started", Instant, nullable=False),
     Column("touched", Instant, nullable=False, index=True),
 )

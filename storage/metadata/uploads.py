@@ -6,6 +6,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from ocispec.digest import Digest
 from ocispec.reference import RepositoryName
 from storage.blobs.store import StorageKey
 from storage.metadata.engine import Transaction
@@ -14,7 +15,8 @@ from storage.metadata.tables import repositories, uploads
 
 @dataclass(frozen=True, slots=True)
 class UploadRow:
-    """`key` is None until something durable has arrived; `offset` is in bytes."""
+    """`key` is None until something durable has arrived; `offset` is in bytes. `digest`, when it is known, is that of
+    the first `offset` bytes, by `algorithm`."""
 
     id: str
     repository_id: int
@@ -22,6 +24,7 @@ class UploadRow:
     key: StorageKey | None
     algorithm: str
     offset: int
+    digest: Digest | None = None
 
 
 async def insert(tx: Transaction, row: UploadRow, now: datetime) -> None:
@@ -36,9 +39,12 @@ async def find(tx: Transaction, name: RepositoryName, upload_id: str) -> UploadR
     return found[0] if found else None
 
 
-async def advance(tx: Transaction, row: UploadRow, key: StorageKey, offset: int, now: datetime) -> bool:
-    """Record that `offset` bytes are durable under `key`. False when the row is no longer as `row` says."""
-    changed = await tx.execute(sa.update(uploads).where(_unchanged(row)).values(key=key, offset=offset, touched=now))
+async def advance(tx: Transaction, row: UploadRow, key: StorageKey, offset: int, digest: Digest,
+                  now: datetime) -> bool:
+    """Record that `offset` bytes with this digest are durable under `key`. False when the row is no longer as `row`
+    says."""
+    changed = await tx.execute(sa.update(uploads).where(_unchanged(row)).values(
+        key=key, offset=offset, digest=digest, touched=now))
     return changed.rowcount > 0
 
 
@@ -58,7 +64,8 @@ def _unchanged(row: UploadRow) -> sa.ColumnElement[bool]:
 
 async def _rows(tx: Transaction, where: sa.ColumnElement[bool]) -> list[UploadRow]:
     query = (sa.select(uploads.c.id, uploads.c.repository_id, repositories.c.name, uploads.c.key,
-                       uploads.c.algorithm, uploads.c.offset)
+                       uploads.c.algorithm, uploads.c.offset, uploads.c.digest)
              .join(repositories, repositories.c.id == uploads.c.repository_id).where(where))
-    return [UploadRow(row[0], row[1], RepositoryName(row[2]), StorageKey(row[3]) if row[3] else None, row[4], row[5])
+    return [UploadRow(row[0], row[1], RepositoryName(row[2]), StorageKey(row[3]) if row[3] else None, row[4], row[5],
+                      row[6])
             for row in await tx.execute(query)]

@@ -15,6 +15,7 @@ import contextlib
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 
 from ocispec.digest import Digest, new_hasher
@@ -136,9 +137,9 @@ class Upload:
         """Make the bytes a blob of the repository. Raises DigestMismatch, which leaves the session as it was."""
         with self._claimed():
             await self._refresh()
-            hashed = await self._hashed(digest.algorithm)
-            if hashed.digest() != digest:
-                raise DigestMismatch(digest, hashed.digest())
+            actual = await self._digest(digest.algorithm)
+            if actual != digest:
+                raise DigestMismatch(digest, actual)
             key = await self._seal()
             stored = await self._record(BlobInfo(digest, self.offset, key))
             self._hashes.forget(self.id)
@@ -165,10 +166,9 @@ class Upload:
         if offset == self.offset:
             return
         async with self._database.write() as tx:
-            if not await rows.advance(tx, self._row, writer.key, offset, self._database.now()):
+            if not await rows.advance(tx, self._row, writer.key, offset, hashed.digest(), self._database.now()):
                 raise UploadBusy(self.id)
-        row = self._row
-        self._row = UploadRow(row.id, row.repository_id, row.repository, writer.key, row.algorithm, offset)
+        self._row = replace(self._row, key=writer.key, offset=offset, digest=hashed.digest())
         self._hashes.put(self.id, hashed)
 
     @contextmanager
@@ -195,6 +195,13 @@ class Upload:
         if self._row.key is None:
             return await self._blobs.create()
         return await self._blobs.resume(self._row.key, self.offset)
+
+    async def _digest(self, algorithm: str) -> Digest:
+        """Of the bytes up to the offset: the row has it when they were hashed with this algorithm as they came."""
+        known = self._row.digest
+        if known is not None and known.algorithm == algorithm:
+            return known
+        return (await self._hashed(algorithm)).digest()
 
     async def _hashed(self, algorithm: str) -> Hashed:
         """The hash at the offset: remembered, or computed from the stored bytes."""
