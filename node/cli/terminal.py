@@ -42,7 +42,8 @@ def raw_mode(*, wanted: bool) -> Iterator[None]:
         return
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
-    tty.setraw(descriptor)
+    # At once, without the flush that is setraw's default: what was typed ahead is for the container.
+    tty.setraw(descriptor, termios.TCSANOW)
     try:
         yield
     finally:

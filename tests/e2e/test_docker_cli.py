@@ -75,7 +75,7 @@ def test_images_tag_rmi(docker: Docker, platform: Platform) -> None:
     assert docker.inspect(platform.image(), "{{.Id}}").startswith(f"sha256:{row[2]}")
     docker.ok("tag", platform.image(), "mine:1")
     assert docker.ok("images", "-q", "mine:1").strip() == row[2]
-    assert docker.ok("rmi", "mine:1").splitlines() == ["Untagged: mine:1"]
+    assert docker.ok("rmi", "mine:1").splitlines()[0] == "Untagged: mine:1"
     gone = docker("rmi", "mine:1")
     assert gone.returncode == 1
     assert "No such image: mine:1" in gone.stderr
@@ -138,7 +138,7 @@ def test_run_passes_standard_input_to_its_end(docker: Docker, platform: Platform
 
 
 def test_run_with_much_output(docker: Docker, platform: Platform) -> None:
-    result = docker("run", "--rm", platform.image(), "sh", "-c", "yes abcdefg | head -c 8000000", timeout=60)
+    result = docker("run", "--rm", platform.image(), "sh", "-c", "yes $(printf %0200d 1) | head -c 8000000", timeout=60)
     assert len(result.stdout) == 8_000_000
 
 
