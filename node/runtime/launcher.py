@@ -82,7 +82,7 @@ class Launcher:
             program = self._program(config)
             if os.fork() == 0:
                 self._control.close()
-                monitor.live(request, channel, config, self._groups, program)
+                monitor.live(request, channel, config, self._groups, program, fds)
         except (OSError, ValueError, KeyError) as error:
             channel.sendall(frame({"error": str(error), "kind": "other"}))
         finally:

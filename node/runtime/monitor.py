@@ -104,8 +104,9 @@ class Connection:
 class Monitor:
     def __init__(
         self, request: dict[str, object], config: spec.Config, group: Cgroup, groups: Cgroups,
-        program: bytes | None, flags: int,
+        program: bytes | None, flags: int, kept: list[int],
     ) -> None:
+        self._kept = kept
         self._config = config
         self._group = group
         self._groups = groups
@@ -167,8 +168,11 @@ class Monitor:
         self.init.streams.finish()
         status = dict(self.init.status or {})
         status["oom_killed"] = self._group.oom_events() > self._ooms
-        # Before anyone is told: the next start of this container makes a group of the same name.
+        # Before anyone is told: the next start of this container makes a group of the same name and binds the ports
+        # that were held here.
         delete_group(self._group)
+        for fd in self._kept:
+            os.close(fd)
         if self.init.started:
             write_exit(self._state_dir, {**status, "pid": self.init.pid, "error": ""})
         self.init.status = status
@@ -369,7 +373,8 @@ class Monitor:
 
 
 def live(
-    request: dict[str, object], channel: socket.socket, config: spec.Config, groups: Cgroups, program: bytes | None
+    request: dict[str, object], channel: socket.socket, config: spec.Config, groups: Cgroups, program: bytes | None,
+    kept: list[int],
 ) -> None:
     """A forked launcher becomes the monitor of one container, and ends with it. Never returns."""
     group: Cgroup | None = None
@@ -390,7 +395,7 @@ def live(
         group = groups.create(config.cgroup, config.resources)
         _enter_pid_namespace(config)
         flags = seccomp.filter_flags(config.seccomp) if config.seccomp else 0
-        monitor = Monitor(request, config, group, groups, program, flags)
+        monitor = Monitor(request, config, group, groups, program, flags, kept)
         monitor.run(born)
     except BaseException as error:
         if not answered:

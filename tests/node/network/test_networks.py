@@ -121,7 +121,7 @@ def test_a_published_port_is_reached_and_nothing_is_left(tmp_path: Path) -> None
 def test_a_port_that_is_taken_is_refused_in_dockers_words_and_leaves_nothing(tmp_path: Path) -> None:
     async def use(networks: Networks) -> None:
         first = await networks.attach(ID, mode="bridge", published=[PortBinding("tcp", 80, "", 18080)])
-        with pytest.raises(PortInUse, match=r"Bind for 0\.0\.0\.0:18080 failed: port is already allocated"):
+        with pytest.raises(PortInUse, match=r"Bind for 127\.0\.0\.1:18080 failed: port is already allocated"):
             await networks.attach(OTHER, mode="bridge", published=[PortBinding("tcp", 80, "127.0.0.1", 18080)])
         with socket.create_server(("127.0.0.1", 18081)), pytest.raises(PortInUse, match="address already in use"):
             await networks.attach(OTHER, mode="bridge", published=[PortBinding("tcp", 80, "", 18081)])
