@@ -7,6 +7,7 @@ neither event loop nor threads: forking is safe.
 """
 
 import contextlib
+import gc
 import logging
 import os
 import select
@@ -117,6 +118,7 @@ class Supervisor:
         signal.set_wakeup_fd(self._wakeup_end, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)
+        gc.freeze()  # what is loaded by now stays where it is, so the workers go on sharing its pages
         waiting = len(self._workers)
         for worker in self._workers:
             self._start(worker)

@@ -120,6 +120,38 @@ def test_workers_do_not_outlive_a_killed_parent(started, wait_for) -> None:
     wait_for(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in workers))
 
 
+def supervise(body: str) -> subprocess.CompletedProcess[str]:
+    """Runs a supervisor over two workers that do `body`."""
+    program = ("import logging, os, time\nfrom registry.workers import COULD_NOT_START, Supervisor\n"
+               "logging.basicConfig()\n"
+               f"def run(index, parent, ready):\n    {body}\n"
+               "raise SystemExit(Supervisor(2, run, lambda: print('ready', flush=True), 0.5).serve())")
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=False)
+
+
+def test_a_worker_that_will_never_run_ends_everything() -> None:
+    begun = time.monotonic()
+    result = supervise("return COULD_NOT_START if index else (ready(), time.sleep(60))[0] or 0")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert time.monotonic() - begun < 10
+
+
+def test_a_worker_that_does_not_end_is_killed() -> None:
+    result = supervise("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+                       "ready(); index or os.kill(os.getppid(), signal.SIGTERM); time.sleep(60); return 0")
+    assert result.returncode == 0
+
+
+def test_a_worker_that_dies_at_once_is_started_again_after_a_pause(tmp_path) -> None:
+    starts = tmp_path / "starts"
+    result = supervise(f"import signal; open({str(starts)!r}, 'a').write(str(index)); ready(); "
+                       f"n = len(open({str(starts)!r}).read()); n < 6 or os.kill(os.getppid(), signal.SIGTERM); "
+                       "return 7")
+    assert result.returncode == 0
+    assert "status 7" in result.stderr
+    assert 6 <= len(starts.read_text()) <= 8
+
+
 def test_a_running_request_is_finished_first(started) -> None:
     url = ready(started)
     host, port = url.removeprefix("http://").split(":")

@@ -99,6 +99,19 @@ async def test_heads_of_failures_have_no_body(api) -> None:
         assert (answer.status, await answer.read()) == (404, b"")
 
 
+@pytest.mark.parametrize("size", [10, BIG])
+async def test_a_store_without_local_files(api, noise, monkeypatch, size) -> None:
+    data = noise(size)
+    digest = await api.blob(data)
+    monkeypatch.setattr(api.registry.content.blobs, "local_path", lambda _info: None)
+    path = f"/v2/{api.repo}/blobs/{digest}"
+    for _ in range(2):
+        async with api.get(path) as answer:
+            assert (answer.status, await answer.read()) == (200, data)
+        async with api.get(path, headers={"Range": "bytes=2-7"}) as answer:
+            assert (answer.status, await answer.read()) == (206, data[2:8])
+
+
 async def test_a_blob_is_reached_through_its_own_repository_alone(api, refused, noise) -> None:
     digest = await api.blob(noise(10), repo="one")
     await api.blob(b"x", repo="two")
