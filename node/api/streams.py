@@ -1,9 +1,9 @@
 """A request that becomes a raw byte stream in both directions: attach and exec (Engine API, "Hijacking").
 
 aiohttp has a server-side way out of HTTP for websockets only, and its parser drops what a client sends behind the
-request head before the handler answers. `EngineConnection` therefore stands in front of the parser: it lets exactly
-one request that may be taken over through, holds what follows, and either gives that to the `RawStream` the handler
-asked for (`take_over`) or, when the handler answered in plain HTTP, back to the parser (`release`).
+request head before the handler answers. `EngineConnection` therefore stands in front of the parser: it lets one request
+through at a time, holds what follows, and either gives that to the `RawStream` the handler asked for (`take_over`) or,
+when the handler answered in plain HTTP, to the parser as the next request (`release`).
 """
 
 import asyncio
@@ -32,7 +32,7 @@ WATCH_SECONDS = 1.0
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _MAY_BE_TAKEN = re.compile(rb"\s*POST (?:/v[\d.]+)?/(?:containers/[^/? ]+/attach|exec/[^/? ]+/start)[? ]")
 _LENGTH = re.compile(rb"\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r?\n", re.IGNORECASE)
-_CHUNKED = re.compile(rb"\n(?:transfer-encoding:|upgrade:[ \t]*websocket)", re.IGNORECASE)
+_PARSERS_OWN = re.compile(rb"\n(?:transfer-encoding|expect):", re.IGNORECASE)
 
 
 class ClientGone(ConnectionResetError):
@@ -42,7 +42,9 @@ class ClientGone(ConnectionResetError):
 class EngineConnection(RequestHandler):
     """aiohttp's connection, able to be taken over. One thing is under way on it at a time, as in HTTP/1."""
 
-    __slots__ = ("_all", "_body_left", "_gone", "_head", "_held", "_held_eof", "_raw", "_scanning", "_writable")
+    __slots__ = (
+        "_all", "_body_left", "_gone", "_head", "_held", "_held_eof", "_may_be_taken", "_raw", "_scanning", "_writable",
+    )  # fmt: skip
 
     def __init__(self, *args: Any, connections: "set[EngineConnection]", **kwargs: Any) -> None:
         """`connections` is kept to those that are open, for who wants to hang up on all of them."""
@@ -53,6 +55,7 @@ class EngineConnection(RequestHandler):
         self._scanning = True
         self._held: bytearray | None = None
         self._held_eof = False
+        self._may_be_taken = False
         self._raw: RawStream | None = None
         self._writable = asyncio.Event()
         self._writable.set()
@@ -67,27 +70,29 @@ class EngineConnection(RequestHandler):
             raise ClientGone("the client has gone")
         transport.write(head)
         raw = self._raw = RawStream(self, transport)
-        held, self._held = self._held, None
+        held = self._take_held()
         if held:
-            raw.feed(bytes(held))
+            raw.feed(held)
         if self._held_eof:
             raw.feed_eof()
-        else:
-            transport.resume_reading()
         return raw
 
     def release(self) -> None:
         """The request was answered in plain HTTP: what was held back is the next request."""
-        held, self._held = self._held, None
-        if self._raw is not None or held is None:
+        if self._raw is not None:
             return
+        held = self._take_held()
         if held:
-            self.data_received(bytes(held))
-        if self.transport is not None:
-            if self._held_eof:
-                self.transport.close()
-            else:
-                self.transport.resume_reading()
+            self.data_received(held)
+        if self._held_eof and self.transport is not None:
+            self.transport.close()
+
+    def _take_held(self) -> bytes:
+        held, self._held = bytes(self._held or b""), None
+        # Only a pause of ours is lifted: the parser's own, for a body nobody reads, stays.
+        if len(held) >= CHUNK and self.transport is not None:
+            self.transport.resume_reading()
+        return held
 
     async def while_here(self, work: Awaitable[T]) -> T:
         """The result of `work`, which is cancelled when the client goes. Raises ClientGone."""
@@ -130,7 +135,7 @@ class EngineConnection(RequestHandler):
         if self._raw is not None:
             self._raw.feed_eof()
             return True
-        if self._held is not None:
+        if self._held is not None and self._may_be_taken:
             self._held_eof = True
             return True
         super().eof_received()
@@ -153,7 +158,7 @@ class EngineConnection(RequestHandler):
         self._writable.set()
 
     def _scan(self, data: bytes) -> None:
-        """Give the parser one request at a time, so that what follows one that may be taken over is never parsed."""
+        """Give the parser a request and hold what follows it, which may be no HTTP."""
         while data and self._scanning:
             if self._body_left:
                 body, data = data[: self._body_left], data[self._body_left :]
@@ -182,11 +187,12 @@ class EngineConnection(RequestHandler):
     def _admit(self, head: bytes) -> None:
         length = _LENGTH.search(head)
         self._body_left = int(length[1]) if length else 0
-        if _CHUNKED.search(head):
-            # Where its body ends only the parser knows: this connection is left to it. A takeover still works, but
-            # bytes sent before our answer would be read as HTTP and end the connection with a 400.
+        self._may_be_taken = _MAY_BE_TAKEN.match(head) is not None
+        if _PARSERS_OWN.search(head):
+            # Where its body ends, or whether a handler is called at all, only the parser knows: this connection is left
+            # to it. A takeover still works, but bytes sent before our answer would be read as HTTP and end it.
             self._scanning = False
-        elif _MAY_BE_TAKEN.match(head):
+        else:
             self._held = bytearray()
         super().data_received(head)
 
@@ -199,6 +205,7 @@ class RawStream:
         self._transport = transport
         self._buffer = bytearray()
         self._eof = False
+        self._paused = False
         self._readable = asyncio.Event()
 
     async def read(self) -> bytes:
@@ -208,7 +215,9 @@ class RawStream:
         self._buffer.clear()
         if not self._eof:
             self._readable.clear()
-            self._transport.resume_reading()
+            if self._paused:
+                self._paused = False
+                self._transport.resume_reading()
         return data
 
     async def write(self, data: bytes) -> None:
@@ -243,7 +252,8 @@ class RawStream:
     def feed(self, data: bytes) -> None:
         self._buffer += data
         self._readable.set()
-        if len(self._buffer) >= CHUNK:
+        if len(self._buffer) >= CHUNK and not self._paused:
+            self._paused = True
             self._transport.pause_reading()
 
     def feed_eof(self) -> None:

@@ -3,6 +3,7 @@
 import os
 import platform
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +20,9 @@ from node.api.types import images as image_view
 from node.api.types import system as view
 from node.api.types import volumes as volume_view
 from node.api.version import NEWEST, OLDEST
+
+UNKNOWN = -1
+"""Docker's word for a size nobody has counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,11 @@ class SystemRoutes:
                 for c in await self._catalogue.list(all=True)
             ]
         if "volume" in kinds:
-            document["Volumes"] = [volume_view.volume(volume) for volume in await self._volumes.list()]
+            users = Counter(m.name for c in await self._catalogue.list(all=True) for m in c.mounts if m.name)
+            document["Volumes"] = [
+                volume_view.volume(volume) | {"UsageData": {"RefCount": users[volume.name], "Size": UNKNOWN}}
+                for volume in await self._volumes.list()
+            ]
         if "build-cache" in kinds:
             document["BuildCache"] = []
         return reply(document)

@@ -243,7 +243,10 @@ async def test_info_and_usage(node: Node) -> None:
     _, usage = await node.call("GET", "/system/df")
     assert usage["LayersSize"] == 1234567
     assert len(usage["Containers"]) == 1
-    assert set((await node.call("GET", "/system/df?type=volume"))[1]) == {"Volumes"}
+    await node.call("POST", "/volumes/create", {"Name": "v"})
+    _, usage = await node.call("GET", "/system/df?type=volume")
+    assert set(usage) == {"Volumes"}
+    assert usage["Volumes"][0]["UsageData"] == {"RefCount": 0, "Size": -1}
 
 
 async def test_events(node: Node) -> None:

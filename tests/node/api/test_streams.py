@@ -336,3 +336,67 @@ async def test_a_stale_socket_is_taken_over(node: Node, tmp_path: object) -> Non
 
     async with serve(web.Application(), path):
         assert path.exists()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\r\n" * 1000,
+        b"\x00\xff" * 1000,
+        b"GET",
+        b"POST /containers/x/attach HTTP/1.1\r\nHost: n\r\nContent-Length: 99999999999999999999\r\n\r\n",
+        b"POST /containers/x/attach HTTP/1.1\r\nHost: n\r\nContent-Length: -1\r\n\r\n",
+        b"POST /containers/x/attach HTTP/1.1\r\nHost: n\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+        b"POST /containers/x/attach HTTP/1.1\r\nHost: n\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"POST /containers/x/attach HTTP/1.1\nHost: n\n\nrest",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /" + b"a" * 300_000 + b" HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"X: " + b"a" * 300_000,
+        b"GET /_ping HTTP/1.1\r\nHost: n\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\nPRI * HTTP/2.0\r\n\r\n",
+    ],
+    ids=range(12),
+)
+async def test_hostile_bytes_end_their_own_connection_only(
+    node: Node, data: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    line = await node.dial()
+    line.send(data)
+    line.writer.write_eof()
+    answer = await line.rest()
+    assert answer == b"" or answer.startswith((b"HTTP/1.1 ", b"HTTP/1.0 400 ")), answer[:100]
+    assert (await node.call("GET", "/info"))[0] == 200
+    assert not [record for record in caplog.records if record.name in ("asyncio", "node.api.dispatch")]
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_an_attach_cut_anywhere_says_the_same(node: Node, seed: int) -> None:
+    """A refused attach, then a ping, then an attach that is taken over, on one connection, in random pieces."""
+    import random
+
+    container = await make(node, "cat", tty=True)
+    random_ = random.Random(seed)
+    body = b'{"Cmd":["cat"],"AttachStdin":true,"AttachStdout":true}'
+    data = (
+        attach("nobody")
+        + b"GET /_ping HTTP/1.1\r\nHost: n\r\n\r\n"
+        + f"POST /containers/{container}/exec HTTP/1.1\r\nHost: n\r\nContent-Type: application/json\r\n"
+          f"Content-Length: {len(body)}\r\n\r\n".encode() + body
+        + attach(container) + b"to the container"
+    )  # fmt: skip
+    line = await node.dial()
+    while data:
+        size = random_.choice([1, 3, 50, 200, 1000])
+        line.send(data[:size])
+        data = data[size:]
+        if random_.random() < 0.5:
+            await asyncio.sleep(0)
+    statuses = []
+    for _ in range(3):
+        status, headers = await line.head()
+        statuses.append(status.split(" ")[1])
+        await line.exactly(int(headers["content-length"]))
+    assert statuses == ["404", "200", "409"]
+    assert (await line.head())[0] == "HTTP/1.1 101 UPGRADED"
+    await node.call("POST", f"/containers/{container}/start")
+    assert await line.exactly(16) == b"to the container"
+    line.close()
