@@ -3,6 +3,7 @@
 import array
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 import subprocess
@@ -12,10 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from node.containers.monitor import Monitor, StartFailed, pack, receive
+from node.containers.monitor import Monitor, MonitorGone, StartFailed, pack, receive
 from node.errors import InternalError
 from node.snapshots.mounts import RootMount
-from ocispec.errors import Unavailable
 
 # No site-packages and no environment: what is on sys.path is this project's folder and the standard library.
 _PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from node.runtime.launcher import main; main(sys.argv[2])"
@@ -82,32 +82,32 @@ class Launcher:
         try:
             try:
                 async with self._lock:
-                    control = await self._ensure()
-                    await self._send(control, request, theirs)
+                    await self._send(request, theirs)
             finally:
                 theirs.close()
             try:
                 answer = await receive(ours)
-            except Unavailable as error:
+            except MonitorGone as error:
                 raise LauncherFailed(f"container {request.container_id[:12]}: the launcher died") from error
-        finally:
+            if answer.get("error"):
+                raise StartFailed(str(answer.get("kind", "other")), str(answer["error"]))
+        except BaseException:
             ours.close()
-        if "error" in answer:
-            raise StartFailed(str(answer.get("kind", "other")), str(answer["error"]))
-        monitor = await Monitor.connect(request.state_dir)
-        monitor.warnings = [str(warning) for warning in answer.get("warnings", [])]
-        return monitor
+            raise
+        # The socket of the request is the first connection to the monitor: should we die here, it knows.
+        return Monitor(request.state_dir, ours, answer)
 
-    async def _send(self, control: socket.socket, request: LaunchRequest, channel: socket.socket) -> None:
+    async def _send(self, request: LaunchRequest, channel: socket.socket) -> None:
         fds = array.array("i", [channel.fileno(), *request.fds])
         message = pack(request.to_json())[4:]  # a SEQPACKET message is its own frame
-        while True:
+        for again in (True, False):
+            control = await self._ensure()
             try:
-                control.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
-            except BlockingIOError:
-                await _writable(control)
+                await _send_all(control, message, fds)
             except OSError as error:
-                raise LauncherFailed(f"the launcher does not answer: {error.strerror}") from error
+                if not again or error.errno not in (errno.EPIPE, errno.ECONNRESET):
+                    raise LauncherFailed(f"the launcher does not answer: {error.strerror}") from error
+                await asyncio.to_thread(self._stop)  # it died since the last container
             else:
                 return
 
@@ -147,6 +147,16 @@ def _spawn(control: int) -> subprocess.Popen[bytes]:
     # Its own session: a Ctrl-C for the daemon must not reach it or any monitor.
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[control], cwd="/",
                             env={"LC_ALL": "C.UTF-8"}, start_new_session=True)
+
+
+async def _send_all(control: socket.socket, message: bytes, fds: "array.array[int]") -> None:
+    while True:
+        try:
+            control.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
+        except BlockingIOError:
+            await _writable(control)
+        else:
+            return
 
 
 async def _writable(channel: socket.socket) -> None:

@@ -22,7 +22,7 @@ MAX_FRAME = 8 * 1024 * 1024
 
 
 class MonitorGone(Unavailable):
-    """The monitor is not there (any more): its container has ended."""
+    """The monitor is not there (any more), or the process that was asked for is not: it has ended."""
 
 
 class StartFailed(InternalError):
@@ -82,8 +82,19 @@ async def receive(channel: socket.socket) -> dict[str, Any]:
     (length,) = struct.unpack(">I", await exactly(4))
     if length > MAX_FRAME:
         raise MonitorGone(f"the container's monitor sent a frame of {length} bytes")
-    message: dict[str, Any] = json.loads(await exactly(length))
+    try:
+        message: dict[str, Any] = json.loads(await exactly(length))
+    except ValueError as error:
+        raise MonitorGone("the container's monitor speaks another language") from error
     return message
+
+
+async def _send(channel: socket.socket, message: dict[str, Any]) -> None:
+    """Raises MonitorGone."""
+    try:
+        await asyncio.get_running_loop().sock_sendall(channel, pack(message))
+    except OSError as error:
+        raise MonitorGone(f"the container's monitor is gone: {error.strerror}") from error
 
 
 async def dial(state_dir: Path) -> socket.socket:
@@ -106,31 +117,33 @@ async def dial(state_dir: Path) -> socket.socket:
 
 
 class Monitor:
-    """One connection for requests; every attach opens another. Made by `connect` and by `Launcher.create`."""
+    """One connection for requests; every attach opens another. Made by `connect` and by `Launcher.create`.
 
-    def __init__(self, state_dir: Path, channel: socket.socket) -> None:
+    Every method raises MonitorGone when there is nobody to ask any more.
+    """
+
+    def __init__(self, state_dir: Path, channel: socket.socket, info: dict[str, Any]) -> None:
         self._state_dir = state_dir
         self._channel = channel
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._next = 0
         self._gone: MonitorGone | None = None
         self._sending = asyncio.Lock()
-        self.pid = 0
-        self.started = False
-        self.warnings: list[str] = []
+        self.pid = int(info["pid"])
+        self.started = bool(info.get("started", False))
+        self.warnings = [str(warning) for warning in info.get("warnings", ())]
         self._reader = asyncio.create_task(self._read(), name=f"monitor {state_dir.name[:12]}")
 
     @classmethod
     async def connect(cls, state_dir: Path) -> Self:
         """Raises MonitorGone."""
-        monitor = cls(state_dir, await dial(state_dir))
+        channel = await dial(state_dir)
         try:
-            info = await monitor._ask("info")
+            await _send(channel, {"op": "info", "id": 0})
+            return cls(state_dir, channel, _checked(await receive(channel)))
         except BaseException:
-            await monitor.close()
+            channel.close()
             raise
-        monitor.pid, monitor.started = int(info["pid"]), bool(info["started"])
-        return monitor
 
     async def start(self) -> None:
         """Run the command. Raises StartFailed, MonitorGone."""
@@ -138,11 +151,13 @@ class Monitor:
         self.started = True
 
     async def signal(self, number: int) -> None:
-        """To the container's own process. Raises ProcessLookupError when it has ended."""
+        """To the container's own process."""
         await self._ask("signal", number=number)
 
     async def kill_all(self) -> None:
-        await self._ask("kill_all")
+        """SIGKILL to everything in the container; `wait` says when it is done. Nothing to kill is no error."""
+        with contextlib.suppress(MonitorGone):
+            await self._ask("kill_all")
 
     async def wait(self) -> ExitStatus:
         """When the container has ended and its output is in the log and with the attached. Raises MonitorGone."""
@@ -163,12 +178,9 @@ class Monitor:
         shutdown(SHUT_WR) its end. Raises MonitorGone when the process has ended."""
         channel = await dial(self._state_dir)
         try:
-            request = {"op": "attach", "id": 0, "stdin": stdin, "stdout": stdout, "stderr": stderr, "exec": exec_id}
-            await asyncio.get_running_loop().sock_sendall(channel, pack(request))
+            await _send(channel, {"op": "attach", "id": 0, "stdin": stdin, "stdout": stdout, "stderr": stderr,
+                                  "exec": exec_id})
             _checked(await receive(channel))
-        except OSError as error:
-            channel.close()
-            raise MonitorGone(f"the container's monitor is gone: {error.strerror}") from error
         except BaseException:
             channel.close()
             raise
@@ -204,15 +216,12 @@ class Monitor:
         self._answers[number] = answer
         try:
             async with self._sending:
-                await asyncio.get_running_loop().sock_sendall(
-                    self._channel, pack({"op": operation, "id": number, **fields}))
+                # Half a frame must never stay behind, whoever stops waiting for the answer.
+                await asyncio.shield(_send(self._channel, {"op": operation, "id": number, **fields}))
             return _checked(await answer)
-        except OSError as error:
-            if isinstance(error, ProcessLookupError):
-                raise
-            raise MonitorGone(f"the container's monitor is gone: {error.strerror}") from error
         finally:
             self._answers.pop(number, None)
+            answer.cancel()
 
     async def _read(self) -> None:
         try:
@@ -229,9 +238,9 @@ class Monitor:
 
 
 def _checked(answer: dict[str, Any]) -> dict[str, Any]:
-    if "error" not in answer:
+    if not answer.get("error"):
         return answer
     kind = str(answer.get("kind", "other"))
     if kind == "gone":
-        raise ProcessLookupError(str(answer["error"]))
+        raise MonitorGone(str(answer["error"]))
     raise StartFailed(kind, str(answer["error"]))

@@ -30,6 +30,7 @@ DEFAULT: tuple[str, ...] = (
 )
 """What a container gets unless told otherwise: Docker's list."""
 
+_libc = ctypes.CDLL(None, use_errno=True)
 _NUMBER = {name: number for number, name in enumerate(ALL)}
 
 _PR_CAPBSET_READ, _PR_CAPBSET_DROP, _PR_SET_KEEPCAPS = 23, 24, 8
@@ -132,17 +133,15 @@ def _capset(effective: int, permitted: int, inheritable: int) -> None:
     """Version 3 of capset(2): two structures of 32-bit masks. libc has no wrapper for it."""
     header = struct.pack("=Ii", _VERSION_3, 0)
     low, high = (tuple(mask >> shift & 0xFFFFFFFF for mask in (effective, permitted, inheritable)) for shift in (0, 32))
-    libc = ctypes.CDLL(None, use_errno=True)
     capset = _CAPSET_CALL[os.uname().machine]
-    if libc.syscall(ctypes.c_long(capset), header, struct.pack("=6I", *low, *high)) != 0:
+    if _libc.syscall(ctypes.c_long(capset), header, struct.pack("=6I", *low, *high)) != 0:
         code = ctypes.get_errno()
         raise OSError(code, f"capset: {os.strerror(code)}")
 
 
 def _prctl(option: int, first: int, second: int = 0) -> int:
-    libc = ctypes.CDLL(None, use_errno=True)
     zero = ctypes.c_ulong(0)
-    result: int = libc.prctl(ctypes.c_int(option), ctypes.c_ulong(first), ctypes.c_ulong(second), zero, zero)
+    result: int = _libc.prctl(ctypes.c_int(option), ctypes.c_ulong(first), ctypes.c_ulong(second), zero, zero)
     if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, f"prctl({option}, {first}): {os.strerror(code)}")

@@ -5,8 +5,9 @@ anything. Numbers are those of x86_64 and aarch64, which agree for every call ad
 """
 
 import ctypes
+import errno
 import os
-import platform
+import signal
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall = _libc.syscall
@@ -47,12 +48,15 @@ MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 1, 2
 MOUNT_ATTR__ATIME, MOUNT_ATTR_RELATIME, MOUNT_ATTR_NOATIME, MOUNT_ATTR_STRICTATIME = 0x70, 0, 0x10, 0x20
 MOUNT_ATTR_NODIRATIME, MOUNT_ATTR_NOSYMFOLLOW = 0x80, 0x200000
 
+PROC_SUPER_MAGIC = 0x9FA0
+
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NAME = 1, 4, 15
 PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 38
 
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 428, 429, 430, 431, 432
 _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 436, 437, 442
-_PIVOT_ROOT, _KEYCTL = (155, 250) if platform.machine() == "x86_64" else (41, 219)
+_PIVOT_ROOT, _KEYCTL, _GETCWD = (155, 250, 79) if os.uname().machine == "x86_64" else (41, 219, 17)
+_BUSY_LOOKUPS = 64
 
 
 def _checked(result: int, what: str) -> int:
@@ -93,10 +97,17 @@ class _OpenHow(ctypes.Structure):
 
 
 def openat2(directory: int, path: str, flags: int, *, mode: int = 0, resolve: int = 0) -> int:
-    """openat2(2); O_CLOEXEC is always added."""
+    """openat2(2); O_CLOEXEC is always added.
+
+    A restricted lookup answers EAGAIN when something was renamed anywhere while it met a "..": it is tried again.
+    """
     how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
-    return _checked(_syscall(ctypes.c_long(_OPENAT2), ctypes.c_int(directory), os.fsencode(path), ctypes.byref(how),
-                             ctypes.c_size_t(ctypes.sizeof(how))), f"open {path}")
+    for _ in range(_BUSY_LOOKUPS):
+        result = _syscall(ctypes.c_long(_OPENAT2), ctypes.c_int(directory), os.fsencode(path), ctypes.byref(how),
+                          ctypes.c_size_t(ctypes.sizeof(how)))
+        if result >= 0 or ctypes.get_errno() != errno.EAGAIN:
+            break
+    return _checked(result, f"open {path}")
 
 
 def open_tree(directory: int, path: str, flags: int) -> int:
@@ -160,10 +171,48 @@ def set_name(name: str) -> None:
     _libc.prctl(ctypes.c_int(PR_SET_NAME), name.encode()[:15], 0, 0, 0)
 
 
+def close_all_but(kept: set[int]) -> None:
+    """close_range(2) of everything else."""
+    first = 0
+    for fd in sorted(kept):
+        if fd > first:
+            _close_range(first, fd - 1, 0)
+        first = fd + 1
+    _close_range(first, 0xFFFF_FFFF, 0)
+
+
 def close_on_exec_from(first: int) -> None:
     """close_range(2) with CLOSE_RANGE_CLOEXEC: every descriptor from `first` on closes at execve."""
-    _checked(_syscall(ctypes.c_long(_CLOSE_RANGE), ctypes.c_uint(first), ctypes.c_uint(0xFFFF_FFFF), ctypes.c_uint(4)),
+    _close_range(first, 0xFFFF_FFFF, 4)
+
+
+def _close_range(first: int, last: int, flags: int) -> None:
+    _checked(_syscall(ctypes.c_long(_CLOSE_RANGE), ctypes.c_uint(first), ctypes.c_uint(last), ctypes.c_uint(flags)),
              "close_range")
+
+
+def getcwd() -> str:
+    """getcwd(2) itself: "(unreachable)/…" for a folder outside this process's root, where libc's looks for it."""
+    buffer = ctypes.create_string_buffer(4096)
+    _checked(_syscall(ctypes.c_long(_GETCWD), buffer, ctypes.c_size_t(len(buffer))), "getcwd")
+    return os.fsdecode(buffer.value)
+
+
+class _Statfs(ctypes.Structure):
+    _fields_ = (("type", ctypes.c_long), ("rest", ctypes.c_long * 31))
+
+
+def filesystem_type(fd: int) -> int:
+    """The magic number of the file system behind a descriptor (fstatfs(2))."""
+    buffer = _Statfs()
+    _checked(_libc.fstatfs(ctypes.c_int(fd), ctypes.byref(buffer)), "fstatfs")
+    return int(buffer.type)
+
+
+def sethostname(name: str) -> None:
+    """sethostname(2)."""
+    text = name.encode()
+    _checked(_libc.sethostname(text, ctypes.c_size_t(len(text))), "sethostname")
 
 
 def join_new_session_keyring() -> None:
@@ -183,8 +232,6 @@ def reset_signals() -> None:
     Python ignores SIGPIPE and an ignored signal stays ignored across execve(2): a container's `yes | head` would
     never end.
     """
-    import signal
-
     for number in range(1, signal.NSIG):
         if number not in (signal.SIGKILL, signal.SIGSTOP):
             try:

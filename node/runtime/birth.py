@@ -19,15 +19,29 @@ import termios
 
 from node.linux import capabilities, seccomp
 from node.linux import syscalls as sys
-from node.linux.cgroups.store import Cgroup, Cgroups
 from node.runtime import command, rootfs
-from node.runtime.spec import Config, Process
+from node.runtime.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from node.linux.cgroups.store import Cgroup, Cgroups
+    from node.runtime.spec import Config, Process
 
 TIOCGPTPEER = 0x5441
 TIOCSPTLCK = 0x40045431
-DEVPTS_MAGIC_RDEV = os.makedev(5, 2)
+PTMX, NULL = os.makedev(5, 2), os.makedev(1, 3)
 _NEW = {"network": sys.CLONE_NEWNET, "ipc": sys.CLONE_NEWIPC, "uts": sys.CLONE_NEWUTS, "mount": sys.CLONE_NEWNS}
 EXECUTION = sys.CLONE_NEWNS | sys.CLONE_NEWUTS | sys.CLONE_NEWIPC | sys.CLONE_NEWNET | sys.CLONE_NEWCGROUP
+
+
+@record
+class Confinement:
+    """The seccomp program (None: unconfined) with its flags for seccomp(2), and the capabilities that this host gives
+    us: what is not among them no process can be given."""
+
+    program: bytes | None
+    flags: int
+    available: frozenset[str]
 
 
 class Sync:
@@ -43,53 +57,62 @@ class Sync:
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         self._channel.sendmsg([json.dumps(message).encode()], ancillary)
 
-    def wait_for_leave(self) -> None:
-        """Until the monitor says go; ends the process when the monitor is gone."""
-        if self._channel.recv(16) != b"go":
+    def wait_for(self, word: bytes) -> None:
+        """Until the monitor says it; ends the process when the monitor is gone."""
+        if self._channel.recv(16) != word:
             os._exit(1)
 
 
 class Stdio:
-    """Descriptors for the process's 0, 1, 2; None where a console takes their place."""
+    """Descriptors for the process's 0 (-1: the container's null device), 1 and 2."""
 
     def __init__(self, stdin: int, stdout: int, stderr: int) -> None:
         self.fds = (stdin, stdout, stderr)
 
 
 def be_born(
-    sync: Sync, config: Config, group: Cgroup, groups: Cgroups, program: bytes | None, flags: int, stdio: Stdio | None,
+    sync: Sync, config: Config, groups: Cgroups, confinement: Confinement, trees: dict[str, int], stdio: Stdio | None,
 ) -> None:
-    """The container's own process, from fork to execve. Never returns normally; raises what went wrong."""
+    """The container's own process, from fork to execve. Never returns normally; raises what went wrong.
+
+    `trees`: mounts of the host that are already copied, by source.
+    """
     process = config.process
     _detach()
     warnings = _limits(process)
-    # Joining from inside is cheap and must come before the cgroup namespace, whose root is where we stand then.
-    group.join()
     _namespaces(config)
     sys.join_new_session_keyring()
     sys.mount("", "/", flags=sys.MS_SLAVE | sys.MS_REC)
     root = rootfs.Root(config.root)
-    for step in rootfs.plan(config):
+    steps = rootfs.plan(config)
+    joined = False
+    for step in steps:
+        if step.kind == "cgroup" and not joined:
+            _join_group(sync, config, groups)
+            joined = True
         if step.kind == "cgroup":
             _cgroup(root, step, groups, config)
         else:
-            rootfs.build(root, step)
-    rootfs.make_devices(root, config.devices)
+            rootfs.build(root, step, trees.get(step.source) if step.kind == "bind" else None)
+    if not joined:
+        _join_group(sync, config, groups)
+    if rootfs.has_own_dev(steps):
+        rootfs.make_devices(root, config.devices)
     _working_folder(root, process.cwd)
     os.close(root.fd)
     rootfs.enter(config.root)
     console = _console(process, bind=True) if process.terminal else None
     _sysctls(config)
-    if config.hostname and "uts" in config.namespaces:
-        socket.sethostname(config.hostname)
+    if config.hostname:
+        sys.sethostname(config.hostname)
     if config.domainname:
         sys.setdomainname(config.domainname)
     _confine_tree(config)
-    _become(sync, process, program, flags, stdio, console, warnings)
+    _become(sync, process, confinement, stdio, console, warnings)
 
 
 def be_executed(
-    sync: Sync, process: Process, init: int, group: Cgroup, program: bytes | None, flags: int, stdio: Stdio | None
+    sync: Sync, process: Process, init: int, group: Cgroup, confinement: Confinement, stdio: Stdio | None
 ) -> None:
     """A further process in a running container; `init` is a pidfd of the container's own."""
     _detach()
@@ -99,7 +122,16 @@ def be_executed(
     sys.setns(init, EXECUTION)
     sys.join_new_session_keyring()
     console = _console(process, bind=False) if process.terminal else None
-    _become(sync, process, program, flags, stdio, console, warnings)
+    _become(sync, process, confinement, stdio, console, warnings)
+
+
+def _join_group(sync: Sync, config: Config, groups: Cgroups) -> None:
+    """The monitor makes the group while the first namespaces and mounts are made here. Joining from inside is cheap,
+    and must come before the cgroup namespace, whose root is where we stand then."""
+    sync.wait_for(b"group")
+    groups.open(config.cgroup).join()
+    if config.namespaces.get("cgroup") == "":
+        sys.unshare(sys.CLONE_NEWCGROUP)
 
 
 def _detach() -> None:
@@ -148,8 +180,6 @@ def _namespaces(config: Config) -> None:
     for kind, place in config.namespaces.items():
         if not place:
             flags |= _NEW.get(kind, 0)
-    if config.namespaces.get("cgroup") == "":
-        flags |= sys.CLONE_NEWCGROUP
     sys.unshare(flags)
 
 
@@ -184,9 +214,10 @@ def _cgroup(root: rootfs.Root, step: rootfs.Step, groups: Cgroups, config: Confi
 def _working_folder(root: rootfs.Root, cwd: str) -> None:
     """Made as root inside the root when the image lacks it, as Docker does for -w and WORKDIR."""
     try:
-        os.close(root.open(cwd, os.O_PATH | os.O_DIRECTORY))
-    except FileNotFoundError:
         os.close(root.make_folder(cwd))
+    except OSError as error:
+        text = os.strerror(error.errno or 0).lower()
+        raise command.CannotExecute("other", f'mkdir of cwd ("{cwd}"): {text}') from error
 
 
 def _console(process: Process, *, bind: bool) -> tuple[int, int]:
@@ -196,7 +227,7 @@ def _console(process: Process, *, bind: bool) -> tuple[int, int]:
     """
     master = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC | os.O_NOFOLLOW)
     status = os.fstat(master)
-    if not stat.S_ISCHR(status.st_mode) or status.st_rdev != DEVPTS_MAGIC_RDEV:
+    if not stat.S_ISCHR(status.st_mode) or status.st_rdev != PTMX:
         raise OSError(errno.ENOTTY, "/dev/pts/ptmx in the container is no pseudo-terminal")
     fcntl.ioctl(master, TIOCSPTLCK, struct.pack("i", 0))
     slave = fcntl.ioctl(master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
@@ -254,39 +285,37 @@ def _confine_tree(config: Config) -> None:
 
 
 def _become(
-    sync: Sync, process: Process, program: bytes | None, flags: int, stdio: Stdio | None,
-    console: tuple[int, int] | None, warnings: list[str],
+    sync: Sync, process: Process, confinement: Confinement, stdio: Stdio | None, console: tuple[int, int] | None,
+    warnings: list[str],
 ) -> None:
     """Identity, command, leave to go, the filter, execve."""
-    env = dict(entry.split("=", 1) for entry in process.env if "=" in entry)
+    env = dict(entry.split("=", 1) for entry in process.env)
     master = _take_stdio(process, stdio, console)
-    if process.umask is not None:
-        os.umask(process.umask)
-    else:
-        os.umask(0o022)
-    if program is not None and not process.no_new_privileges:
+    os.umask(0o022 if process.umask is None else process.umask)
+    if confinement.program is not None and not process.no_new_privileges:
         # Without no_new_privs loading a filter needs CAP_SYS_ADMIN, which goes next.
-        seccomp.load(program, flags)
-    _take_identity(process)
-    _enter_folder(process.cwd)
+        seccomp.load(confinement.program, confinement.flags)
+    inside = _enter_folder(process.cwd, last=False)
+    _take_identity(process, confinement.available)
+    if not inside:
+        _enter_folder(process.cwd, last=True)
+    # A folder outside the root reads as "(unreachable)/…": somebody handed us a descriptor of the host.
+    if not sys.getcwd().startswith("/"):
+        raise OSError(errno.EPERM, f"the working folder {process.cwd} lies outside the container")
     path = command.find(process.args[0], env)
     sync.report({"ready": True, "warnings": warnings}, () if master is None else (master,))
     if master is not None:
         os.close(master)
-    sync.wait_for_leave()
+    sync.wait_for(b"go")
     # Everything above 2 closes at execve, the sync channel too; nothing of the host leaks (CVE-2024-21626).
     sys.close_on_exec_from(3)
-    if program is not None and process.no_new_privileges:
+    if confinement.program is not None and process.no_new_privileges:
         # The last thing of all: whatever the filter forbids, we no longer need.
-        seccomp.load(program, flags)
+        seccomp.load(confinement.program, confinement.flags)
     try:
-        os.execve(path, list(process.args), _environment(process))
+        os.execve(path, list(process.args), env)
     except OSError as error:
         raise command.failed(path, error) from error
-
-
-def _environment(process: Process) -> dict[str, str]:
-    return dict(entry.split("=", 1) for entry in process.env if "=" in entry)
 
 
 def _take_stdio(process: Process, stdio: Stdio | None, console: tuple[int, int] | None) -> int | None:
@@ -297,7 +326,8 @@ def _take_stdio(process: Process, stdio: Stdio | None, console: tuple[int, int] 
         fds: tuple[int, int, int] = (slave, slave, slave)
     else:
         assert stdio is not None
-        fds = stdio.fds
+        stdin, stdout, stderr = stdio.fds
+        fds = (_no_input() if stdin < 0 else stdin, stdout, stderr)
     for number, fd in enumerate(fds):
         os.dup2(fd, number, inheritable=True)
         status = os.fstat(number)
@@ -306,7 +336,25 @@ def _take_stdio(process: Process, stdio: Stdio | None, console: tuple[int, int] 
     return console[0] if console is not None else None
 
 
-def _take_identity(process: Process) -> None:
+def _no_input() -> int:
+    """The container's own null device. Through the host's, /proc/self/fd/0 would let root in the container change the
+    mode or owner of the host's. Where the container has something else there: a pipe that has ended."""
+    try:
+        null = os.open("/dev/null", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        null = -1
+    if null >= 0:
+        status = os.fstat(null)
+        if stat.S_ISCHR(status.st_mode) and status.st_rdev == NULL:
+            os.set_blocking(null, True)
+            return null
+        os.close(null)
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    os.close(writing)
+    return reading
+
+
+def _take_identity(process: Process, available: frozenset[str]) -> None:
     granted = process.capabilities
     if granted is not None:
         capabilities.drop_bounding(granted["bounding"])
@@ -315,21 +363,26 @@ def _take_identity(process: Process) -> None:
     os.setresgid(process.gid, process.gid, process.gid)
     os.setresuid(process.uid, process.uid, process.uid)
     if granted is not None:
-        capabilities.set_caps(effective=granted["effective"], permitted=granted["permitted"],
-                              inheritable=granted["inheritable"], ambient=granted["ambient"])
+        sets = {kind: [name for name in names if name in available] for kind, names in granted.items()}
+        capabilities.set_caps(effective=sets["effective"], permitted=sets["permitted"],
+                              inheritable=sets["inheritable"], ambient=sets["ambient"])
     if process.no_new_privileges:
         sys.prctl(sys.PR_SET_NO_NEW_PRIVS, 1)
-    # A change of identity clears the death signal, and it must hold until execve and beyond.
+    # A change of identity clears the death signal.
     sys.prctl(sys.PR_SET_PDEATHSIG, 9)
 
 
-def _enter_folder(cwd: str) -> None:
+def _enter_folder(cwd: str, *, last: bool) -> bool:
+    """First as root, who may enter where the user may not (a home of somebody else's); where root may not and the user
+    may (NFS), as the user."""
     try:
         os.chdir(cwd)
     except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM) and not last:
+            return False
+        kinds = {errno.ENOENT: "not-found", errno.EACCES: "permission"}
         raise command.CannotExecute(
-            "other", f'chdir to cwd ("{cwd}") set in config.json failed: {os.strerror(error.errno or 0).lower()}'
+            kinds.get(error.errno or 0, "other"),
+            f'chdir to cwd ("{cwd}") set in config.json failed: {os.strerror(error.errno or 0).lower()}',
         ) from error
-    # A folder outside the root reads as "(unreachable)/…": somebody handed us a descriptor of the host.
-    if not os.getcwd().startswith("/"):
-        raise OSError(errno.EPERM, f"the working folder {cwd} lies outside the container")
+    return True

@@ -49,6 +49,6 @@ def _check(path: str) -> None:
 
 def failed(path: str, error: OSError) -> CannotExecute:
     """What execve(2) itself refused: a missing interpreter, a wrong format, a noexec mount."""
-    kinds = {errno.ENOENT: "not-found", errno.EACCES: "permission"}
+    kinds = {errno.ENOENT: "not-found", errno.EACCES: "permission", errno.ENOEXEC: "permission"}
     return CannotExecute(kinds.get(error.errno or 0, "other"),
                          f"exec {path}: {os.strerror(error.errno or 0).lower()}")

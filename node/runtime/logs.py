@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 
 MAX_LINE = 16 * 1024
-"""A longer line is written in pieces of this size, each without its newline but the last."""
+"""A longer line is written in pieces of at most this size, each without its newline but the last."""
+
+_UNUSUAL = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f-\xff]|[^\n]{16384}")
+"""What keeps a chunk from being escaped as a whole: control characters, what may be broken UTF-8, long lines."""
 
 
 def timestamp() -> str:
@@ -20,7 +24,7 @@ def timestamp() -> str:
 class JsonLog:
     """Appends to `path`; beyond `max_size` bytes (0: never) the file becomes `path.1` and so on, `max_files` in all.
 
-    A write that fails (a full disk) loses that line and never stops the container: `lost` counts them.
+    A write that fails (a full disk) loses that text and never stops the container: `lost` counts the failures.
     """
 
     def __init__(self, path: str, max_size: int, max_files: int) -> None:
@@ -36,45 +40,59 @@ class JsonLog:
         return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
 
     def write(self, stream: str, data: bytes) -> None:
-        lines = (self._partial[stream] + data).split(b"\n")
-        rest = lines.pop()
+        head, newline, rest = data.rpartition(b"\n")
         stamp = timestamp()
-        out: list[bytes] = []
-        for line in lines:
-            whole = line + b"\n"
-            out.extend(self._entry(stream, whole[start:start + MAX_LINE], stamp)
-                       for start in range(0, len(whole), MAX_LINE))
-        while len(rest) >= MAX_LINE:
-            out.append(self._entry(stream, rest[:MAX_LINE], stamp))
-            rest = rest[MAX_LINE:]
-        self._partial[stream] = rest
-        self._append(out)
+        if newline:
+            self._lines(stream, self._partial[stream] + head + newline, stamp)
+            self._partial[stream] = rest
+        else:
+            self._partial[stream] += rest
+        while len(rest := self._partial[stream]) >= MAX_LINE:
+            piece = rest[:_cut(rest, 0)]
+            self._append([_entry(stream, piece, stamp)])
+            self._partial[stream] = rest[len(piece):]
 
     def close(self) -> None:
         """Write what was left without a newline, and make the file durable."""
         for stream, rest in self._partial.items():
             if rest:
-                self._append([self._entry(stream, rest, timestamp())])
+                self._append([_entry(stream, rest, timestamp())])
         try:
             os.fdatasync(self._fd)
         except OSError:
             self.lost += 1
         os.close(self._fd)
 
-    @staticmethod
-    def _entry(stream: str, line: bytes, stamp: str) -> bytes:
-        text = json.dumps(line.decode("utf-8", "replace"), ensure_ascii=False)
-        return f'{{"log":{text},"stream":"{stream}","time":"{stamp}"}}\n'.encode("utf-8", "replace")
+    def _lines(self, stream: str, text: bytes, stamp: str) -> None:
+        """Whole lines. Most text needs no look at each of them: it is escaped as one piece, ten times as fast."""
+        if not _UNUSUAL.search(text):
+            tail = f'\\n","stream":"{stream}","time":"{stamp}"}}\n'.encode()
+            escaped = text.replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\t", b"\\t")
+            block = b'{"log":"' + escaped[:-1].replace(b"\n", tail + b'{"log":"') + tail
+            if not self._max_size or self._size + len(block) <= self._max_size:
+                self._put(block)
+                return
+        entries = []
+        for line in text.split(b"\n")[:-1]:
+            whole = line + b"\n"
+            start = 0
+            while start < len(whole):
+                end = _cut(whole, start)
+                entries.append(_entry(stream, whole[start:end], stamp))
+                start = end
+        self._append(entries)
 
     def _append(self, entries: list[bytes]) -> None:
-        pending = b""
+        pending: list[bytes] = []
+        size = 0
         for entry in entries:
-            if self._max_size and self._size + len(pending) + len(entry) > self._max_size and self._size + len(pending):
-                self._put(pending)
-                pending = b""
+            if self._max_size and self._size + size and self._size + size + len(entry) > self._max_size:
+                self._put(b"".join(pending))
+                pending, size = [], 0
                 self._rotate()
-            pending += entry
-        self._put(pending)
+            pending.append(entry)
+            size += len(entry)
+        self._put(b"".join(pending))
 
     def _put(self, data: bytes) -> None:
         view = memoryview(data)
@@ -97,8 +115,25 @@ class JsonLog:
             if self._max_files == 1:
                 os.ftruncate(self._fd, 0)
             else:
+                fresh = self._open()
                 os.close(self._fd)
-                self._fd = self._open()
+                self._fd = fresh
             self._size = 0
         except OSError:
             self.lost += 1
+
+
+def _entry(stream: str, line: bytes, stamp: str) -> bytes:
+    text = json.dumps(line.decode("utf-8", "replace"), ensure_ascii=False)
+    return f'{{"log":{text},"stream":"{stream}","time":"{stamp}"}}\n'.encode()
+
+
+def _cut(line: bytes, start: int) -> int:
+    """Where the piece that begins at `start` ends: not inside a UTF-8 character, of which both halves would be lost."""
+    end = min(start + MAX_LINE, len(line))
+    if end == len(line):
+        return end
+    for back in range(4):
+        if line[end - back] & 0xC0 != 0x80:
+            return end - back
+    return end  # not UTF-8 at all

@@ -2,14 +2,17 @@
 
 It answers on `<state_dir>/monitor.sock` (frames of `wire`; only its own user is heard):
 
+    {"op": "info"}                                   → {"pid", "started", "tty"}
     {"op": "start"}                                  → {"pid"} or {"error", "kind"}
     {"op": "signal", "number"} · {"op": "kill_all"} · {"op": "resize", "rows", "columns", "exec"}
     {"op": "wait"}                                   → the exit status, when there is one
     {"op": "attach", "stdin", "stdout", "stderr", "exec"} → {"ok"}, then the connection is the stream
     {"op": "exec", "exec", "process", "stdin"}       → {"pid"} · {"op": "exec_start", "exec"} · {"op": "exec_wait", …}
 
-Every request carries an `id` that its answer repeats. What must not be lost is on disk before anyone is told: the log
-is closed and exit.json renamed into place, then waiters are answered, then the group is deleted and the monitor ends.
+Every request carries an `id` that its answer repeats. The socket a launch request came with is the first connection.
+What must not be lost is on disk before anyone is told: everything that ran in the container is dead, the log closed,
+the cgroup and the mounts gone, exit.json renamed into place; then waiters are answered, and the monitor ends when they
+have gone.
 """
 
 from __future__ import annotations
@@ -18,28 +21,34 @@ import contextlib
 import errno
 import json
 import os
-import selectors
 import signal
-import socket
-import struct
-import sys
 import time
-from collections.abc import Callable
 
-from node.linux import seccomp, syscalls
-from node.linux.cgroups.store import Cgroup, Cgroups
-from node.runtime import birth, spec
+from node.linux.cgroups import CgroupError
+from node.runtime import birth, place, spec
+from node.runtime.control import Connection, Control
 from node.runtime.logs import JsonLog
+from node.runtime.poller import READ, Poller
 from node.runtime.streams import Client
-from node.runtime.tasks import Task, become_subreaper
-from node.runtime.wire import STDERR, STDOUT, frame, take
+from node.runtime.tasks import Task
+from node.runtime.wire import STDERR, STDOUT
 
-SOCKET = "monitor.sock"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from node.linux.cgroups.store import Cgroup, Cgroups
+
+    Reply = Callable[[dict[str, object]], None]
+
 EXIT = "exit.json"
+COMPLAINTS = "monitor.err"
 LINGER = 30.0
-"""Seconds that clients get, after the end, to read what is left and to ask how it ended."""
+"""Seconds that attached clients get to read what is left after the end."""
 
-Reply = Callable[[dict[str, object]], None]
+KEPT_EXECS = 100
+"""So many ended execs are remembered for those who ask late."""
 
 
 class Refused(Exception):
@@ -50,416 +59,362 @@ class Refused(Exception):
         self.kind = kind
 
 
-class Connection:
-    """One client of the control socket."""
+class Job:
+    """All that a launcher gives to a new monitor. `host` is the host's mount namespace."""
 
-    def __init__(self, monitor: Monitor, channel: socket.socket) -> None:
-        self.monitor = monitor
+    def __init__(self, request: dict[str, object], channel: socket.socket, config: spec.Config, groups: Cgroups,
+                 confinement: birth.Confinement, host: int) -> None:
         self.channel = channel
-        self.incoming = bytearray()
-        self.outgoing = bytearray()
+        self.config = config
+        self.groups = groups
+        self.confinement = confinement
+        self.host = host
+        self.rootfs: list[dict[str, object]] = request["rootfs"]  # type: ignore[assignment]
+        self.state_dir = str(request["state_dir"])
+        self.log_path = str(request["log_path"] or "")
+        self.log_max_size = _int(request["log_max_size"])
+        self.log_max_files = _int(request["log_max_files"])
+        self.open_stdin = bool(request["open_stdin"])
+        self.stdin_once = bool(request["stdin_once"])
 
-    def handle(self, _fd: int, mask: int) -> None:
-        if mask & selectors.EVENT_WRITE:
-            self._write()
-        if mask & selectors.EVENT_READ:
-            self._read()
 
-    def _read(self) -> None:
-        try:
-            data = self.channel.recv(64 * 1024)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self.monitor.forget(self)
-            return
-        self.incoming += data
-        try:
-            while (message := take(self.incoming)) is not None:
-                if not self.monitor.request(self, message):
-                    return  # the connection is a stream now
-        except ValueError:
-            self.monitor.forget(self)
+class Execution:
+    """An exec: its task, the connection that prepared it, and who waits for its start and end."""
 
-    def send(self, message: dict[str, object]) -> None:
-        self.outgoing += frame(message)
-        self._write()
-
-    def _write(self) -> None:
-        try:
-            while self.outgoing:
-                del self.outgoing[:self.channel.send(self.outgoing)]
-        except BlockingIOError:
-            pass
-        except OSError:
-            self.monitor.forget(self)
-            return
-        mask = selectors.EVENT_READ | (selectors.EVENT_WRITE if self.outgoing else 0)
-        if self in self.monitor.connections:
-            self.monitor.selector.modify(self.channel, mask, self.handle)
+    def __init__(self, task: Task, owner: Connection, prepared: Reply) -> None:
+        self.task = task
+        self.owner = owner
+        self.prepared: Reply | None = prepared
+        self.starting: Reply | None = None
+        self.waiting: list[Reply] = []
 
 
 class Monitor:
-    def __init__(
-        self, request: dict[str, object], config: spec.Config, group: Cgroup, groups: Cgroups,
-        program: bytes | None, flags: int, kept: list[int],
-    ) -> None:
-        self._kept = kept
-        self._config = config
-        self._group = group
-        self._groups = groups
-        self._program = program
-        self._flags = flags
-        self._state_dir = str(request["state_dir"])
-        self.selector = selectors.DefaultSelector()
-        self.connections: list[Connection] = []
-        self._waiting: list[Reply] = []
-        self._exec_waiting: dict[str, list[Reply]] = {}
-        self._execs: dict[str, Task] = {}
-        self._starts: dict[str, Reply] = {}
-        self._ooms = group.oom_events()
-        self._over_at: float | None = None
+    def __init__(self, job: Job) -> None:
+        self._state_dir = job.state_dir
+        self._root = job.config.root
+        self._confinement = job.confinement
+        self._poller = Poller()
+        self._control = Control(self._poller, self._request, self._on_lost)
+        self._own_pids = job.config.namespaces.get("pid") == ""
+        self._group: Cgroup | None = None
+        self._ooms = 0
+        self._born: Reply | None = self._control.adopt(job.channel).send
         self._starting: Reply | None = None
-        log = str(request["log_path"] or "")
-        sink = JsonLog(log, _int(request["log_max_size"]), _int(request["log_max_files"])) if log else None
-        self.init = Task(self.selector, sink, tty=config.process.terminal, stdin=bool(request["open_stdin"]),
-                         stdin_once=bool(request["stdin_once"]))
+        self._waiting: list[Reply] = []
+        self._execs: dict[str, Execution] = {}
+        self._over_at: float | None = None
+        self._folder = os.open(self._state_dir, os.O_DIRECTORY | os.O_CLOEXEC)
+        log = JsonLog(job.log_path, job.log_max_size, job.log_max_files) if job.log_path else None
+        self._init = Task(self._poller, log, tty=job.config.process.terminal, stdin=job.open_stdin,
+                          stdin_once=job.stdin_once)
+        self._init.on_ready = self._on_ready
+        self._init.on_started = self._on_started
+        self._init.on_ended = self._on_init_end
 
     # -- life
 
-    def run(self, born: Reply) -> None:
-        """Start the container's process up to its command, answer `born` once, serve until the end."""
-        listener = self._listen()
+    def bear(self, job: Job, trees: dict[str, int]) -> None:
+        """Fork the container's process, and make its cgroup while it is being born. Raises OSError."""
+        place.enter_pid_namespace(job.config)
+        config, groups, confinement = job.config, job.groups, job.confinement
+        self._init.fork(lambda sync, stdio: birth.be_born(sync, config, groups, confinement, trees, stdio),
+                        trees.values())
+        for fd in trees.values():
+            os.close(fd)
+        try:
+            self._group = groups.create(config.cgroup, config.resources)
+            with contextlib.suppress(CgroupError):  # a host without the memory controller
+                self._ooms = self._group.oom_events()
+            self._init.tell(b"group")
+        except OSError as error:
+            if self._group is None:
+                self._init.failure = {"error": f"cgroup: {error.strerror or error}", "kind": "other"}
+            self._init.finish()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(EXIT, dir_fd=self._folder)
+        self._control.listen(self._folder)
 
-        def report(message: dict[str, object]) -> None:
-            nonlocal born
-            if message.get("ready"):
-                born({"pid": self.init.pid, "warnings": [*self._group.warnings, *_texts(message.get("warnings"))]})
-            elif self._starting is not None:
-                self._starting(message if "error" in message else {"pid": self.init.pid})
-                self._starting = None
-            elif "error" in message:
-                born(message)
-
-        self.init.fork(
-            lambda sync, stdio: birth.be_born(sync, self._config, self._group, self._groups, self._program,
-                                              self._flags, stdio),
-            report, self._on_init_end)
-        self.selector.register(listener, selectors.EVENT_READ, lambda _fd, _mask: self._accept(listener))
-        while not self._finished():
-            timeout = None if self._over_at is None else max(0.0, self._over_at - time.monotonic())
-            for key, mask in self.selector.select(timeout):
-                # An earlier callback of this round may have closed what this one is about.
-                if self.selector.get_map().get(key.fd) is key:
-                    key.data(key.fd, mask)
-
-    def _finished(self) -> bool:
-        if self._over_at is None:
-            return False
-        busy = self.init.streams.busy or any(task.streams.busy for task in self._execs.values())
+    def serve(self) -> None:
+        """Until the container has ended and nobody needs its monitor any more."""
+        if not self._own_pids:
+            self._reap_strangers()
+        while self._over_at is None:
+            self._poller.wait(None)
         # Whoever is connected may be about to ask how it ended; they close when they know.
-        return (not busy and not self.connections) or time.monotonic() >= self._over_at
+        while (self._busy or self._control.connections) and (left := self._over_at - time.monotonic()) > 0:
+            self._poller.wait(left)
+
+    @property
+    def _busy(self) -> bool:
+        return self._init.streams.busy or any(held.task.streams.busy for held in self._execs.values())
+
+    def _reap_strangers(self) -> None:
+        """Without a pid namespace of its own the container's orphans become this process's children."""
+        reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+
+        def reap(_fd: int, _events: int) -> None:
+            with contextlib.suppress(BlockingIOError):
+                os.read(reading, 4096)
+            ours = {self._init.pid, *(held.task.pid for held in self._execs.values() if held.task.status is None)}
+            for pid in children():
+                if pid not in ours:
+                    with contextlib.suppress(ChildProcessError):
+                        os.waitpid(pid, os.WNOHANG)
+
+        self._poller.watch(reading, READ, reap)
+
+    def _on_ready(self, report: dict[str, object]) -> None:
+        assert self._group is not None
+        warnings = report.get("warnings")
+        assert isinstance(warnings, list)
+        if self._born is not None:
+            self._born({"id": 0, "pid": self._init.pid, "warnings": [*self._group.warnings, *warnings]})
+            self._born = None
+
+    def _on_started(self) -> None:
+        if self._starting is not None:
+            self._starting({"pid": self._init.pid})
+            self._starting = None
 
     def _on_init_end(self) -> None:
-        self._group.kill()  # also what shares the group but not the pid namespace
-        self._await_execs()
-        self.init.streams.finish()
-        status = dict(self.init.status or {})
-        status["oom_killed"] = self._group.oom_events() > self._ooms
-        # Before anyone is told: the next start of this container makes a group of the same name and binds the ports
-        # that were held here.
-        delete_group(self._group)
-        for fd in self._kept:
-            os.close(fd)
-        if self.init.started:
-            write_exit(self._state_dir, {**status, "pid": self.init.pid, "error": ""})
-        self.init.status = status
+        """The order is the promise: see the module's own words."""
+        self._kill_group()
+        for held in list(self._execs.values()):
+            held.task.finish()
+        self._init.streams.finish()
+        status = {**(self._init.status or {}), "oom_killed": self._oom_killed(), "pid": self._init.pid, "error": ""}
+        # Before anyone is told: the next start of this container makes the same group and mounts the same root.
+        if self._group is not None:
+            delete_group(self._group, self._state_dir)
+        place.unmount_root(self._root)
+        self._init.status = status
+        if self._init.started:
+            write_exit(self._state_dir, status)
         self._over_at = time.monotonic() + LINGER
+        self._answer(status)
+
+    def _kill_group(self) -> None:
+        """Also what shares the group but not the pid namespace."""
+        try:
+            if self._group is not None:
+                self._group.kill()
+        except OSError as error:
+            complain(self._state_dir, f"{error}")
+
+    def _oom_killed(self) -> bool:
+        try:
+            return self._group is not None and self._group.oom_events() > self._ooms
+        except CgroupError:
+            return False
+
+    def _answer(self, status: dict[str, object]) -> None:
+        failure = dict(self._init.failure or {"error": "the container was never started", "kind": "other"})
+        if status["oom_killed"]:
+            failure["error"] = "container init was OOM-killed (memory limit too low?)"
+        if self._born is not None:
+            self._born({"id": 0, **failure})
+        if self._starting is not None:
+            self._starting(failure)
         for reply in self._waiting:
-            reply(status)
+            reply(status if self._init.started else failure)
         self._waiting.clear()
 
-    def _await_execs(self) -> None:
-        """The end of the pid namespace's first process kills the others; their statuses are still wanted."""
-        for task in self._execs.values():
-            if task.status is None and task.pidfd >= 0:
-                try:
-                    task.signal(signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
-                task._on_end(task.pidfd, 0)  # noqa: SLF001 -- waits for the process, which is certain to end
+    # -- requests
 
-    # -- the control socket
-
-    def _listen(self) -> socket.socket:
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        folder = os.open(self._state_dir, os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            for old in (SOCKET, EXIT):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(old, dir_fd=folder)
-            # sun_path holds 107 bytes and a state folder may be deeper: go through the descriptor.
-            mask = os.umask(0o177)
-            listener.bind(f"/proc/self/fd/{folder}/{SOCKET}")
-            os.umask(mask)
-        finally:
-            os.close(folder)
-        listener.listen(64)
-        listener.setblocking(False)
-        return listener
-
-    def _accept(self, listener: socket.socket) -> None:
-        try:
-            channel, _ = listener.accept()
-        except OSError:
-            return
-        _pid, uid, _gid = struct.unpack("3i", channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        if uid != os.getuid():
-            channel.close()
-            return
-        channel.setblocking(False)
-        connection = Connection(self, channel)
-        self.connections.append(connection)
-        self.selector.register(channel, selectors.EVENT_READ, connection.handle)
-
-    def forget(self, connection: Connection) -> None:
-        if connection not in self.connections:
-            return
-        self.connections.remove(connection)
-        self.selector.unregister(connection.channel)
-        connection.channel.close()
-        if not self.connections and not self.init.started and self.init.status is None:
+    def _on_lost(self, connection: Connection) -> None:
+        if not self._init.started and not self._control.connections:
             # Whoever had this container made is gone and it never ran: nobody else knows of it.
-            self.kill_all()
+            with contextlib.suppress(ProcessLookupError):
+                self._kill_all({}, lambda _answer: None, connection)
+        for held in list(self._execs.values()):
+            if held.owner is connection and not held.task.started:
+                with contextlib.suppress(ProcessLookupError):
+                    held.task.signal(signal.SIGKILL)
 
-    def request(self, connection: Connection, message: dict[str, object]) -> bool:
+    def _request(self, connection: Connection, message: dict[str, object]) -> bool:
         """Carry out one request; False when the connection has become a stream."""
         number = message.get("id", 0)
 
         def reply(answer: dict[str, object]) -> None:
             connection.send({**answer, "id": number})
 
-        handler = self._OPERATIONS.get(str(message.get("op")))
         try:
             if message.get("op") == "attach":
                 self._attach(connection, message, reply)
                 return False
+            handler = self._OPERATIONS.get(str(message.get("op")))
             if handler is None:
                 raise Refused(f"unknown operation {message.get('op')!r}")
-            handler(self, message, reply)
+            handler(self, message, reply, connection)
         except Refused as error:
             reply({"error": str(error), "kind": error.kind})
         except (OSError, ValueError, KeyError, TypeError) as error:
             reply({"error": str(error), "kind": "gone" if isinstance(error, ProcessLookupError) else "other"})
         return True
 
-    # -- operations
+    def _info(self, _message: dict[str, object], reply: Reply, _from: Connection) -> None:
+        reply({"pid": self._init.pid, "started": self._init.started, "tty": self._init.streams.tty})
 
-    def _info(self, _message: dict[str, object], reply: Reply) -> None:
-        reply({"pid": self.init.pid, "started": self.init.started, "tty": self.init.streams.tty})
-
-    def _start(self, _message: dict[str, object], reply: Reply) -> None:
+    def _start(self, _message: dict[str, object], reply: Reply, _from: Connection) -> None:
+        if self._init.started or self._starting is not None:
+            raise Refused("the container has been started")
+        self._init.tell(b"go")
         self._starting = reply
-        try:
-            self.init.go()
-        except OSError:
-            self._starting = None
-            raise
 
-    def _signal(self, message: dict[str, object], reply: Reply) -> None:
-        self.init.signal(_int(message["number"]))
+    def _signal(self, message: dict[str, object], reply: Reply, _from: Connection) -> None:
+        self._init.signal(_int(message["number"]))
         reply({})
 
-    def _kill_all(self, _message: dict[str, object], reply: Reply) -> None:
-        self.kill_all()
+    def _kill_all(self, _message: dict[str, object], reply: Reply, _from: Connection) -> None:
+        """The end of the container's process brings the end of the others (`_on_init_end`)."""
+        self._init.signal(signal.SIGKILL)
+        if self._group is not None:
+            with contextlib.suppress(CgroupError):  # no freezer: nothing is frozen
+                self._group.thaw()  # a frozen process does not die of SIGKILL on version 1
         reply({})
 
-    def kill_all(self) -> None:
-        try:
-            self.init.signal(signal.SIGKILL)
-        except ProcessLookupError:
-            return
-        self._group.thaw()  # a frozen process does not die of SIGKILL on version 1
-
-    def _resize(self, message: dict[str, object], reply: Reply) -> None:
+    def _resize(self, message: dict[str, object], reply: Reply, _from: Connection) -> None:
         self._task(message).streams.resize(_int(message["rows"]), _int(message["columns"]))
         reply({})
 
-    def _wait(self, _message: dict[str, object], reply: Reply) -> None:
+    def _wait(self, _message: dict[str, object], reply: Reply, _from: Connection) -> None:
+        self._waiting.append(reply)
         if self._over_at is not None:
-            reply(dict(self.init.status or {}))
-        else:
-            self._waiting.append(reply)
+            assert self._init.status is not None
+            self._answer(self._init.status)
 
     def _attach(self, connection: Connection, message: dict[str, object], reply: Reply) -> None:
         task = self._task(message)
         if task.status is not None:
             raise Refused("the process has ended", "gone")
         wants = frozenset(stream for name, stream in (("stdout", STDOUT), ("stderr", STDERR)) if message.get(name))
-        reply({})
-        self.connections.remove(connection)
-        self.selector.unregister(connection.channel)
-        client = Client(connection.channel, wants, feeds=bool(message.get("stdin")))
+        reply({"ok": True})
+        client = Client(connection.release(), wants, feeds=bool(message.get("stdin")))
         client.pending += connection.outgoing
-        task.streams.attach(client)
+        task.streams.attach(client, bytes(connection.incoming))
 
-    def _exec(self, message: dict[str, object], reply: Reply) -> None:
+    # -- execs
+
+    def _exec(self, message: dict[str, object], reply: Reply, connection: Connection) -> None:
         name = str(message["exec"])
         if name in self._execs:
             raise Refused(f"exec {name} exists")
-        if not self.init.started or self.init.status is not None:
+        if not self._init.started or self._init.pidfd < 0 or self._group is None:
             raise Refused("the container is not running", "gone")
         process = spec.process(message["process"])
-        task = Task(self.selector, None, tty=process.terminal, stdin=bool(message.get("stdin")), stdin_once=True)
-        waiting: list[Reply] = [reply]
-
-        def report(answer: dict[str, object]) -> None:
-            if waiting:
-                waiting.pop()(answer if "error" in answer else {"pid": task.pid})
-            elif name in self._starts:
-                self._starts.pop(name)(answer if "error" in answer else {"pid": task.pid})
-
-        init = os.pidfd_open(self.init.pid)
+        task = Task(self._poller, None, tty=process.terminal, stdin=bool(message.get("stdin")), stdin_once=True)
+        held = Execution(task, connection, reply)
+        task.on_ready = lambda _report: self._exec_ready(held)
+        task.on_started = lambda: self._exec_started(held)
+        task.on_ended = lambda: self._on_exec_end(held)
+        init, group = self._init.pidfd, self._group
         try:
-            task.fork(
-                lambda sync, stdio: birth.be_executed(sync, process, init, self._group, self._program, self._flags,
-                                                      stdio),
-                report, lambda: self._on_exec_end(name))
-        finally:
-            os.close(init)
-        self._execs[name] = task
-
-    def _exec_start(self, message: dict[str, object], reply: Reply) -> None:
-        task = self._task(message)
-        name = str(message["exec"])
-        self._starts[name] = reply
-        try:
-            task.go()
-        except OSError:
-            del self._starts[name]
+            task.fork(lambda sync, stdio: birth.be_executed(sync, process, init, group, self._confinement, stdio),
+                      (init,))
+        except OSError as error:
+            if error.errno == errno.ENOMEM and self._own_pids:
+                # fork(2): the first process of the pid namespace has ended
+                raise Refused("the container is not running", "gone") from error
             raise
+        self._execs[name] = held
 
-    def _on_exec_end(self, name: str) -> None:
-        task = self._execs[name]
-        task.streams.finish()
-        for reply in self._exec_waiting.pop(name, []):
-            reply(dict(task.status or {}))
-        ended = [key for key, other in self._execs.items() if other.status is not None and not other.streams.busy]
-        for key in ended[:-100]:
-            del self._execs[key]
+    @staticmethod
+    def _exec_ready(held: Execution) -> None:
+        if held.prepared is not None:
+            held.prepared({"pid": held.task.pid})
+            held.prepared = None
 
-    def _exec_wait(self, message: dict[str, object], reply: Reply) -> None:
-        task = self._task(message)
-        if task.status is not None:
-            reply(dict(task.status))
+    @staticmethod
+    def _exec_started(held: Execution) -> None:
+        if held.starting is not None:
+            held.starting({"pid": held.task.pid})
+            held.starting = None
+
+    def _exec_start(self, message: dict[str, object], reply: Reply, _from: Connection) -> None:
+        held = self._execution(message)
+        if held.task.started or held.starting is not None:
+            raise Refused("the exec has been started")
+        held.task.tell(b"go")
+        held.starting = reply
+
+    def _on_exec_end(self, held: Execution) -> None:
+        held.task.streams.finish()
+        failure = held.task.failure
+        for waiter in (held.prepared, held.starting):
+            if waiter is not None and failure is not None:
+                waiter(failure)
+        held.prepared = held.starting = None
+        for reply in held.waiting:
+            reply(failure or dict(held.task.status or {}))
+        held.waiting.clear()
+        ended = [name for name, other in self._execs.items() if other.task.status is not None]
+        for name in ended[:-KEPT_EXECS]:
+            if not self._execs[name].task.streams.busy:
+                del self._execs[name]
+
+    def _exec_wait(self, message: dict[str, object], reply: Reply, _from: Connection) -> None:
+        held = self._execution(message)
+        if held.task.status is None:
+            held.waiting.append(reply)
         else:
-            self._exec_waiting.setdefault(str(message["exec"]), []).append(reply)
+            reply(held.task.failure or dict(held.task.status))
+
+    def _execution(self, message: dict[str, object]) -> Execution:
+        held = self._execs.get(str(message.get("exec")))
+        if held is None:
+            raise Refused(f"no exec {message.get('exec')}", "gone")
+        return held
 
     def _task(self, message: dict[str, object]) -> Task:
-        name = message.get("exec")
-        if not name:
-            return self.init
-        try:
-            return self._execs[str(name)]
-        except KeyError:
-            raise Refused(f"no exec {name}", "gone") from None
+        return self._execution(message).task if message.get("exec") else self._init
 
-    _OPERATIONS: dict[str, Callable[[Monitor, dict[str, object], Reply], None]] = {  # noqa: RUF012 -- never changed
+    _OPERATIONS: dict[str, Callable[[Monitor, dict[str, object], Reply, Connection], None]] = {  # noqa: RUF012 -- never changed
         "info": _info, "start": _start, "signal": _signal, "kill_all": _kill_all, "resize": _resize, "wait": _wait,
         "exec": _exec, "exec_start": _exec_start, "exec_wait": _exec_wait,
     }
 
 
-def live(
-    request: dict[str, object], channel: socket.socket, config: spec.Config, groups: Cgroups, program: bytes | None,
-    kept: list[int],
-) -> None:
+def live(job: Job) -> None:
     """A forked launcher becomes the monitor of one container, and ends with it. Never returns."""
-    group: Cgroup | None = None
-    answered = False
-
-    def born(answer: dict[str, object]) -> None:
-        nonlocal answered
-        answered = True
-        try:
-            channel.sendall(frame(answer))
-        except OSError:
-            return
-
+    channel, state_dir = job.channel, job.state_dir
+    monitor: Monitor | None = None
     try:
-        _stand_alone()
-        for mount in request["rootfs"]:  # type: ignore[attr-defined]
-            _mount_root(mount, config.root)
-        group = groups.create(config.cgroup, config.resources)
-        _enter_pid_namespace(config)
-        flags = seccomp.filter_flags(config.seccomp) if config.seccomp else 0
-        monitor = Monitor(request, config, group, groups, program, flags, kept)
-        monitor.run(born)
+        place.stand_alone()
+        trees = place.host_trees(job.config.shared_sources(), job.host)
+        place.own_mounts()
+        os.close(job.host)
+        for mount in job.rootfs:
+            place.mount_root(mount, job.config.root)
+        monitor = Monitor(job)
+        monitor.bear(job, trees)
+        del job  # config.json's objects are of no use any more
+        monitor.serve()
     except BaseException as error:
-        if not answered:
-            text = f"{error.strerror}" if isinstance(error, OSError) and error.strerror else str(error)
-            born({"error": text or type(error).__name__, "kind": "other"})
+        text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        if monitor is None:
+            _refuse(channel, text or type(error).__name__)
         else:
-            sys.stderr.write(f"monitor of {request.get('container_id')}: {error!r}\n")
+            complain(state_dir, f"the monitor failed: {error!r}")
     finally:
-        if group is not None and not answered:
-            delete_group(group)
         os._exit(0)
 
 
-def delete_group(group: Cgroup) -> None:
-    """With whoever is still in it. What the kernel does not let go is left for the daemon to find."""
+def _refuse(channel: socket.socket, text: str) -> None:
+    from node.runtime.wire import frame
+
+    with contextlib.suppress(OSError):
+        channel.sendall(frame({"id": 0, "error": text, "kind": "other"}))
+
+
+def delete_group(group: Cgroup, state_dir: str) -> None:
+    """What the kernel does not let go is left for the daemon to find."""
     try:
-        group.kill()
         group.delete()
     except OSError as error:
-        sys.stderr.write(f"cgroup {group.path}: {error}\n")
-
-
-def _stand_alone() -> None:
-    """Out of the daemon's session, process group, folder and signal settings; in a mount namespace of our own."""
-    os.setsid()
-    os.chdir("/")
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
-        signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    become_subreaper("seawall-monitor")
-    syscalls.unshare(syscalls.CLONE_NEWNS)
-    syscalls.mount("", "/", flags=syscalls.MS_SLAVE | syscalls.MS_REC)
-
-
-_FLAGS = {"ro": syscalls.MS_RDONLY, "nosuid": syscalls.MS_NOSUID, "nodev": syscalls.MS_NODEV,
-          "noexec": syscalls.MS_NOEXEC}
-
-
-def _mount_root(mount: dict[str, object], target: str) -> None:
-    """The root file system, in this process's mount namespace alone: when the monitor ends, however it ends, the
-    mount is gone."""
-    os.makedirs(target, mode=0o700, exist_ok=True)
-    options = [str(option) for option in mount["options"]]  # type: ignore[attr-defined]
-    flags = sum(_FLAGS[option] for option in options if option in _FLAGS)
-    if mount["type"] == "bind":
-        recursive = syscalls.MS_REC if "rbind" in options else 0
-        syscalls.mount(str(mount["source"]), target, flags=syscalls.MS_BIND | recursive)
-        return
-    data = ",".join(option for option in options if option not in _FLAGS)
-    if mount["cwd"]:
-        os.chdir(str(mount["cwd"]))
-    syscalls.mount(str(mount["source"]) or "overlay", target, str(mount["type"]), flags, data)
-    os.chdir("/")
-
-
-def _enter_pid_namespace(config: spec.Config) -> None:
-    """All later children of this process are born in the container's pid namespace, execs too."""
-    path = config.namespaces.get("pid")
-    if path == "":
-        syscalls.unshare(syscalls.CLONE_NEWPID)
-    elif path:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        syscalls.setns(fd, syscalls.CLONE_NEWPID)
-        os.close(fd)
+        complain(state_dir, f"cgroup {group.path}: {error}")
 
 
 def write_exit(state_dir: str, status: dict[str, object]) -> None:
@@ -471,16 +426,25 @@ def write_exit(state_dir: str, status: dict[str, object]) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.rename(temporary, final)
+    except FileNotFoundError:
+        return  # the container was removed while it ended
     except OSError as error:
-        if error.errno != errno.ENOENT:  # the container was removed while it ended
-            raise
+        complain(state_dir, f"{EXIT}: {error}")
+
+
+def complain(state_dir: str, text: str) -> None:
+    """Into a file beside exit.json: there is nobody to hear it now."""
+    with contextlib.suppress(OSError), open(os.path.join(state_dir, COMPLAINTS), "a") as file:
+        file.write(text + "\n")
+
+
+def children() -> list[int]:
+    """This process's children."""
+    with open("/proc/thread-self/children") as file:
+        return [int(word) for word in file.read().split()]
 
 
 def _int(value: object) -> int:
     if not isinstance(value, int):
         raise TypeError(f"not a number: {value!r}")
     return value
-
-
-def _texts(value: object) -> list[str]:
-    return [str(item) for item in value] if isinstance(value, list) else []

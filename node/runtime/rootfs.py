@@ -7,12 +7,13 @@ onto the descriptor of its place (CVE-2019-19921, -2021-30465, -2023-27561, -202
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
-from dataclasses import dataclass
 
 from node.linux import syscalls as sys
+from node.runtime.record import record
 from node.runtime.spec import Config, Device, InvalidConfig, Mount
 
 IN_ROOT = sys.RESOLVE_IN_ROOT | sys.RESOLVE_NO_MAGICLINKS
@@ -24,7 +25,9 @@ ATTRIBUTES = {
 }
 _OPPOSITE = {"rw": "ro", "suid": "nosuid", "dev": "nodev", "exec": "noexec", "diratime": "nodiratime",
              "symfollow": "nosymfollow"}
-_ATIME = {"relatime": sys.MOUNT_ATTR_RELATIME, "noatime": sys.MOUNT_ATTR_NOATIME,
+_ATIME = {"relatime": sys.MOUNT_ATTR_RELATIME, "atime": sys.MOUNT_ATTR_RELATIME,
+          "norelatime": sys.MOUNT_ATTR_RELATIME, "nostrictatime": sys.MOUNT_ATTR_RELATIME,
+          "noatime": sys.MOUNT_ATTR_NOATIME,
           "strictatime": sys.MOUNT_ATTR_STRICTATIME}
 PROPAGATION = {
     "private": (sys.MS_PRIVATE, False), "rprivate": (sys.MS_PRIVATE, True),
@@ -33,6 +36,12 @@ PROPAGATION = {
     "unbindable": (sys.MS_UNBINDABLE, False), "runbindable": (sys.MS_UNBINDABLE, True),
 }
 NEW_TYPES = frozenset({"proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2"})
+
+# What may lie over a file of /proc: all that tools such as lxcfs replace. Anything else there could feed our own writes
+# to /proc into another file (CVE-2019-19921).
+OVER_PROC = frozenset(("/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat", "/proc/swaps", "/proc/uptime",
+                       "/proc/loadavg", "/proc/slabinfo", "/proc/net/dev", "/proc/sys/kernel/ns_last_pid"))
+MAX_LINKS = 40
 
 DEFAULT_DEVICES = (
     ("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0),
@@ -43,7 +52,11 @@ DEV_LINKS = (
 )
 
 
-@dataclass(frozen=True)
+class Misplaced(OSError):
+    """Nothing may be mounted there; the message says why."""
+
+
+@record
 class Step:
     """One mount. `attributes` are set on it, `recursive_attributes` also on all below it; `data` goes to a new file
     system. `propagation` is a key of PROPAGATION or ""."""
@@ -80,6 +93,7 @@ def _step(mount: Mount) -> Step:
             clear |= ATTRIBUTES[_OPPOSITE[option]]
         elif option in _ATIME:
             attributes = (attributes & ~sys.MOUNT_ATTR__ATIME) | _ATIME[option]
+            clear |= sys.MOUNT_ATTR__ATIME
         elif plain != option and plain in ATTRIBUTES:
             recursive_attributes |= ATTRIBUTES[plain]
         elif option in PROPAGATION:
@@ -108,41 +122,75 @@ class Root:
         """A place inside, symlinks resolved as inside. The root itself for "/"."""
         return sys.openat2(self.fd, path.lstrip("/") or ".", flags, resolve=IN_ROOT)
 
-    def make_folder(self, path: str, mode: int = 0o755) -> int:
-        """An O_PATH descriptor of the folder, made with its parents where missing; dangling symlinks are refused."""
+    def make_folder(self, path: str, mode: int = 0o755, links: int = 0) -> int:
+        """An O_PATH descriptor of the folder, made with its parents where missing, also where a symlink points."""
         current = os.dup(self.fd)
-        done = ""
-        for part in [part for part in path.split("/") if part not in ("", ".")]:
-            done = f"{done}/{part}"
-            try:
-                following = self.open(done, os.O_PATH | os.O_DIRECTORY)
-            except FileNotFoundError:
-                os.mkdir(part, mode, dir_fd=current)
-                following = sys.openat2(current, part, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW,
-                                        resolve=sys.RESOLVE_NO_SYMLINKS)
+        parts = [part for part in path.split("/") if part not in ("", ".")]
+        try:
+            for number, part in enumerate(parts):
+                done = "/".join(parts[:number + 1])
+                try:
+                    following = self.open(done, os.O_PATH | os.O_DIRECTORY)
+                except FileNotFoundError:
+                    if (target := _link(current, part, links)) is not None:
+                        rest = _following("/".join(parts[:number]), target, parts[number + 1:])
+                        return self.make_folder(rest, mode, links + 1)
+                    following = _make_folder(current, part, mode)
+                os.close(current)
+                current = following
+            return os.dup(current)
+        finally:
             os.close(current)
-            current = following
-        return current
 
-    def make_file(self, path: str) -> int:
-        """An O_PATH descriptor of the file, made empty where missing."""
+    def make_file(self, path: str, links: int = 0) -> int:
+        """An O_PATH descriptor of the file, made empty where missing, also where a symlink points."""
         try:
             return self.open(path)
         except FileNotFoundError:
             parent, name = os.path.split(path.rstrip("/"))
             folder = self.make_folder(parent)
-            try:
-                made = sys.openat2(folder, name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, mode=0o644)
-                os.close(made)
-                return sys.openat2(folder, name, os.O_PATH | os.O_NOFOLLOW)
-            finally:
-                os.close(folder)
+        try:
+            if (target := _link(folder, name, links)) is not None:
+                return self.make_file(_following(parent, target, []), links + 1)
+            made = sys.openat2(folder, name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, mode=0o644)
+            os.close(made)
+            return sys.openat2(folder, name, os.O_PATH | os.O_NOFOLLOW)
+        finally:
+            os.close(folder)
 
 
-def build(root: Root, step: Step) -> None:
-    """Carry out one step. Raises OSError naming source and target."""
+def _link(folder: int, name: str, links: int) -> str | None:
+    """Where a symlink points; None when it is none. Raises OSError (ELOOP) after too many."""
     try:
-        _bind(root, step) if step.kind == "bind" else _new(root, step)
+        target = os.readlink(name, dir_fd=folder)
+    except OSError:
+        return None
+    if links >= MAX_LINKS:
+        raise OSError(errno.ELOOP, f"{name}: {os.strerror(errno.ELOOP)}")
+    return target
+
+
+def _following(parent: str, target: str, rest: list[str]) -> str:
+    """The path a symlink in `parent` stands for. ".." in it is the kernel's to resolve, inside the root."""
+    return "/".join([target if target.startswith("/") else f"{parent}/{target}", *rest])
+
+
+def _make_folder(parent: int, name: str, mode: int) -> int:
+    with contextlib.suppress(FileExistsError):  # somebody else who has this volume was quicker
+        os.mkdir(name, mode, dir_fd=parent)
+    return sys.openat2(parent, name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, resolve=sys.RESOLVE_NO_SYMLINKS)
+
+
+def build(root: Root, step: Step, tree: int | None = None) -> None:
+    """Carry out one step; `tree` is the mount to bind when it has been copied already. Raises OSError naming source
+    and target."""
+    try:
+        if step.kind == "bind":
+            _bind(root, step, tree)
+        else:
+            _new(root, step)
+    except Misplaced:
+        raise
     except OSError as error:
         what = f"mount {step.source} on {step.target}" if step.kind == "bind" else f"mount {step.kind} on {step.target}"
         raise OSError(error.errno, f"{what}: {os.strerror(error.errno or 0)}") from error
@@ -166,22 +214,21 @@ def _require_plain_folder(root: Root, path: str) -> None:
         return
 
 
-def _bind(root: Root, step: Step) -> None:
-    source = os.open(step.source, os.O_PATH | os.O_CLOEXEC)
-    flags = sys.OPEN_TREE_CLONE | (sys.AT_RECURSIVE if step.recursive else 0) | sys.AT_EMPTY_PATH
-    mount = sys.open_tree(source, "", flags)
-    is_folder = stat.S_ISDIR(os.fstat(source).st_mode)
-    os.close(source)
+def _bind(root: Root, step: Step, tree: int | None) -> None:
+    if tree is None:
+        flags = sys.OPEN_TREE_CLONE | (sys.AT_RECURSIVE if step.recursive else 0)
+        tree = sys.open_tree(sys.AT_FDCWD, step.source, flags)
+    # What was copied says what it is, not the path: that may name something else by now.
+    is_folder = stat.S_ISDIR(os.fstat(tree).st_mode)
     place = root.make_folder(step.target) if is_folder else root.make_file(step.target)
-    _attach(mount, place, step)
+    _attach(tree, place, step)
 
 
 def _attach(mount: int, place: int, step: Step) -> None:
     try:
+        _refuse_over_proc(place, step)
         if step.kind == "bind" and (step.attributes or step.clear):
-            atime = step.attributes & sys.MOUNT_ATTR__ATIME
-            sys.mount_setattr(mount, set_=step.attributes,
-                              clear=step.clear | (sys.MOUNT_ATTR__ATIME if atime else 0))
+            sys.mount_setattr(mount, set_=step.attributes, clear=step.clear)
         if step.recursive_attributes:
             sys.mount_setattr(mount, set_=step.recursive_attributes, recursive=True)
         propagation, recursive = PROPAGATION[step.propagation or "rprivate"]
@@ -190,6 +237,16 @@ def _attach(mount: int, place: int, step: Step) -> None:
     finally:
         os.close(mount)
         os.close(place)
+
+
+def _refuse_over_proc(place: int, step: Step) -> None:
+    if sys.filesystem_type(place) == sys.PROC_SUPER_MAGIC and os.path.normpath(step.target) not in OVER_PROC:
+        raise Misplaced(errno.EPERM, f"mount on {step.target}: it lies inside proc")
+
+
+def has_own_dev(steps: list[Step]) -> bool:
+    """Whether /dev is the container's: in one bound from the host nothing may be made."""
+    return not any(step.kind == "bind" and os.path.normpath(step.target) == "/dev" for step in steps)
 
 
 def make_devices(root: Root, devices: tuple[Device, ...]) -> None:

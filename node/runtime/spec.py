@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+
+from node.linux import capabilities
+from node.runtime.record import record
 
 NAMESPACES = ("pid", "network", "mount", "ipc", "uts", "cgroup")
-_UNSUPPORTED_LINUX = ("intelRdt", "mountLabel", "uidMappings", "gidMappings", "timeOffsets", "personality")
+PROPAGATIONS = ("private", "rprivate", "slave", "rslave", "shared", "rshared", "unbindable", "runbindable")
+_IPC_SYSCTLS = frozenset(("kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall",
+                          "kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced"))
+_UNSUPPORTED = ("hooks", "solaris", "windows", "vm", "zos")
+_UNSUPPORTED_LINUX = ("intelRdt", "mountLabel", "uidMappings", "gidMappings", "timeOffsets", "personality",
+                      "netDevices", "memoryPolicy")
+_UNSUPPORTED_PROCESS = ("apparmorProfile", "selinuxLabel", "scheduler", "ioPriority", "execCPUAffinity", "commandLine")
 
 
 class InvalidConfig(ValueError):
     """config.json holds something wrong or something this runtime does not do; the message names the field."""
 
 
-@dataclass(frozen=True)
+@record
 class Mount:
     destination: str
     kind: str
@@ -22,7 +30,7 @@ class Mount:
     options: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@record
 class Device:
     path: str
     kind: str
@@ -33,7 +41,7 @@ class Device:
     gid: int
 
 
-@dataclass(frozen=True)
+@record
 class Process:
     """A process to run: the container's own or an exec's. `capabilities` maps a set's name to capability names."""
 
@@ -54,7 +62,7 @@ class Process:
     oom_score_adj: int | None
 
 
-@dataclass(frozen=True)
+@record
 class Config:
     root: str
     read_only: bool
@@ -74,6 +82,11 @@ class Config:
     seccomp: dict[str, object] | None
     propagation: str
 
+    def shared_sources(self) -> tuple[tuple[str, bool], ...]:
+        """(source, whether with what is below) of binds whose later mounts the host shall see too."""
+        return tuple((mount.source, "rbind" in mount.options) for mount in self.mounts
+                     if "shared" in mount.options or "rshared" in mount.options)
+
 
 def read(path: str) -> Config:
     """Raises InvalidConfig and OSError."""
@@ -89,13 +102,13 @@ def parse(document: object, bundle: str) -> Config:
     """Raises InvalidConfig."""
     top = _object(document, "config.json")
     linux = _object(top.get("linux", {}), "linux")
-    if top.get("hooks"):
-        raise InvalidConfig("hooks are not supported yet")
-    for field in _UNSUPPORTED_LINUX:
-        if linux.get(field):
-            raise InvalidConfig(f"linux.{field} is not supported yet")
+    version = _text(top, "ociVersion", "config.json")
+    if not version.startswith("1."):
+        raise InvalidConfig(f"ociVersion {version!r} is not supported: this runtime knows 1.x")
+    _refuse(top, _UNSUPPORTED, "")
+    _refuse(linux, _UNSUPPORTED_LINUX, "linux.")
     root = _object(top.get("root"), "root")
-    return Config(
+    config = Config(
         root=os.path.join(bundle, _text(root, "path", "root")),
         read_only=bool(root.get("readonly", False)),
         process=process(top.get("process")),
@@ -112,25 +125,54 @@ def parse(document: object, bundle: str) -> Config:
         seccomp=_object(linux["seccomp"], "linux.seccomp") if linux.get("seccomp") else None,
         propagation=_text(linux, "rootfsPropagation", "linux"),
     )
+    _check(config)
+    return config
+
+
+def _refuse(item: dict[str, object], fields: tuple[str, ...], where: str) -> None:
+    for field in fields:
+        if item.get(field):
+            raise InvalidConfig(f"{where}{field} is not supported yet")
+
+
+def _check(config: Config) -> None:
+    """What would reach beyond the container's own namespaces."""
+    if not config.cgroup:
+        raise InvalidConfig("linux.cgroupsPath is missing")
+    if (config.hostname or config.domainname) and config.namespaces.get("uts") != "":
+        raise InvalidConfig("a hostname or domainname needs a new uts namespace")
+    if config.propagation and config.propagation not in PROPAGATIONS:
+        raise InvalidConfig(f"unknown linux.rootfsPropagation {config.propagation!r}")
+    for key in config.sysctl:
+        if key.startswith("net."):
+            kind = "network"
+        elif key in _IPC_SYSCTLS or key.startswith("fs.mqueue."):
+            kind = "ipc"
+        else:
+            raise InvalidConfig(f"sysctl {key} is not of a namespace: it would change the host")
+        if kind not in config.namespaces:
+            raise InvalidConfig(f"sysctl {key} would change the host: the container has no {kind} namespace")
 
 
 def process(value: object) -> Process:
     """The `process` object. Raises InvalidConfig."""
     item = _object(value, "process")
-    for field in ("apparmorProfile", "selinuxLabel", "scheduler", "ioPriority", "execCPUAffinity"):
-        if item.get(field):
-            raise InvalidConfig(f"process.{field} is not supported yet")
+    _refuse(item, _UNSUPPORTED_PROCESS, "process.")
     args = _texts(item, "args")
     if not args:
         raise InvalidConfig("process.args is empty: there is no command to run")
     cwd = _text(item, "cwd", "process")
+    env = _texts(item, "env")
+    for entry in env:
+        if not entry.partition("=")[0] or "=" not in entry:
+            raise InvalidConfig(f"process.env: {entry!r} is not NAME=VALUE")
     if not cwd.startswith("/"):
         raise InvalidConfig(f"process.cwd is not absolute: {cwd!r}")
     user = _object(item.get("user", {}), "process.user")
     console = _object(item.get("consoleSize", {}), "process.consoleSize")
     capabilities = item.get("capabilities")
     return Process(
-        args=args, env=_texts(item, "env"), cwd=cwd, terminal=bool(item.get("terminal", False)),
+        args=args, env=env, cwd=cwd, terminal=bool(item.get("terminal", False)),
         console=(_number(console, "height", 0), _number(console, "width", 0)),
         uid=_number(user, "uid", 0), gid=_number(user, "gid", 0),
         groups=tuple(_whole(group, "process.user.additionalGids") for group in _list(user, "additionalGids")),
@@ -144,7 +186,12 @@ def process(value: object) -> Process:
 
 def _capabilities(value: object) -> dict[str, tuple[str, ...]]:
     sets = _object(value, "process.capabilities")
-    return {kind: _texts(sets, kind) for kind in ("bounding", "effective", "permitted", "inheritable", "ambient")}
+    found = {kind: _texts(sets, kind) for kind in ("bounding", "effective", "permitted", "inheritable", "ambient")}
+    for names in found.values():
+        for name in names:
+            if name not in capabilities.ALL:
+                raise InvalidConfig(f"process.capabilities: unknown capability {name!r}")
+    return found
 
 
 def _rlimit(value: object) -> tuple[str, int, int]:
@@ -159,6 +206,8 @@ def _mount(value: object) -> Mount:
     destination = _text(item, "destination", "mounts[]")
     if not destination.startswith("/"):
         raise InvalidConfig(f"mounts[].destination is not absolute: {destination!r}")
+    if os.path.normpath(destination).strip("/") == "":
+        raise InvalidConfig("mounts[].destination is the root itself")
     return Mount(destination, _text(item, "type", "mounts[]"), _text(item, "source", "mounts[]"),
                  _texts(item, "options"))
 

@@ -1,6 +1,6 @@
 """Moving bytes between a process's standard streams, its log and the clients attached to it.
 
-All descriptors are non-blocking and in one selector. A client that does not read stops the process's output once
+All descriptors are non-blocking and in one poller. A client that does not read stops the process's output once
 MAX_PENDING bytes wait for it, as a terminal would: nothing is dropped and memory is bounded.
 """
 
@@ -9,18 +9,22 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import selectors
-import socket
 import struct
 import termios
-from collections.abc import Callable
 
-from node.runtime.logs import JsonLog
-from node.runtime.wire import STDERR, STDOUT, stream_frame
+from node.runtime.poller import HANGUP, READ, WRITE, Poller
+from node.runtime.wire import STDERR, stream_frame
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+
+    from node.runtime.logs import JsonLog
 
 CHUNK = 64 * 1024
 MAX_PENDING = 1024 * 1024
 MAX_STDIN = 256 * 1024
+PIPE_SIZE = 256 * 1024
 
 
 class Client:
@@ -33,18 +37,14 @@ class Client:
         self.pending = bytearray()
         self.reading = True
         self.ending = False
-        self.mask = 0
+        self.hung_up = False
 
 
 class Streams:
-    """The standard streams of one process.
+    """The standard streams of one process. For a terminal there is one output, the master, which is also stdin."""
 
-    `outputs` maps a readable descriptor to its stream; for a terminal there is one, the master, which is also
-    `stdin`. `on_quiet` is called once, when every output has ended.
-    """
-
-    def __init__(self, selector: selectors.BaseSelector, log: JsonLog | None, *, tty: bool, stdin_once: bool) -> None:
-        self._selector = selector
+    def __init__(self, poller: Poller, log: JsonLog | None, *, tty: bool, stdin_once: bool) -> None:
+        self._poller = poller
         self._log = log
         self.tty = tty
         self._stdin_once = stdin_once
@@ -52,41 +52,45 @@ class Streams:
         self._stdin = -1
         self._queue = bytearray()
         self._close_stdin = False
-        self._stdin_mask = 0
         self._clients: list[Client] = []
         self._paused = False
 
     def connect(self, stdin: int, outputs: dict[int, int]) -> None:
-        """Take over the descriptors (-1: no stdin)."""
+        """Take over the descriptors: `outputs` maps a readable one to its stream, `stdin` -1 stands for none."""
         self._stdin = stdin
         self._outputs = outputs
         for fd in {stdin, *outputs} - {-1}:
             os.set_blocking(fd, False)
-        for fd in outputs:
-            self._selector.register(fd, selectors.EVENT_READ, self._on_output if not self.tty else self._on_master)
+            self._watch(fd)
 
     @property
     def busy(self) -> bool:
         """Whether a client still has bytes to get."""
         return bool(self._clients)
 
-    def attach(self, client: Client) -> None:
+    def attach(self, client: Client, received: bytes = b"") -> None:
+        """`received`: what the client has sent already."""
         client.channel.setblocking(False)
         self._clients.append(client)
-        self._arm(client)
+        if received:
+            self._take(client, received)
+        self._flush(client)
 
     def resize(self, rows: int, columns: int) -> None:
         """Raises OSError (ENOTTY) without a terminal."""
-        if not self.tty:
+        if not self.tty or self._stdin < 0:
             raise OSError(errno.ENOTTY, "the process has no terminal")
         fcntl.ioctl(self._stdin, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def finish(self) -> None:
-        """The process is gone: read what its pipes still hold, close them, and let the clients go when they have all
-        of it."""
+        """The process is gone: read what its pipes still hold, close them, and let the clients go when they have it.
+
+        No more is read than a pipe holds: a process that an exec left behind may write for ever.
+        """
         for fd in list(self._outputs):
-            while fd in self._outputs and self._read(fd):
-                pass
+            left = 2 * PIPE_SIZE
+            while left > 0 and (count := self._read(fd)):
+                left -= count
             self._drop_output(fd)
         self._drop_stdin()
         if self._log is not None:
@@ -96,33 +100,33 @@ class Streams:
             client.ending = True
             self._flush(client)
 
-    def abandon(self) -> None:
-        """Close all that is left, whatever it holds."""
-        for client in list(self._clients):
-            self._drop(client)
-
     # -- output
 
-    def _on_output(self, fd: int, _mask: int) -> None:
-        self._read(fd)
+    def _watch(self, fd: int) -> None:
+        reading = fd in self._outputs and not self._paused
+        mask = (READ if reading else 0) | (WRITE if fd == self._stdin and self._queue else 0)
+        if mask:
+            self._poller.watch(fd, mask, self._on_process)
+        else:
+            self._poller.forget(fd)  # the hang-up of a pipe nobody wants to read from would come without end
 
-    def _on_master(self, fd: int, mask: int) -> None:
-        if mask & selectors.EVENT_WRITE:
+    def _on_process(self, fd: int, events: int) -> None:
+        if fd == self._stdin and events & (WRITE | HANGUP):
             self._feed()
-        if mask & selectors.EVENT_READ:
+        if fd in self._outputs and events & (READ | HANGUP):
             self._read(fd)
 
-    def _read(self, fd: int) -> bool:
-        """One chunk; False when there is none now. The end of a stream removes it."""
+    def _read(self, fd: int) -> int:
+        """One chunk: its size, 0 when there is none now. The end of a stream removes it."""
         try:
             data = os.read(fd, CHUNK)
         except BlockingIOError:
-            return False
+            return 0
         except OSError:
             data = b""  # EIO: the last slave of a terminal is closed
         if not data:
             self._drop_output(fd)
-            return False
+            return 0
         stream = self._outputs[fd]
         if self._log is not None:
             self._log.write("stderr" if stream == STDERR else "stdout", data)
@@ -131,65 +135,65 @@ class Streams:
             if stream in client.wants:
                 client.pending += framed
                 self._flush(client)
-        return True
+        return len(data)
 
     def _drop_output(self, fd: int) -> None:
-        if fd not in self._outputs:
+        if self._outputs.pop(fd, None) is None:
             return
-        del self._outputs[fd]
-        self._unregister(fd)
-        if fd != self._stdin:
+        if fd == self._stdin:
+            self._watch(fd)
+        else:
+            self._poller.forget(fd)
             os.close(fd)
 
-    def _pause(self, *, paused: bool) -> None:
-        if paused == self._paused:
-            return
-        self._paused = paused
-        for fd in self._outputs:
-            if paused:
-                self._unregister(fd)
-            else:
-                self._selector.register(fd, selectors.EVENT_READ, self._on_master if self.tty else self._on_output)
-        if not paused and self.tty:
-            self._arm_stdin()
+    def _balance(self) -> None:
+        """Stop reading while a client has too much to get, until it has had half of it."""
+        limit = MAX_PENDING // 2 if self._paused else MAX_PENDING
+        paused = any(len(client.pending) > limit for client in self._clients)
+        if paused != self._paused:
+            self._paused = paused
+            for fd in self._outputs:
+                self._watch(fd)
 
     # -- clients
 
     def _arm(self, client: Client) -> None:
-        reading = client.reading and (not client.feeds or len(self._queue) < MAX_STDIN)
-        mask = (selectors.EVENT_READ if reading else 0) | (selectors.EVENT_WRITE if client.pending else 0)
-        if mask == client.mask:
+        reading = client.reading and not (client.feeds and len(self._queue) >= MAX_STDIN)
+        fd = client.channel.fileno()
+        if client.hung_up and not reading:
+            # Nothing can be sent any more; what it sent is still to be read once the process takes it.
+            self._poller.forget(fd)
+            if not client.reading:
+                self._drop(client)
             return
-        if client.mask:
-            self._selector.unregister(client.channel)
-        if mask:
-            self._selector.register(client.channel, mask, self._on_client(client))
-        client.mask = mask
+        mask = (READ if reading else 0) | (WRITE if client.pending else 0)
+        self._poller.watch(fd, mask, lambda _fd, events: self._on_client(client, events))
 
-    def _on_client(self, client: Client) -> Callable[[int, int], None]:
-        def handle(_fd: int, mask: int) -> None:
-            if mask & selectors.EVENT_WRITE:
-                self._flush(client)
-            if mask & selectors.EVENT_READ and client in self._clients:
-                self._receive(client)
-
-        return handle
+    def _on_client(self, client: Client, events: int) -> None:
+        client.hung_up = client.hung_up or bool(events & HANGUP)
+        if events & WRITE and not client.hung_up:
+            self._flush(client)
+        if client in self._clients and events & READ:
+            self._receive(client)
+        if client in self._clients:
+            self._arm(client)
 
     def _flush(self, client: Client) -> None:
         try:
             while client.pending:
-                sent = client.channel.send(client.pending[:CHUNK * 4])
+                sent = client.channel.send(memoryview(client.pending)[:4 * CHUNK])
                 del client.pending[:sent]
         except BlockingIOError:
             pass
         except OSError:
-            self._drop(client)
-            return
+            # Gone for good; what it sent before may still be in the socket.
+            client.hung_up = True
+            client.pending.clear()
         if client.ending and not client.pending:
             self._drop(client)
             return
         self._arm(client)
-        self._pause(paused=any(len(other.pending) > MAX_PENDING for other in self._clients))
+        self._balance()
 
     def _receive(self, client: Client) -> None:
         try:
@@ -197,37 +201,37 @@ class Streams:
         except BlockingIOError:
             return
         except OSError:
-            self._drop(client)
+            data = b""
+        if data:
+            self._take(client, data)
             return
-        if not data:
-            # Half a close and a whole one look the same here; a whole one shows when we write to it.
-            client.reading = False
-            if client.feeds and self._stdin_once and not self.tty:
-                self._close_stdin = True
-                self._feed()
-            if not client.wants:
-                self._drop(client)
-                return
-        elif client.feeds and self._stdin >= 0:
+        client.reading = False
+        if client.feeds and self._stdin_once and not self.tty:
+            self._close_stdin = True
+            self._feed()
+        if not client.wants:
+            self._drop(client)
+
+    def _take(self, client: Client, data: bytes) -> None:
+        if client.feeds and self._stdin >= 0 and not self._close_stdin:
             self._queue += data
             self._feed()
-        self._arm(client)
 
     def _drop(self, client: Client) -> None:
         if client not in self._clients:
             return
         self._clients.remove(client)
-        if client.mask:
-            self._selector.unregister(client.channel)
+        self._poller.forget(client.channel.fileno())
         client.channel.close()
-        self._pause(paused=any(len(other.pending) > MAX_PENDING for other in self._clients))
+        self._balance()
 
     # -- stdin
 
     def _feed(self) -> None:
         try:
             while self._queue and self._stdin >= 0:
-                written = os.write(self._stdin, self._queue[:CHUNK])
+                with memoryview(self._queue) as view:
+                    written = os.write(self._stdin, view[:CHUNK])
                 del self._queue[:written]
         except BlockingIOError:
             pass
@@ -237,43 +241,17 @@ class Streams:
                 self._drop_stdin()
         if self._close_stdin and not self._queue and not self.tty:
             self._drop_stdin()
-        self._arm_stdin()
-        for client in self._clients:
+        if self._stdin >= 0:
+            self._watch(self._stdin)
+        for client in list(self._clients):
             if client.feeds:
                 self._arm(client)
-
-    def _arm_stdin(self) -> None:
-        if self._stdin < 0 or (self.tty and self._paused):
-            return
-        wanted = selectors.EVENT_WRITE if self._queue else 0
-        if self.tty:
-            if self._stdin in self._outputs:
-                self._selector.modify(self._stdin, selectors.EVENT_READ | wanted, self._on_master)
-        elif wanted != self._stdin_mask:
-            if wanted:
-                self._selector.register(self._stdin, wanted, lambda _fd, _mask: self._feed())
-            else:
-                self._unregister(self._stdin)
-            self._stdin_mask = wanted
 
     def _drop_stdin(self) -> None:
         if self._stdin < 0:
             return
-        if not self.tty and self._stdin_mask:
-            self._unregister(self._stdin)
-            self._stdin_mask = 0
-        if self.tty:
-            self._outputs.pop(self._stdin, None)
-            self._unregister(self._stdin)
+        self._outputs.pop(self._stdin, None)
+        self._poller.forget(self._stdin)
         os.close(self._stdin)
         self._stdin = -1
         self._queue.clear()
-
-    def _unregister(self, fd: int) -> None:
-        try:
-            self._selector.unregister(fd)
-        except (KeyError, ValueError):
-            return
-
-
-STREAMS = {"stdout": STDOUT, "stderr": STDERR}

@@ -7,75 +7,97 @@ import errno
 import fcntl
 import json
 import os
-import selectors
 import signal
 import socket
-from collections.abc import Callable
 
 from node.linux import syscalls
 from node.runtime.birth import Stdio, Sync
 from node.runtime.command import CannotExecute
 from node.runtime.logs import JsonLog, timestamp
-from node.runtime.streams import Streams
+from node.runtime.poller import READ, Poller
+from node.runtime.streams import PIPE_SIZE, Streams
 from node.runtime.wire import STDERR, STDOUT
 
-PIPE_SIZE = 256 * 1024
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    Birth = Callable[[Sync, Stdio | None], None]
+
 F_SETPIPE_SZ = 1031
 
-Born = Callable[[dict[str, object]], None]
-Birth = Callable[[Sync, Stdio | None], None]
+
+def nothing(_report: dict[str, object]) -> None:
+    return
 
 
 class Task:
-    """`born` is told the child's reports: ready, started, or an error with its kind; `ended` that it is gone."""
+    """Born (forked), ready (all but executed), started (executed) or failed, ended.
 
-    def __init__(
-        self, selector: selectors.BaseSelector, log: JsonLog | None, *, tty: bool, stdin: bool, stdin_once: bool
-    ) -> None:
-        self._selector = selector
+    `failure` says why the command was not executed: {"error", "kind"}. It is whole when `on_ended` is called, and a
+    task that failed ends right away.
+    """
+
+    def __init__(self, poller: Poller, log: JsonLog | None, *, tty: bool, stdin: bool, stdin_once: bool) -> None:
+        self._poller = poller
         self._wants_stdin = stdin
-        self.streams = Streams(selector, log, tty=tty, stdin_once=stdin_once)
+        self.streams = Streams(poller, log, tty=tty, stdin_once=stdin_once)
         self.pid = 0
         self.pidfd = -1
         self.status: dict[str, object] | None = None
+        self.failure: dict[str, object] | None = None
         self.started = False
         self._leave = False
-        self._failed = False
         self._sync: socket.socket | None = None
-        self._born: Born = lambda _report: None
-        self._ended: Callable[[], None] = lambda: None
+        self.on_ready: Callable[[dict[str, object]], None] = nothing
+        self.on_started: Callable[[], None] = lambda: None
+        self.on_ended: Callable[[], None] = lambda: None
 
-    def fork(self, birth: Birth, born: Born, ended: Callable[[], None]) -> None:
-        """Raises OSError."""
+    def fork(self, birth: Birth, keep: Collection[int] = ()) -> None:
+        """`keep`: descriptors that `birth` needs. Raises OSError."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         stdio, stdin, outputs = (None, -1, {}) if self.streams.tty else self._pipes()
-        pid = os.fork()
+        given = {fd for fd in stdio.fds if fd >= 0} if stdio is not None else set()
+        try:
+            pid = os.fork()
+        except OSError:
+            for fd in {*given, stdin, *outputs} - {-1}:
+                os.close(fd)
+            ours.close()
+            theirs.close()
+            raise
         if pid == 0:
-            _child(Sync(theirs), birth, stdio)
+            _child(theirs, birth, stdio, {*given, *keep})
         theirs.close()
-        for fd in set(stdio.fds) if stdio is not None else ():
+        for fd in given:
             os.close(fd)
         self.pid = pid
         self.pidfd = os.pidfd_open(pid)
-        self._sync, self._born, self._ended = ours, born, ended
+        self._sync = ours
         if not self.streams.tty:
             self.streams.connect(stdin, outputs)
         ours.setblocking(False)
-        self._selector.register(ours, selectors.EVENT_READ, self._on_sync)
-        self._selector.register(self.pidfd, selectors.EVENT_READ, self._on_end)
+        self._poller.watch(ours.fileno(), READ, self._on_sync)
+        self._poller.watch(self.pidfd, READ, self._on_end)
 
-    def go(self) -> None:
-        """Let the child execute its command. Raises OSError when it is gone."""
+    def tell(self, word: bytes) -> None:
+        """Give the child leave to go on; b"go" is the last. Raises OSError when it is gone."""
         if self._sync is None:
-            raise OSError(errno.ESRCH, "the process is gone")
-        self._leave = True
-        self._sync.send(b"go")
+            raise ProcessLookupError(errno.ESRCH, "the process is gone")
+        self._leave = self._leave or word == b"go"
+        self._sync.send(word)
 
     def signal(self, number: int) -> None:
         """Raises ProcessLookupError when it is gone; a pidfd never hits a stranger that got the same number."""
         if self.pidfd < 0:
             raise ProcessLookupError(errno.ESRCH, "no such process")
         signal.pidfd_send_signal(self.pidfd, number)
+
+    def finish(self) -> None:
+        """Kill it and wait for its end."""
+        if self.pidfd >= 0:
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            self._on_end(self.pidfd, READ)
 
     def _pipes(self) -> tuple[Stdio, int, dict[int, int]]:
         out_read, out_write = os.pipe2(os.O_CLOEXEC)
@@ -85,13 +107,10 @@ class Task:
                 fcntl.fcntl(fd, F_SETPIPE_SZ, PIPE_SIZE)
             except OSError:
                 continue  # the user's pipe quota is used up: a smaller pipe is only slower
-        if self._wants_stdin:
-            in_read, in_write = os.pipe2(os.O_CLOEXEC)
-        else:
-            in_read, in_write = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), -1
+        in_read, in_write = os.pipe2(os.O_CLOEXEC) if self._wants_stdin else (-1, -1)
         return Stdio(in_read, out_write, err_write), in_write, {out_read: STDOUT, err_read: STDERR}
 
-    def _on_sync(self, _fd: int, _mask: int) -> None:
+    def _on_sync(self, _fd: int, _events: int) -> None:
         assert self._sync is not None
         try:
             data, ancillary, _flags, _address = self._sync.recvmsg(64 * 1024, 1024)
@@ -104,18 +123,19 @@ class Task:
                 self._take_master(payload)
         if data:
             report = json.loads(data)
-            self._failed = self._failed or "error" in report
-            self._born(report)
+            if "error" in report:
+                self.failure = report
+            else:
+                self.on_ready(report)
             return
         self._close_sync()
-        # The channel closes at execve. A child that fails says so first; one that was killed before it could has
-        # an exit status, which says as much.
-        if self._leave and not self._failed:
+        # The channel closes at execve. A child that fails says so first; one that is killed before it can was either
+        # never given leave, or has an exit status that says as much.
+        if self.failure is None and self._leave:
             self.started = True
-            self._born({"started": True})
-        elif not self._failed:
-            self._failed = True
-            self._born({"error": "the process died before it could run its command", "kind": "other"})
+            self.on_started()
+        elif self.failure is None:
+            self.failure = {"error": "the process died before it could run its command", "kind": "other"}
 
     def _take_master(self, payload: bytes) -> None:
         fds = array.array("i")
@@ -126,28 +146,32 @@ class Task:
 
     def _close_sync(self) -> None:
         if self._sync is not None:
-            self._selector.unregister(self._sync)
+            self._poller.forget(self._sync.fileno())
             self._sync.close()
             self._sync = None
 
-    def _on_end(self, _fd: int, _mask: int) -> None:
+    def _on_end(self, _fd: int, _events: int) -> None:
         result = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
         assert result is not None
-        if self._sync is not None:
-            # A short-lived command may have executed and ended before its channel was read: read what it holds.
-            while self._sync is not None:
-                self._on_sync(self._sync.fileno(), 0)
+        # A short-lived command may have executed and ended before its channel was read: read what it holds. The
+        # other end is closed, since nobody but the child ever had it.
+        while self._sync is not None:
+            self._on_sync(self._sync.fileno(), READ)
         code = result.si_status if result.si_code == os.CLD_EXITED else 128 + result.si_status
-        self._selector.unregister(self.pidfd)
+        self._poller.forget(self.pidfd)
         os.close(self.pidfd)
         self.pidfd = -1
         self.status = {"exit_code": code, "finished_at": timestamp()}
-        self._ended()
+        self.on_ended()
 
 
-def _child(sync: Sync, birth: Birth, stdio: Stdio | None) -> None:
+def _child(channel: socket.socket, birth: Birth, stdio: Stdio | None, keep: set[int]) -> None:
     """Never returns: the copy of the monitor must not go on as a second monitor."""
+    sync = Sync(channel)
     try:
+        # The monitor's own descriptors go at once: while this process waits for its start, a copy of another's stdin
+        # would keep that one from ending.
+        syscalls.close_all_but({0, 1, 2, channel.fileno(), *keep})
         birth(sync, stdio)
     except CannotExecute as error:
         _report(sync, {"error": error.message, "kind": error.kind})
@@ -165,8 +189,3 @@ def _report(sync: Sync, message: dict[str, object]) -> None:
         sync.report(message)
     except OSError:
         return
-
-
-def become_subreaper(name: str) -> None:
-    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
-    syscalls.set_name(name)

@@ -1,0 +1,93 @@
+"""Where a monitor stands: out of its launcher's session, in a mount namespace that holds the container's root."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from node.linux import syscalls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from node.runtime.spec import Config
+
+_IGNORED = ("SIGINT", "SIGHUP", "SIGQUIT", "SIGTERM", "SIGPIPE", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGTSTP")
+_FLAGS = {"ro": syscalls.MS_RDONLY, "nosuid": syscalls.MS_NOSUID, "nodev": syscalls.MS_NODEV,
+          "noexec": syscalls.MS_NOEXEC}
+
+
+def stand_alone() -> None:
+    """A process of its own: whatever ends the daemon, its terminal or its launcher does not end the monitor.
+
+    It is stopped by ending its container. Standard streams go to the null device, or whoever waits for the end of the
+    daemon's output would wait for all containers.
+    """
+    os.setsid()
+    os.chdir("/")
+    for name in _IGNORED:
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+    syscalls.set_name("seawall-monitor")
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for number in range(3):
+        os.dup2(null, number)
+    os.close(null)
+
+
+def host_trees(sources: tuple[tuple[str, bool], ...], host: int) -> dict[str, int]:
+    """Copies of the host's mounts at these paths (with what is mounted below, where the flag says so), for binds that
+    share what is mounted later.
+
+    Taken in the host's own mount namespace: a copy made from ours, which only receives, could not give.
+    """
+    if not sources:
+        return {}
+    syscalls.setns(host, syscalls.CLONE_NEWNS)
+    return {source: syscalls.open_tree(syscalls.AT_FDCWD, source,
+                                       syscalls.OPEN_TREE_CLONE | (syscalls.AT_RECURSIVE if recursive else 0))
+            for source, recursive in sources}
+
+
+def own_mounts() -> None:
+    """A mount namespace of our own, which still sees what the host mounts later."""
+    syscalls.unshare(syscalls.CLONE_NEWNS)
+    syscalls.mount("", "/", flags=syscalls.MS_SLAVE | syscalls.MS_REC)
+
+
+def mount_root(mount: dict[str, object], target: str) -> None:
+    """The root file system, in this process's mount namespace alone: when the monitor ends, however it ends, the
+    mount is gone."""
+    os.makedirs(target, mode=0o700, exist_ok=True)
+    options = [str(option) for option in mount["options"]]  # type: ignore[attr-defined]
+    flags = sum(_FLAGS[option] for option in options if option in _FLAGS)
+    if mount["type"] == "bind":
+        recursive = syscalls.MS_REC if "rbind" in options else 0
+        syscalls.mount(str(mount["source"]), target, flags=syscalls.MS_BIND | recursive)
+        if flags:
+            syscalls.mount("", target, flags=syscalls.MS_BIND | syscalls.MS_REMOUNT | flags)
+        return
+    data = ",".join(option for option in options if option not in _FLAGS)
+    if mount["cwd"]:
+        os.chdir(str(mount["cwd"]))
+    syscalls.mount(str(mount["source"]) or "overlay", target, str(mount["type"]), flags, data)
+    os.chdir("/")
+
+
+def unmount_root(target: str) -> None:
+    """So that the next run of the container can mount its writable layer, and its removal take it away, at once."""
+    try:
+        syscalls.umount(target)
+    except OSError:
+        syscalls.umount(target, syscalls.MNT_DETACH)
+
+
+def enter_pid_namespace(config: Config) -> None:
+    """All later children of this process are born in the container's pid namespace, execs too."""
+    path = config.namespaces.get("pid")
+    if path == "":
+        syscalls.unshare(syscalls.CLONE_NEWPID)
+    elif path:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        syscalls.setns(fd, syscalls.CLONE_NEWPID)
+        os.close(fd)
