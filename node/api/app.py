@@ -75,7 +75,7 @@ def groups(engine: Engine) -> Groups:
         execs=ExecRoutes(engine.execs),
         images=ImageRoutes(images, containers, engine.events, driver=driver),
         transfer=TransferRoutes(
-            images, images, engine.searches, engine.events, search_registry=engine.search_registry
+            images, engine.searches, engine.events, search_registry=engine.search_registry
         ),
         networks=NetworkRoutes(engine.networks, containers),
         volumes=VolumeRoutes(engine.volumes, containers),

@@ -1,6 +1,6 @@
 """Between the node and registries: pull, push, login, search."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from aiohttp import web
 
@@ -8,12 +8,12 @@ from node.api import progress
 from node.api.answers import reply
 from node.api.call import Call, InvalidQuery
 from node.api.filters import parse_filters
-from node.api.parts import ImageExchange, ImageShelf, Searches
+from node.api.parts import ImageExchange, Searches
 from node.api.progress import Lines
 from node.api.types.auth import parse_auth, parse_header, registry_host
 from node.events import Event, EventBus
 from ocispec.descriptor import Platform
-from ocispec.errors import FailedPrecondition, InvalidArgument, NotFound, Unimplemented
+from ocispec.errors import FailedPrecondition, InvalidArgument, Unimplemented
 from ocispec.reference import Reference
 from storage.remote.search import Found
 
@@ -29,14 +29,12 @@ class TransferRoutes:
     def __init__(
         self,
         exchange: ImageExchange,
-        shelf: ImageShelf,
         searches: Searches,
         events: EventBus,
         *,
         search_registry: str,
     ) -> None:
         self._exchange = exchange
-        self._shelf = shelf
         self._searches = searches
         self._events = events
         self._search_registry = search_registry
@@ -63,25 +61,14 @@ class TransferRoutes:
             raise Unimplemented("pushing one platform of an image is not supported yet")
         name, tag = call.path["name"], call.text("tag")
         auth = parse_header(call.request.headers.get("X-Registry-Auth", ""))
-        references = [Reference.parse(f"{name}:{tag}")] if tag else await self._tags_of(name)
+        # Without a tag (`docker push -a`) every tag of the repository that the node has.
+        reference = Reference.parse(f"{name}:{tag}" if tag else name)
 
         async def push(lines: Lines) -> None:
-            for reference in references:
-                await self._exchange.push(reference, auth=auth, progress=lines)
-                self._tell("push", reference.familiar_name, reference)
+            await self._exchange.push(reference, auth=auth, progress=lines)
+            self._tell("push", reference.familiar_name, reference)
 
         return await progress.stream(call.request, push)
-
-    async def _tags_of(self, name: str) -> Sequence[Reference]:
-        """`docker push -a`: every tag of the repository that the node has."""
-        wanted = Reference.parse(name)
-        if wanted.tag or wanted.digest:
-            return [wanted]
-        held = [Reference.parse(tag) for image in await self._shelf.list() for tag in image.repo_tags]
-        found = [one for one in held if one.repository == wanted.repository]
-        if not found:
-            raise NotFound(f"An image does not exist locally with the tag: {wanted.familiar_name}")
-        return sorted(found, key=str)
 
     async def login(self, call: Call) -> web.StreamResponse:
         body = await call.fields()

@@ -41,3 +41,9 @@ class ImageInUse(FailedPrecondition):
 
 class NothingToPush(NotFound):
     """No image under the name that should be pushed."""
+
+
+def first_failure(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What went wrong first in a group of tasks: the others were cancelled for it, and a user is told one thing."""
+    first = group.exceptions[0]
+    return first_failure(first) if isinstance(first, BaseExceptionGroup) else first

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from node.images.catalog import check_image, is_image, pick_platform
-from node.images.errors import NoMatchingPlatform, NotAnImage, PullFailed, UnsupportedLayer
+from node.images.errors import NoMatchingPlatform, NotAnImage, PullFailed, UnsupportedLayer, first_failure
 from node.images.image import LAYER_COMPRESSION, Layer
 from node.images.layers import Layers, Source, Wanted
 from node.images.progress import LayerLine, Progress
@@ -54,8 +54,9 @@ class Puller:
         """`reference` has a tag or a digest. Gives the digest that it stands for."""
         source = Source(remote, reference.path, reference.repository, self._downloads)
         async with source.held(), self._leases.hold(f"pull {reference}", ttl=_LEASE) as lease:
-            progress.status(f"Pulling from {reference.path}", _name(reference))
+            # Nothing is said before the image is known to be there: until then a failure is the whole answer.
             resolved = await resolve(remote, reference, platform)
+            progress.status(f"Pulling from {reference.path}", _name(reference))
             image = resolved.image.manifest
             await lease.add(*(one.digest for one in resolved.manifests), *(blob.digest for blob in image.blobs))
             config = await self._config(source, image)
@@ -87,7 +88,7 @@ class Puller:
                     line.say("Pulling fs layer")
                     group.create_task(self._layer(wanted, number, line))
         except BaseExceptionGroup as failures:
-            raise _first(failures) from failures
+            raise first_failure(failures) from failures
 
     async def _layer(self, wanted: Wanted, number: int, line: LayerLine) -> None:
         if number >= self._downloads and wanted.source is not None:
@@ -167,11 +168,6 @@ def layers_of(manifest: Manifest, config: ImageConfig) -> Sequence[Layer]:
 
 def _name(reference: Reference) -> str:
     return str(reference.digest or reference.tag)
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 def _nothing(_status: str, _current: int, _total: int) -> None:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 
 from node.images.catalog import Catalog, Top
-from node.images.errors import NothingToPush
+from node.images.errors import NothingToPush, first_failure
 from node.images.image import PushResult
 from node.images.progress import LayerLine, Progress
 from ocispec import manifest as manifests
@@ -44,10 +44,14 @@ class Pusher:
         slots = asyncio.Semaphore(self._uploads)
         labels = _labels(images, catalog)
         blobs = {blob.digest: blob for image in images for blob in (*image.layers, image.config) if blob is not None}
-        async with asyncio.TaskGroup() as group:
-            for blob in blobs.values():
-                line = LayerLine(progress, labels[blob.digest]) if blob.digest in labels else None
-                group.create_task(self._blob(remote, reference, blob, line, _sources(catalog, reference, blob), slots))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for blob in blobs.values():
+                    line = LayerLine(progress, labels[blob.digest]) if blob.digest in labels else None
+                    sources = _sources(catalog, reference, blob)
+                    group.create_task(self._blob(remote, reference, blob, line, sources, slots))
+        except BaseExceptionGroup as failures:
+            raise first_failure(failures) from failures
         last, digest = (top.manifest, top.digest) if whole else (top.image_manifest, top.image)
         for child in children if whole else ():
             await remote.put_manifest(reference.path, child.digest(), child)

@@ -71,6 +71,8 @@ class Transport:
         self._base: URL | None = None
         self._finding = asyncio.Lock()
         self._session: aiohttp.ClientSession | None = None
+        # Whether it ever answered: one that is not there from the start is a typing mistake more often than a restart.
+        self._met = False
 
     async def __aenter__(self) -> Self:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._settings.connect_timeout,
@@ -161,10 +163,11 @@ class Transport:
             try:
                 response = await self._authorized(request, body)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                if attempt == attempts:
+                if attempt == attempts or (not self._met and isinstance(error, aiohttp.ClientConnectorError)):
                     raise unreachable(request, error) from error
                 await self.pause(attempt)
                 continue
+            self._met = True
             if response.status not in _RETRIED or response.status in request.ok or attempt == attempts:
                 return response
             wait = _retry_after(response.headers.get("Retry-After", ""))
@@ -300,9 +303,11 @@ def unreachable(request: Request, error: Exception) -> errors.RemoteUnavailable:
 def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "timed out while waiting for an answer"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return f"dial tcp: lookup {error.host}: no such host"
     if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno:
         with contextlib.suppress(ValueError):
-            return f"connect: {os.strerror(error.os_error.errno).lower()}"
+            return f"dial tcp {error.host}:{error.port}: connect: {os.strerror(error.os_error.errno).lower()}"
     return str(error) or type(error).__name__
 
 

@@ -24,7 +24,7 @@ from node.containers.model import (
     Status,
 )
 from node.events import Event, EventBus
-from node.images.errors import ImageNotFound
+from node.images.errors import ImageNotFound, NothingToPush
 from node.images.image import HistoryEntry, Image, PushResult, Removal
 from node.images.progress import Progress
 from ocispec import manifest as manifests
@@ -375,10 +375,15 @@ class FakeImages:
         return self.held[-1]
 
     async def push(self, reference: Reference, *, auth: Credentials | None, progress: Progress) -> PushResult:
+        held = [Reference.parse(tag) for image in self.held for tag in image.repo_tags]
+        found = [one for one in held if one.repository == reference.repository and reference.tag in (None, one.tag)]
+        if not found:
+            raise NothingToPush(f"An image does not exist locally with the tag: {reference.familiar_name}")
         progress.status(f"The push refers to repository [{reference.domain}/{reference.path}]")
-        progress.layer("abcdef012345", "Pushed")
-        progress.status(f"{reference.tag}: digest: sha256:{'c' * 64} size: 527")
-        progress.aux({"Tag": str(reference.tag), "Digest": f"sha256:{'c' * 64}", "Size": 527})
+        for one in found:
+            progress.layer("abcdef012345", "Pushed")
+            progress.status(f"{one.tag}: digest: sha256:{'c' * 64} size: 527")
+            progress.aux({"Tag": str(one.tag), "Digest": f"sha256:{'c' * 64}", "Size": 527})
         return PushResult(str(reference.tag), Digest.parse(f"sha256:{'c' * 64}"), 527)
 
     async def check_login(self, host: str, credentials: Credentials) -> None:
