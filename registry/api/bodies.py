@@ -46,7 +46,11 @@ class Bodies:
     async def _next(self, request: web.BaseRequest) -> bytes:
         try:
             async with asyncio.timeout(self._timeout):
-                return await request.content.readany()
+                if request.content_length is None:
+                    return await request.content.readany()
+                # As it came from the socket: `readany` would join it with what came after, a copy of every byte. A
+                # body in transfer chunks is another matter: `readchunk` would give those, which may be tiny.
+                return (await request.content.readchunk())[0]
         except TimeoutError:
             raise BodySlow(self._timeout) from None
         except RequestPayloadError as error:
