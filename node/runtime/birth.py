@@ -24,6 +24,7 @@ from node.runtime.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from node.linux.cgroups.mounts import GroupMount
     from node.linux.cgroups.store import Cgroup, Cgroups
     from node.runtime.spec import Config, Process
 
@@ -184,31 +185,36 @@ def _namespaces(config: Config) -> None:
 
 
 def _cgroup(root: rootfs.Root, step: rootfs.Step, groups: Cgroups, config: Config) -> None:
-    private = config.namespaces.get("cgroup") == ""
-    layout = groups.mounts(config.cgroup, private=private)
-    flags = step.attributes
-    if layout.tmpfs:
-        rootfs.build(root, rootfs.Step(step.target, "tmpfs", "tmpfs", flags & ~sys.MOUNT_ATTR_RDONLY, 0, 0, False,
-                                       (("mode", "755"),), ""))
-    for mount in layout.mounts:
-        target = f"{step.target}/{mount.target}" if mount.target else step.target
-        if mount.source:
-            part = rootfs.Step(target, "bind", mount.source, flags, 0, 0, False, (), "")
-            rootfs.build(root, part)
-        else:
-            pairs = [pair.partition("=") for pair in mount.data.split(",") if pair]
-            data = tuple((name, value if equals else None) for name, equals, value in pairs)
-            rootfs.build(root, rootfs.Step(target, mount.fstype, mount.fstype, flags, 0, 0, False, data, ""))
+    """/sys/fs/cgroup: one mount (version 2), or a tmpfs that holds one a hierarchy (version 1)."""
+    layout = groups.mounts(config.cgroup, private=config.namespaces.get("cgroup") == "")
     if not layout.tmpfs:
+        for mount in layout.mounts:
+            _build_cgroup(root, mount, step)
         return
+    writable = step.attributes & ~sys.MOUNT_ATTR_RDONLY
+    rootfs.build(root, rootfs.Step(step.target, "tmpfs", "tmpfs", writable, 0, 0, False, (("mode", "755"),), ""))
     folder = root.open(step.target, os.O_PATH | os.O_DIRECTORY)
+    for mount in layout.mounts:
+        if mount.source:
+            _build_cgroup(root, mount, step)
+        else:
+            rootfs.new_inside(folder, mount.target, mount.fstype, _options(mount.data), step.attributes)
     for name, target in layout.links:
         os.symlink(target, name, dir_fd=folder)
+    if step.attributes & sys.MOUNT_ATTR_RDONLY:
+        sys.mount_setattr(folder, set_=sys.MOUNT_ATTR_RDONLY)
     os.close(folder)
-    if flags & sys.MOUNT_ATTR_RDONLY:
-        place = root.open(step.target, os.O_PATH | os.O_DIRECTORY)
-        sys.mount_setattr(place, set_=sys.MOUNT_ATTR_RDONLY)
-        os.close(place)
+
+
+def _build_cgroup(root: rootfs.Root, mount: GroupMount, step: rootfs.Step) -> None:
+    kind = "bind" if mount.source else mount.fstype
+    rootfs.build(root, rootfs.Step(f"{step.target}/{mount.target}", kind, mount.source or kind, step.attributes, 0, 0,
+                                   False, _options(mount.data), ""))
+
+
+def _options(data: str) -> tuple[tuple[str, str | None], ...]:
+    pairs = [pair.partition("=") for pair in data.split(",") if pair]
+    return tuple((name, value if equals else None) for name, equals, value in pairs)
 
 
 def _working_folder(root: rootfs.Root, cwd: str) -> None:

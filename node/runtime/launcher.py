@@ -4,6 +4,8 @@ It never runs a thread, imports almost nothing, and executes from a read-only mo
 nothing inside a container can write to the file that /proc/<pid>/exe names (CVE-2019-5736). On its socket
 (SOCK_SEQPACKET, descriptor given as an argument) come launch requests with the descriptors that go with them, the
 first of which becomes the monitor's first connection. It ends when the socket closes; monitors go on without it.
+
+One fork, the spare, waits ready for the next request, so that no container waits for a fork of the launcher.
 """
 
 from __future__ import annotations
@@ -11,15 +13,15 @@ from __future__ import annotations
 import array
 import gc
 import json
+import marshal
 import os
 import signal
 import socket
 import sys
 
 from node.linux import capabilities, cgroups, seccomp, syscalls
-from node.runtime import monitor, spec
+from node.runtime import monitor, place, spec
 from node.runtime.birth import Confinement
-from node.runtime.wire import frame
 
 HOST = "SEAWALL_HOST_MOUNTS"
 MAX_REQUEST = 256 * 1024
@@ -64,46 +66,89 @@ class Launcher:
         self._control = control
         self._host = host
         self._groups = cgroups.detect()
-        self._programs: dict[str, bytes] = {}
+        self._programs: dict[bytes, bytes] = {}
         self._available = frozenset(capabilities.current()["permitted"])
+        self._spare: socket.socket | None = None
 
     def serve(self) -> monitor.Job | None:
-        """Returns None when the daemon is gone, and in every fork the job of the monitor it is to become."""
+        """Returns None when the daemon is gone, and in a fork the job of the monitor it is to become."""
         # Nothing that exists now is ever collected: the pages stay shared with every monitor.
         gc.collect()
         gc.freeze()
+        gc.disable()
         while True:
-            data, ancillary, _flags, _address = self._control.recvmsg(MAX_REQUEST, socket.CMSG_SPACE(4 * MAX_FDS))
+            if self._spare is None and (waiting := self._fork_spare()) is not None:
+                return self._become(waiting)
+            data, fds = _receive(self._control)
             if not data:
                 return None
-            fds = _descriptors(ancillary)
-            if fds:
-                job = self._launch(data, socket.socket(fileno=fds[0]), fds[1:])
-                if job is not None:
-                    return job
+            if fds and (waiting := self._hand_over(data, fds)) is not None:
+                return self._become(waiting)
 
-    def _launch(self, data: bytes, channel: socket.socket, fds: list[int]) -> monitor.Job | None:
-        """The job in the fork; None in the launcher itself."""
-        try:
-            request = json.loads(data)
-            config = spec.read(os.path.join(str(request["bundle"]), "config.json"))
-            job = monitor.Job(request, channel, config, self._groups, self._confinement(config), self._host)
-            if os.fork() == 0:
-                self._control.close()
-                return job
-        except Exception as error:
-            # Whatever it was, the next container must still find a launcher.
-            _refuse(channel, str(error) or type(error).__name__)
-        channel.close()
-        for fd in fds:
-            os.close(fd)
+    # -- in the launcher
+
+    def _fork_spare(self) -> socket.socket | None:
+        """In the fork: the socket its job will come by. None in the launcher."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        if os.fork() == 0:
+            ours.close()
+            self._control.close()
+            return theirs
+        theirs.close()
+        self._spare = ours
         return None
 
+    def _hand_over(self, data: bytes, fds: list[int]) -> socket.socket | None:
+        """Give the request to the spare, or to a new one when somebody killed it."""
+        for _ in range(2):
+            if self._spare is None and (waiting := self._fork_spare()) is not None:
+                for fd in fds:
+                    os.close(fd)  # they come again by the socket
+                return waiting
+            assert self._spare is not None
+            try:
+                self._spare.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
+                break
+            except OSError:
+                continue
+            finally:
+                self._spare.close()
+                self._spare = None
+        for fd in fds:
+            os.close(fd)
+        self._learn(data)
+        return None
+
+    def _learn(self, data: bytes) -> None:
+        """Keep the compiled filter of this container for the spares to come."""
+        try:
+            self._confinement(_read(json.loads(data)))
+        except Exception:
+            # Whatever is wrong with it, the spare says so to who asked, and the next container needs a launcher.
+            return
+
+    # -- in the spare
+
+    def _become(self, waiting: socket.socket) -> monitor.Job | None:
+        place.stand_alone()
+        data, fds = _receive(waiting)
+        waiting.close()
+        if not data:
+            return None
+        channel = socket.socket(fileno=fds[0])
+        try:
+            request = json.loads(data)
+            config = _read(request)
+            return monitor.Job(request, channel, config, self._groups, self._confinement(config), self._host)
+        except Exception as error:
+            monitor.refuse(channel, str(error) or type(error).__name__)
+            return None
+
     def _confinement(self, config: spec.Config) -> Confinement:
-        """The compiled filter is kept: the same few profiles come again and again."""
+        """The same few profiles come again and again."""
         if config.seccomp is None:
             return Confinement(None, 0, self._available)
-        key = json.dumps(config.seccomp, sort_keys=True)
+        key = marshal.dumps(config.seccomp, 2)
         if key not in self._programs:
             if len(self._programs) >= MAX_PROGRAMS:
                 self._programs.clear()
@@ -111,18 +156,17 @@ class Launcher:
         return Confinement(self._programs[key], seccomp.filter_flags(config.seccomp), self._available)
 
 
-def _refuse(channel: socket.socket, text: str) -> None:
-    try:
-        channel.sendall(frame({"id": 0, "error": text, "kind": "other"}))
-    except OSError:
-        return
+def _read(request: dict[str, object]) -> spec.Config:
+    return spec.read(os.path.join(str(request["bundle"]), "config.json"))
 
 
-def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+def _receive(channel: socket.socket) -> tuple[bytes, list[int]]:
+    """One message and the descriptors that came with it; no bytes at the end."""
+    data, ancillary, _flags, _address = channel.recvmsg(MAX_REQUEST, socket.CMSG_SPACE(4 * MAX_FDS))
     fds = array.array("i")
     for level, kind, payload in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(payload[:len(payload) - len(payload) % fds.itemsize])
     for fd in fds:
         os.set_inheritable(fd, False)
-    return list(fds)
+    return data, list(fds)

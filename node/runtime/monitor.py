@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import json
 import os
 import signal
@@ -31,7 +32,7 @@ from node.runtime.logs import JsonLog
 from node.runtime.poller import READ, Poller
 from node.runtime.streams import Client
 from node.runtime.tasks import Task
-from node.runtime.wire import STDERR, STDOUT
+from node.runtime.wire import STDERR, STDOUT, frame
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -137,6 +138,7 @@ class Monitor:
 
     def serve(self) -> None:
         """Until the container has ended and nobody needs its monitor any more."""
+        gc.enable()
         if not self._own_pids:
             self._reap_strangers()
         while self._over_at is None:
@@ -378,13 +380,12 @@ class Monitor:
 
 
 def live(job: Job) -> None:
-    """A forked launcher becomes the monitor of one container, and ends with it. Never returns."""
+    """A spare process of the launcher, already standing alone, becomes the monitor of one container and ends with it.
+    Never returns."""
     channel, state_dir = job.channel, job.state_dir
     monitor: Monitor | None = None
     try:
-        place.stand_alone()
-        trees = place.host_trees(job.config.shared_sources(), job.host)
-        place.own_mounts()
+        trees = place.own_mounts(job.host, job.config.shared_sources())
         os.close(job.host)
         for mount in job.rootfs:
             place.mount_root(mount, job.config.root)
@@ -395,16 +396,15 @@ def live(job: Job) -> None:
     except BaseException as error:
         text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         if monitor is None:
-            _refuse(channel, text or type(error).__name__)
+            refuse(channel, text or type(error).__name__)
         else:
             complain(state_dir, f"the monitor failed: {error!r}")
     finally:
         os._exit(0)
 
 
-def _refuse(channel: socket.socket, text: str) -> None:
-    from node.runtime.wire import frame
-
+def refuse(channel: socket.socket, text: str) -> None:
+    """Answer a launch request that cannot be carried out."""
     with contextlib.suppress(OSError):
         channel.sendall(frame({"id": 0, "error": text, "kind": "other"}))
 

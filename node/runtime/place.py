@@ -35,24 +35,20 @@ def stand_alone() -> None:
     os.close(null)
 
 
-def host_trees(sources: tuple[tuple[str, bool], ...], host: int) -> dict[str, int]:
-    """Copies of the host's mounts at these paths (with what is mounted below, where the flag says so), for binds that
-    share what is mounted later.
+def own_mounts(host: int, shared: tuple[tuple[str, bool], ...]) -> dict[str, int]:
+    """A mount namespace of our own, made from what the host has mounted by now; it still receives what is mounted there
+    later.
 
-    Taken in the host's own mount namespace: a copy made from ours, which only receives, could not give.
+    `shared`: paths (and whether with what is mounted below) whose mounts are copied before, for binds that give back to
+    the host what the container mounts. A copy made from our own namespace, which only receives, could not give.
     """
-    if not sources:
-        return {}
     syscalls.setns(host, syscalls.CLONE_NEWNS)
-    return {source: syscalls.open_tree(syscalls.AT_FDCWD, source,
-                                       syscalls.OPEN_TREE_CLONE | (syscalls.AT_RECURSIVE if recursive else 0))
-            for source, recursive in sources}
-
-
-def own_mounts() -> None:
-    """A mount namespace of our own, which still sees what the host mounts later."""
+    trees = {source: syscalls.open_tree(syscalls.AT_FDCWD, source,
+                                        syscalls.OPEN_TREE_CLONE | (syscalls.AT_RECURSIVE if recursive else 0))
+             for source, recursive in shared}
     syscalls.unshare(syscalls.CLONE_NEWNS)
     syscalls.mount("", "/", flags=syscalls.MS_SLAVE | syscalls.MS_REC)
+    return trees
 
 
 def mount_root(mount: dict[str, object], target: str) -> None:

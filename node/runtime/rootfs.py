@@ -124,6 +124,8 @@ class Root:
 
     def make_folder(self, path: str, mode: int = 0o755, links: int = 0) -> int:
         """An O_PATH descriptor of the folder, made with its parents where missing, also where a symlink points."""
+        with contextlib.suppress(FileNotFoundError):
+            return self.open(path, os.O_PATH | os.O_DIRECTORY)
         current = os.dup(self.fd)
         parts = [part for part in path.split("/") if part not in ("", ".")]
         try:
@@ -212,6 +214,16 @@ def _require_plain_folder(root: Root, path: str) -> None:
                              resolve=sys.RESOLVE_IN_ROOT | sys.RESOLVE_NO_SYMLINKS))
     except FileNotFoundError:
         return
+
+
+def new_inside(parent: int, name: str, kind: str, data: tuple[tuple[str, str | None], ...], attributes: int) -> None:
+    """A new file system on a new folder of a tmpfs that nobody else has seen yet."""
+    mount = sys.new_mount(kind, list(data), attributes)
+    os.mkdir(name, 0o755, dir_fd=parent)
+    place = sys.openat2(parent, name, os.O_PATH | os.O_DIRECTORY, resolve=sys.RESOLVE_NO_SYMLINKS)
+    sys.move_mount(mount, place)
+    os.close(mount)
+    os.close(place)
 
 
 def _bind(root: Root, step: Step, tree: int | None) -> None:
