@@ -33,7 +33,8 @@ def _memory(folder: str) -> Memory:
         usage=usage,
         peak=files.read_number(folder, "memory.max_usage_in_bytes") or 0,
         limit=limit,
-        failures=files.read_number(folder, "memory.failcnt") or 0,
+        # With equal limits it is memory+swap that is hit, never memory alone.
+        failures=sum(files.read_number(folder, f"memory.{kind}failcnt") or 0 for kind in ("", "memsw.")),
         swap=max(0, both - usage) if both is not None else 0,
         swap_limit=max(0, both_limit - limit) if both_limit is not None and limit is not None else None,
         cache=detail.get("total_cache", 0),
