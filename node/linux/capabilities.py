@@ -113,7 +113,7 @@ def current() -> dict[str, tuple[str, ...]]:
     sets = {"CapInh": "inheritable", "CapPrm": "permitted", "CapEff": "effective", "CapBnd": "bounding",
             "CapAmb": "ambient"}
     found: dict[str, tuple[str, ...]] = {}
-    with open("/proc/thread-self/status", encoding="ascii", errors="replace") as file:
+    with open("/proc/thread-self/status", encoding="utf-8", errors="replace") as file:
         for line in file:
             key, _, value = line.partition(":")
             if key in sets:

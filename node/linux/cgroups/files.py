@@ -31,7 +31,7 @@ def write(folder: str, name: str, value: object, *, what: str = "") -> None:
 def read(folder: str, name: str) -> str:
     """The file's text without the newline at its end. Raises CgroupError."""
     try:
-        with open(f"{folder}/{name}", encoding="ascii", errors="replace") as file:
+        with open(f"{folder}/{name}", encoding="utf-8", errors="replace") as file:
             return file.read().rstrip("\n")
     except OSError as error:
         raise CgroupError(error.errno, f"{folder}/{name}: {os.strerror(error.errno or 0)}") from error
