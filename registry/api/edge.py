@@ -83,9 +83,9 @@ class Edge:
             if answer.status >= SERVER_FAULTS:
                 log.warning("%s %s: %s", request.method, request.raw_path[:300], error.message)
             response = answers.failure(error)
-        except ConnectionError:
-            raise
-        except Exception:
+        except Exception as error:
+            if isinstance(error, ConnectionError) and (request.transport is None or request.writer.output_size):
+                raise  # this client's connection; any other is one of ours, to a database for instance
             log.exception("%s %s", request.method, request.raw_path[:300])
             response = answers.fault()
         if request.writer.output_size:

@@ -62,7 +62,7 @@ class Database:
         try:
             async with self._engine.connect() as connection:
                 yield connection
-        except DBAPIError as error:
+        except (DBAPIError, OSError) as error:
             raise _translate(error) from error
 
     @asynccontextmanager
@@ -72,11 +72,14 @@ class Database:
             try:
                 async with self._writer.begin() as connection:
                     yield connection
-            except DBAPIError as error:
+            except (DBAPIError, OSError) as error:
                 raise _translate(error) from error
 
 
-def _translate(error: DBAPIError) -> Exception:
+def _translate(error: DBAPIError | OSError) -> Exception:
+    """An OSError is asyncpg's when no server listens: SQLAlchemy passes it on as it is."""
+    if isinstance(error, OSError):
+        return DatabaseUnavailable(f"the metadata database does not answer: {error}")
     text = str(error.orig)
     if is_full(error):
         return StoreFull(f"the metadata database took no more rows: {text}")

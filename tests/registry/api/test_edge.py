@@ -85,6 +85,14 @@ async def test_faults_name_nothing_of_the_inside(api, refused, monkeypatch, capl
     assert "secret" in caplog.text
 
 
+async def test_a_connection_of_ours_is_not_the_clients(api, refused, monkeypatch) -> None:
+    async def unreachable(*_, **__):
+        raise ConnectionRefusedError("the database is away")
+
+    monkeypatch.setattr(api.registry.content.tags, "list", unreachable)
+    await refused(api.get("/v2/a/tags/list"), 500, "UNKNOWN")
+
+
 async def test_a_full_disk(api, refused, monkeypatch) -> None:
     async def full(*_, **__):
         raise StoreFull("no space left for blobs")
