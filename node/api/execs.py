@@ -43,7 +43,8 @@ class ExecRoutes:
         try:
             socket = await self._execs.start(exec_id, detach=False, tty=tty)
             if socket is not None:
-                await shovel(raw, socket, DetachKeys.parse(spec.detach_keys) if tty and spec.attach_stdin else None)
+                keys = DetachKeys.parse(spec.detach_keys) if tty and spec.attach_stdin else None
+                await shovel(raw, socket, keys, settled=self._execs.wait(exec_id))
         except SeawallError as error:
             with suppress(ClientGone):
                 await raw.write(_spoken(error, tty=tty))

@@ -24,6 +24,8 @@ from node.api.detach import DetachKeys
 T = TypeVar("T")
 
 CHUNK = 64 * 1024
+SETTLE = 5.0
+"""Seconds that an exit code may come after the last output of its process."""
 MAX_HEAD = 256 * 1024
 """Of a request head held back; aiohttp's own limits answer what is longer."""
 
@@ -305,16 +307,27 @@ async def _unless(departure: Awaitable[object], work: Awaitable[T]) -> T:
         await asyncio.gather(*both, return_exceptions=True)
 
 
-async def shovel(client: RawStream, container: socket.socket, keys: DetachKeys | None) -> bool:
-    """Carry bytes both ways until the container's side ends, the client goes, or it types the detach keys (True)."""
-    tasks = {
-        asyncio.ensure_future(_outwards(container, client)),
+async def shovel(
+    client: RawStream, container: socket.socket, keys: DetachKeys | None, *, settled: Awaitable[object] | None = None
+) -> bool:
+    """Carry bytes both ways until the container's side ends, the client goes, or it types the detach keys (True).
+
+    When the container's side has ended, `settled` is awaited (SETTLE seconds at most) before the client hears of the
+    end: what it asks next, an exec's exit code, is known then.
+    """
+    settling = None if settled is None else asyncio.ensure_future(settled)
+    tasks: set[asyncio.Future[Any]] = {
+        (outwards := asyncio.ensure_future(_outwards(container, client))),
         (inwards := asyncio.ensure_future(_inwards(client, container, keys))),
     }
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if outwards.done() and settling is not None:
+            await asyncio.wait({settling}, timeout=SETTLE)
         return inwards.done() and not inwards.cancelled() and inwards.exception() is None and inwards.result()
     finally:
+        if settling is not None:
+            tasks.add(settling)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

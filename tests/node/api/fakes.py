@@ -310,6 +310,11 @@ class FakeExecs:
             self.all[exec_id] = replace(held, running=False, exit_code=code)
             end.close()
 
+    async def wait(self, exec_id: str) -> int:
+        while (code := self.get(exec_id).exit_code) is None:
+            await asyncio.sleep(0.005)
+        return code
+
     async def resize(self, exec_id: str, height: int, width: int) -> None:
         self.get(exec_id)
 
