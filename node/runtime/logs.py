@@ -10,8 +10,8 @@ import time
 MAX_LINE = 16 * 1024
 """A longer line is written in pieces of at most this size, each without its newline but the last."""
 
-_UNUSUAL = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f-\xff]|[^\n]{16384}")
-"""What keeps a chunk from being escaped as a whole: control characters, what may be broken UTF-8, long lines."""
+_UNUSUAL = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f-\xff]")
+"""What keeps a chunk from being escaped as a whole: control characters and what may be broken UTF-8."""
 
 
 def timestamp() -> str:
@@ -62,7 +62,7 @@ class JsonLog:
 
     def _lines(self, stream: str, text: bytes, stamp: str) -> None:
         """Whole lines. Most text needs no look at each of them: it is escaped as one piece, ten times as fast."""
-        if not _UNUSUAL.search(text):
+        if not _UNUSUAL.search(text) and not _has_long_line(text):
             tail = f'\\n","stream":"{stream}","time":"{stamp}"}}\n'.encode()
             escaped = text.replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\t", b"\\t")
             block = b'{"log":"' + escaped[:-1].replace(b"\n", tail + b'{"log":"') + tail
@@ -123,6 +123,16 @@ class JsonLog:
 def _entry(stream: str, line: bytes, stamp: str) -> bytes:
     text = json.dumps(line.decode("utf-8", "replace"), ensure_ascii=False)
     return f'{{"log":{text},"stream":"{stream}","time":"{stamp}"}}\n'.encode()
+
+
+def _has_long_line(text: bytes) -> bool:
+    start = 0
+    while len(text) - start > MAX_LINE:
+        newline = text.rfind(b"\n", start, start + MAX_LINE)
+        if newline < 0:
+            return True
+        start = newline + 1
+    return False
 
 
 def _cut(line: bytes, start: int) -> int:

@@ -25,6 +25,7 @@ import os
 import signal
 import time
 
+from node.linux import syscalls
 from node.linux.cgroups import CgroupError
 from node.runtime import birth, place, spec
 from node.runtime.control import Connection, Control
@@ -385,6 +386,7 @@ def live(job: Job) -> None:
     channel, state_dir = job.channel, job.state_dir
     monitor: Monitor | None = None
     try:
+        syscalls.set_name("seawall-monitor")
         trees = place.own_mounts(job.host, job.config.shared_sources())
         os.close(job.host)
         for mount in job.rootfs:

@@ -28,7 +28,7 @@ def stand_alone() -> None:
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
-    syscalls.set_name("seawall-monitor")
+    syscalls.set_name("seawall-spare")
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     for number in range(3):
         os.dup2(null, number)

@@ -23,9 +23,9 @@ from node.linux.cgroups import detect
 from node.snapshots.mounts import RootMount
 from tests.conftest import lacking
 
-APPLETS = ("sh", "cat", "echo", "true", "false", "sleep", "id", "ls", "mount", "stat", "head", "tail", "dd", "yes", "ps",
-           "kill", "touch", "mkdir", "pwd", "env", "hostname", "test", "wc", "stty", "tr", "seq", "grep", "printf", "rm",
-           "readlink", "setsid", "nohup", "ulimit", "df", "od", "tty", "chmod", "ln", "awk", "sync", "mknod")
+APPLETS = ("sh", "cat", "echo", "true", "false", "sleep", "id", "ls", "mount", "stat", "head", "tail", "dd", "yes",
+           "ps", "kill", "touch", "mkdir", "pwd", "env", "hostname", "test", "wc", "stty", "tr", "seq", "grep",
+           "printf", "rm", "readlink", "setsid", "df", "tty", "chmod", "ln", "awk", "mknod", "umount")
 MASKED = ("/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware", "/absent")
 READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 MOUNTS = [
