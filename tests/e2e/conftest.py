@@ -10,12 +10,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pexpect
 import pytest
 
+from node.client import Client, DaemonError
+from node.settings import Settings
 from tests.conftest import lacking
 
 BIN = Path(sys.executable).parent
@@ -87,6 +90,21 @@ class Platform:
         program = self.programs.pop("node")
         program.send_signal(number)
         program.wait(20)
+
+    @property
+    def client(self) -> Client:
+        return Client(str(self.socket))
+
+    def remove_containers(self) -> None:
+        for container in self.client.json("GET", "/containers/json", {"all": True}):
+            # One that removes itself may be gone by now.
+            with suppress(DaemonError):
+                self.client.status("DELETE", f"/containers/{container['Id']}", {"force": True, "v": True})
+
+    def pull(self, name: str = "busybox:latest") -> None:
+        repository, _, tag = name.partition(":")
+        query = {"fromImage": f"{self.registry}/{repository}", "tag": tag}
+        assert not any("error" in line for line in self.client.lines("POST", "/images/create", query))
 
     def log(self, name: str) -> str:
         return (self.home / f"{name}.log").read_text(errors="replace")
@@ -181,10 +199,8 @@ def push(platform: Platform, shared: Path, name: str, source: str) -> None:
 
 
 def tear_down(platform: Platform) -> None:
-    docker = Docker(str(BIN / "seawall"), platform)
-    running = "node" in platform.programs and platform.programs["node"].poll() is None
-    if running and (names := docker("ps", "-aq").stdout.split()):
-        docker("rm", "-f", "-v", *names, timeout=60)
+    if "node" in platform.programs and platform.programs["node"].poll() is None:
+        platform.remove_containers()
     for program in platform.programs.values():
         program.send_signal(signal.SIGTERM)
     for program in platform.programs.values():
@@ -198,8 +214,6 @@ def tear_down(platform: Platform) -> None:
 
 def sweep_host(home: Path) -> None:
     """The bridge, the rules and the cgroups outlive a daemon by design; a test's must not."""
-    from node.settings import Settings
-
     settings = Settings.make(home)
     subprocess.run(["ip", "link", "del", settings.bridge_name], capture_output=True, check=False)
     listed = subprocess.run(["nft", "-j", "list", "tables"], capture_output=True, text=True, check=False)
@@ -232,5 +246,4 @@ def seawall(platform: Platform) -> Iterator[Docker]:
 def _clean(made: Docker) -> None:
     for child in made.terminals:
         child.close(force=True)
-    if names := made("ps", "-aq").stdout.split():
-        made("rm", "-f", "-v", *names, timeout=60)
+    made.platform.remove_containers()

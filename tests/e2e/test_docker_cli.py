@@ -17,8 +17,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
 
 @pytest.fixture(autouse=True)
-def pulled(docker: Docker, platform: Platform) -> None:
-    docker.ok("pull", "-q", platform.image())
+def pulled(platform: Platform) -> None:
+    platform.pull()
 
 
 # -- the daemon and images
@@ -460,7 +460,7 @@ def test_two_clients_at_once(docker: Docker, platform: Platform) -> None:
     assert outputs == [f"{number}\n" for number in range(6)]
 
 
-def test_docker_compose_of_python_is_not_needed_for_the_sdk(platform: Platform) -> None:
+def test_the_python_sdk(platform: Platform) -> None:
     """docker-py speaks the same API, attaches without waiting for anything, and reads frames itself."""
     docker_sdk = pytest.importorskip("docker")
     client = docker_sdk.DockerClient(base_url=f"unix://{platform.socket}", version="auto")

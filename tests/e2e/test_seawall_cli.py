@@ -15,8 +15,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
 
 @pytest.fixture(autouse=True)
-def pulled(seawall: Docker, platform: Platform) -> None:
-    seawall.ok("pull", "-q", platform.image())
+def pulled(platform: Platform) -> None:
+    platform.pull()
 
 
 def test_from_search_to_a_running_container(seawall: Docker, platform: Platform) -> None:
