@@ -114,10 +114,8 @@ class Task:
         assert self._sync is not None
         try:
             data, ancillary, _flags, _address = self._sync.recvmsg(64 * 1024, 1024)
-        except BlockingIOError:
-            return
-        except OSError:
-            data, ancillary = b"", []  # the other end was reset
+        except (BlockingIOError, ConnectionResetError):
+            return  # reset: it went without reading what we said; what it said is still to be read
         for level, kind, payload in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 self._take_master(payload)
