@@ -129,9 +129,9 @@ class Monitor:
             with contextlib.suppress(CgroupError):  # a host without the memory controller
                 self._ooms = self._group.oom_events()
             self._init.tell(b"group")
-        except OSError as error:
+        except (OSError, ValueError) as error:
             if self._group is None:
-                self._init.failure = {"error": f"cgroup: {error.strerror or error}", "kind": "other"}
+                self._init.failure = {"error": f"cgroup: {getattr(error, 'strerror', None) or error}", "kind": "other"}
             self._init.finish()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(EXIT, dir_fd=self._folder)
