@@ -30,6 +30,15 @@ class CgroupFreezer:
     async def pids(self, container_id: str) -> Sequence[int]:
         return await self._with(container_id, lambda group: group.procs())
 
+    async def clear(self, container_id: str) -> None:
+        """Kill whoever is in it and remove it: its monitor is gone and cannot."""
+
+        def work(group: Cgroup) -> None:
+            group.kill()
+            group.delete()
+
+        await self._with(container_id, work)
+
     async def stats(self, container_id: str) -> Stats:
         return await self._with(container_id, lambda group: group.stats())
 

@@ -56,7 +56,12 @@ async def open_containers(home: Path, site: Site, near: Neighbours) -> AsyncIter
 
     points = MountPoints(near.volumes, near.snapshots, container)
     runner = Runner(
-        Startup(site, near.snapshots, near.networks, near.launcher, live), near.networks, records, news, tasks
+        Startup(site, near.snapshots, near.networks, near.launcher, live),
+        near.networks,
+        near.freezer,
+        records,
+        news,
+        tasks,
     )
     stopper = Stopper(records, news, near.freezer)
     remover = Remover(index, records, news, stopper, near.snapshots, points, tasks)

@@ -12,7 +12,7 @@ from node.containers.model import RestartMode, Status
 from node.containers.monitor import MonitorGone
 from node.containers.parts import MonitorHandle, Readopts
 from node.containers.persistence import Records
-from node.containers.running import Runner, last_words, wants_restart
+from node.containers.running import Runner, wants_restart
 from node.containers.stopping import Remover
 from node.containers.tasks import Tasks
 from node.network.model import PortBinding
@@ -59,7 +59,7 @@ class Recovery:
         except MonitorGone:
             if live.state.running:
                 async with live.lock:
-                    await self._runner.book_exit(live, await asyncio.to_thread(last_words, live), plan=False)
+                    await self._runner.book_exit(live, await self._runner.bury(live), plan=False)
             return
         async with live.lock:
             live.monitor = monitor

@@ -5,6 +5,7 @@ of the monitor that ran it.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +16,13 @@ from node.containers.live import NEXT_EXIT, NOT_RUNNING, Live
 from node.containers.model import Attachment, RestartMode, Status
 from node.containers.monitor import ExitStatus, MonitorGone, read_exit
 from node.containers.news import News
-from node.containers.parts import Connects, MonitorHandle
+from node.containers.parts import Connects, Freezes, MonitorHandle
 from node.containers.persistence import Records
 from node.containers.startup import Startup
 from node.containers.tasks import Tasks
 from ocispec.errors import SeawallError
+
+log = logging.getLogger(__name__)
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 60.0
 LONG_ENOUGH = 10.0
@@ -30,8 +33,11 @@ LOST = 137
 
 
 class Runner:
-    def __init__(self, startup: Startup, networks: Connects, records: Records, news: News, tasks: Tasks) -> None:
+    def __init__(
+        self, startup: Startup, networks: Connects, freezer: Freezes, records: Records, news: News, tasks: Tasks
+    ) -> None:
         self._startup = startup
+        self._freezer = freezer
         self._networks = networks
         self._records = records
         self._news = news
@@ -86,18 +92,27 @@ class Runner:
         try:
             status = await monitor.wait()
         except MonitorGone:
-            status = await asyncio.to_thread(last_words, live)
+            status = None
         await self._tasks.whole(self._exit(live, monitor, status), f"exit {live.id}")
 
-    async def _exit(self, live: Live, monitor: MonitorHandle, status: ExitStatus) -> None:
+    async def _exit(self, live: Live, monitor: MonitorHandle, status: ExitStatus | None) -> None:
         async with live.lock:
             if live.monitor is not monitor:
                 return
             live.monitor = None
             await monitor.close()
-            await self.book_exit(live, status)
+            await self.book_exit(live, status or await self.bury(live))
         if live.container.spec.auto_remove and not (live.removing or live.keep) and self.on_auto_remove is not None:
             await self.on_auto_remove(live)
+
+    async def bury(self, live: Live) -> ExitStatus:
+        """The monitor is gone: what it said last. The lock is held. Its death kills the container's first process, but
+        not what shares the host's pid namespace, and it leaves the cgroup."""
+        try:
+            await self._freezer.clear(live.id)
+        except SeawallError as error:
+            log.warning("container %s: %s", live.container.name, error.message)
+        return await asyncio.to_thread(last_words, live)
 
     async def book_exit(self, live: Live, status: ExitStatus, *, plan: bool = True) -> None:
         """The lock is held. Network released, row written, event told, waiters answered, restart planned (unless the

@@ -253,5 +253,8 @@ class FakeFreezer:
     async def pids(self, container_id):
         return []
 
+    async def clear(self, container_id) -> None:
+        self.frozen.discard(container_id)
+
 
 __all__ = ["Sandbox"]
