@@ -139,7 +139,7 @@ class Launcher:
         try:
             request = json.loads(data)
             config = _read(request)
-            return monitor.Job(request, channel, config, self._groups, self._confinement(config), self._host)
+            return monitor.Job(request, channel, fds[1:], config, self._groups, self._confinement(config), self._host)
         except Exception as error:
             monitor.refuse(channel, str(error) or type(error).__name__)
             return None

@@ -11,8 +11,8 @@ It answers on `<state_dir>/monitor.sock` (frames of `wire`; only its own user is
 
 Every request carries an `id` that its answer repeats. The socket a launch request came with is the first connection.
 What must not be lost is on disk before anyone is told: everything that ran in the container is dead, the log closed,
-the cgroup and the mounts gone, exit.json renamed into place; then waiters are answered, and the monitor ends when they
-have gone.
+the cgroup, the mounts and the ports given back, exit.json renamed into place; then waiters are answered, and the
+monitor ends when they have gone.
 """
 
 from __future__ import annotations
@@ -62,11 +62,13 @@ class Refused(Exception):
 
 
 class Job:
-    """All that a launcher gives to a new monitor. `host` is the host's mount namespace."""
+    """All that a launcher gives to a new monitor. `host` is the host's mount namespace; `ports` are descriptors to hold
+    for as long as the container lives."""
 
-    def __init__(self, request: dict[str, object], channel: socket.socket, config: spec.Config, groups: Cgroups,
-                 confinement: birth.Confinement, host: int) -> None:
+    def __init__(self, request: dict[str, object], channel: socket.socket, ports: list[int], config: spec.Config,
+                 groups: Cgroups, confinement: birth.Confinement, host: int) -> None:
         self.channel = channel
+        self.ports = ports
         self.config = config
         self.groups = groups
         self.confinement = confinement
@@ -96,6 +98,7 @@ class Monitor:
         self._state_dir = job.state_dir
         self._root = job.config.root
         self._confinement = job.confinement
+        self._ports = job.ports
         self._poller = Poller()
         self._control = Control(self._poller, self._request, self._on_lost)
         self._own_pids = job.config.namespaces.get("pid") == ""
@@ -189,10 +192,13 @@ class Monitor:
             held.task.finish()
         self._init.streams.finish()
         status = {**(self._init.status or {}), "oom_killed": self._oom_killed(), "pid": self._init.pid, "error": ""}
-        # Before anyone is told: the next start of this container makes the same group and mounts the same root.
+        # Before anyone is told: the next start of this container makes the same group, mounts the same root and takes
+        # the same ports.
         if self._group is not None:
             delete_group(self._group, self._state_dir)
         place.unmount_root(self._root)
+        for fd in self._ports:
+            os.close(fd)
         self._init.status = status
         if self._init.started:
             write_exit(self._state_dir, status)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -221,6 +222,24 @@ async def test_killing_the_monitor_kills_the_container(boxes: Boxes, until: Unti
     assert (await boxes("true").run())[0].code == 0
     assert (await box.create()).pid
     group.kill()
+
+
+async def test_a_port_is_free_when_the_end_is_told(boxes: Boxes) -> None:
+    """Also while a client is still attached and reads what is left."""
+    box = boxes("sh", "-c", "sleep 0.1")
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        address = held.getsockname()
+        box.fds = (held.fileno(),)
+        monitor = await box.create()
+    lazy = await monitor.attach(stdin=False, stdout=True, stderr=True)
+    await monitor.start()
+    with socket.socket() as other, pytest.raises(OSError):
+        other.bind(address)
+    await monitor.wait()
+    with socket.socket() as other:
+        other.bind(address)
+    lazy.close()
 
 
 async def test_the_monitor_ignores_polite_signals(boxes: Boxes) -> None:
