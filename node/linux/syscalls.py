@@ -160,6 +160,11 @@ def _fsconfig(context: int, command: int, key: bytes | None, value: bytes | None
                       ctypes.c_int(0)), what)
 
 
+def syncfs(fd: int) -> None:
+    """syncfs(2): everything of the file system that holds `fd` is on disk."""
+    _checked(_libc.syncfs(ctypes.c_int(fd)), "syncfs")
+
+
 def prctl(option: int, value: int = 0) -> int:
     """prctl(2) with one argument."""
     return _checked(_libc.prctl(ctypes.c_int(option), ctypes.c_ulong(value), ctypes.c_ulong(0), ctypes.c_ulong(0),

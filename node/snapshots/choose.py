@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from node.linux import layerfs
+from node.linux import syscalls
 from node.snapshots.overlay import PORTABLE, OverlaySnapshotter
 from node.snapshots.store import Snapshotter
 from node.snapshots.trees import remove_tree
@@ -53,7 +53,7 @@ def why_no_overlay(root: Path) -> str | None:
 def _mounted(place: Path) -> str | None:
     folders = (f"{option}={place}/{name}" for option, name in
                (("lowerdir", "lower"), ("upperdir", "upper"), ("workdir", "work")))
-    layerfs.mount("overlay", str(place / "merged"), "overlay", 0, ",".join((*folders, *PORTABLE)))
+    syscalls.mount("overlay", str(place / "merged"), "overlay", 0, ",".join((*folders, *PORTABLE)))
     try:
         (place / "merged" / "file").unlink()
         info = (place / "upper" / "file").lstat()
@@ -62,4 +62,4 @@ def _mounted(place: Path) -> str | None:
         os.setxattr(place / "upper", "trusted.overlay.opaque", b"y")
         return None
     finally:
-        layerfs.unmount(str(place / "merged"))
+        syscalls.umount(str(place / "merged"))

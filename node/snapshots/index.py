@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from pathlib import Path
 from typing import TypeVar
 
-from node.linux import layerfs
+from node.linux import syscalls
 from node.snapshots.store import NoSpace, SnapshotExists, SnapshotMissing
 from node.snapshots.trees import remove_tree
 from ocispec.digest import Digest
@@ -137,7 +137,7 @@ class Index:
         folder = os.open(self._chains, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             # Bytes before names: with delayed allocation a link may reach the disk before the files it names.
-            layerfs.syncfs(folder)
+            syscalls.syncfs(folder)
             for chain_id, number in fresh:
                 name = f"{chain_id.algorithm}-{chain_id.encoded}"
                 with contextlib.suppress(FileNotFoundError):

@@ -22,7 +22,7 @@ from node.images.unpack import decompress, errors
 from node.images.unpack.adopt import adopt
 from node.images.unpack.tar import TarReader
 from node.images.unpack.tree import NeedsLower, Tree
-from node.linux import layerfs
+from node.linux import syscalls
 from ocispec.digest import new_hasher
 from ocispec.errors import SeawallError
 
@@ -68,8 +68,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the daemon's to handle
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are reaped by the kernel; their reports say how they ended
     os.umask(0)
-    layerfs.unshare(layerfs.CLONE_NEWNS | layerfs.CLONE_NEWNET | layerfs.CLONE_NEWIPC)
-    layerfs.mount("none", "/", "", layerfs.MS_REC | layerfs.MS_SLAVE)
+    syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWIPC)
+    syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_SLAVE)
     while True:
         request, descriptors, _, _ = socket.recv_fds(control, MAX_REQUEST, 2)
         if not request:
@@ -152,10 +152,10 @@ def _enter(job: Mapping[str, Any]) -> None:
 
 
 def _mount(mount: Mapping[str, Any], target: str) -> None:
-    layerfs.unshare(layerfs.CLONE_NEWNS)
-    layerfs.mount("none", "/", "", layerfs.MS_REC | layerfs.MS_PRIVATE)
+    syscalls.unshare(syscalls.CLONE_NEWNS)
+    syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
     os.chdir(mount["cwd"])
-    layerfs.mount(mount["source"], target, mount["type"], 0, mount["data"])
+    syscalls.mount(mount["source"], target, mount["type"], 0, mount["data"])
 
 
 def _adopt(job: Mapping[str, Any], source: int) -> bool:

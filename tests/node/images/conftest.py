@@ -16,7 +16,7 @@ import pytest
 from node.images.image import Layer
 from node.images.layers import Layers, Wanted
 from node.images.unpack.pool import UnpackLimits, UnpackPool
-from node.linux import layerfs
+from node.linux import syscalls
 from node.snapshots.choose import open_snapshotter
 from node.snapshots.store import Snapshotter
 from node.state.database import open_state
@@ -104,13 +104,13 @@ def mounted(mount: "object") -> Iterator[Path]:
     here = os.getcwd()
     os.chdir(mount.cwd)
     try:
-        layerfs.mount(mount.source, str(place), mount.type, 0, mount.data())
+        syscalls.mount(mount.source, str(place), mount.type, 0, mount.data())
     finally:
         os.chdir(here)
     try:
         yield place
     finally:
-        layerfs.unmount(str(place))
+        syscalls.umount(str(place))
 
 
 Make = Callable[..., contextlib.AbstractAsyncContextManager[Unpacker]]
