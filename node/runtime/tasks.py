@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     Birth = Callable[[Sync, Stdio | None], None]
 
 F_SETPIPE_SZ = 1031
+DIED = "the process died before it could run its command"
 
 
 def nothing(_report: dict[str, object]) -> None:
@@ -133,7 +134,7 @@ class Task:
             self.started = True
             self.on_started()
         elif self.failure is None:
-            self.failure = {"error": "the process died before it could run its command", "kind": "other"}
+            self.failure = {"error": DIED, "kind": "other"}
 
     def _take_master(self, payload: bytes) -> None:
         fds = array.array("i")
@@ -155,7 +156,12 @@ class Task:
         # other end is closed, since nobody but the child ever had it.
         while self._sync is not None:
             self._on_sync(self._sync.fileno(), READ)
-        code = result.si_status if result.si_code == os.CLD_EXITED else 128 + result.si_status
+        code = result.si_status
+        if result.si_code != os.CLD_EXITED:
+            code += 128
+            if self.failure is not None and self.failure["error"] == DIED:
+                # A filter that forbids what even execve needs ends it with SIGSYS, a memory limit with SIGKILL.
+                self.failure["error"] = f"{DIED}: signal {result.si_status}"
         self._poller.forget(self.pidfd)
         os.close(self.pidfd)
         self.pidfd = -1

@@ -75,6 +75,13 @@ async def test_the_filter_filters(boxes: Boxes) -> None:
     assert output.splitlines()[-1] == "n"
 
 
+async def test_a_filter_that_lets_nothing_through_is_a_failed_start(boxes: Boxes) -> None:
+    box = boxes("true", noNewPrivileges=False)
+    box.config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_KILL_PROCESS"}
+    with pytest.raises(StartFailed, match="died before it could run its command: signal 31"):
+        await box.create()
+
+
 async def test_limits_and_what_the_host_does_not_permit(boxes: Boxes) -> None:
     box = boxes("sh", "-c", "ulimit -n; cat /proc/self/oom_score_adj",
                 rlimits=[{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}], oomScoreAdj=300)
