@@ -44,7 +44,7 @@ class MountPoints:
         return tuple(points)
 
     async def discard(self, points: Sequence[MountPoint]) -> None:
-        """Remove the anonymous volumes among them, unless another container uses one (--volumes-from)."""
+        """Remove the anonymous volumes among them. The caller leaves out what another container uses."""
         for point in points:
             if point.anonymous:
                 await self._volumes.remove(point.name, force=True)

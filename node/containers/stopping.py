@@ -181,7 +181,9 @@ class Remover:
         live.gone.set()
         live.drop_places()
         if volumes:
-            await self._mount_points.discard(live.container.mounts)
+            # --volumes-from: another container may have the volume too.
+            used = {point.name for other in self._index.all() for point in other.container.mounts}
+            await self._mount_points.discard([point for point in live.container.mounts if point.name not in used])
         self._news.tell(live.container, "destroy")
         live.settle(NEXT_EXIT, NOT_RUNNING, REMOVED)
         # Nobody can see the container any more; its bytes may take their time. A daemon killed before they are gone
