@@ -173,8 +173,9 @@ def main(log_level: str, **flags: str | tuple[str, ...] | None) -> None:
     try:
         settings = Settings.from_environment(os.environ, **flags)
         check_privileges()
-        # Sockets, logs and state are the owner's; the API socket is opened to its group by whoever serves it.
-        os.umask(0o077)
+        # Others must be able to read what a container's users read through a bind: its /etc/hosts, a new volume, a
+        # bound folder made for it. What is only ours lies in folders of mode 0700 (`held`).
+        os.umask(0o022)
         with held(settings):
             uvloop.run(run(settings))
     except SeawallError as error:

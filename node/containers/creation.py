@@ -77,8 +77,9 @@ class Creator:
         directory = Path(live.container.directory)
         try:
             chain = await self._images.ensure_unpacked(image)
-            await self._snapshots.create(live.id, chain)
+            # The folder first: by it the next daemon finds the snapshot of a creation that a kill cut short.
             await asyncio.to_thread(directory.mkdir, mode=0o700)
+            await self._snapshots.create(live.id, chain)
             await self._mount_points.fill(live.container)
             await self._records.add(live)
         except BaseException as error:

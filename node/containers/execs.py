@@ -23,6 +23,7 @@ from node.containers.startup import EXIT_CODES
 from node.containers.tasks import Tasks
 
 LOST = 137
+KEPT = 256
 
 
 class Execs:
@@ -49,6 +50,7 @@ class Execs:
         if any("\0" in word for word in (*spec.cmd, *spec.env, spec.workdir, spec.user)):
             raise InvalidSpec("an exec's words cannot hold a NUL")
         exec_id = secrets.token_hex(32)
+        _forget_oldest(live.execs)
         live.execs[exec_id] = Exec(exec_id, live.id, spec)
         self._tell(live, f"exec_create: {' '.join(spec.cmd)}", exec_id)
         return exec_id
@@ -133,7 +135,9 @@ class Execs:
         self._tell(live, "exec_die", exec_id, {"exitCode": str(code)})
 
     def _finish(self, live: Live, exec_id: str, code: int) -> None:
-        live.execs[exec_id] = replace(live.execs[exec_id], running=False, exit_code=code, pid=0)
+        # A health check that took too long was forgotten before it ended.
+        if (held := live.execs.get(exec_id)) is not None:
+            live.execs[exec_id] = replace(held, running=False, exit_code=code, pid=0)
         if (waiting := live.exec_ended.pop(exec_id, None)) is not None:
             waiting.set()
 
@@ -145,6 +149,13 @@ class Execs:
 
     def _tell(self, live: Live, action: str, exec_id: str, attributes: dict[str, str] | None = None) -> None:
         self._news.tell(live.container, action, {"execID": exec_id, **(attributes or {})})
+
+
+def _forget_oldest(execs: dict[str, Exec]) -> None:
+    """A container that lives for months sees many: the last finished ones stay to be asked for their exit code."""
+    finished = [exec_id for exec_id, held in execs.items() if held.exit_code is not None]
+    for exec_id in finished[: max(0, len(finished) - KEPT)]:
+        del execs[exec_id]
 
 
 def _running_monitor(live: Live) -> MonitorHandle:

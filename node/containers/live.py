@@ -124,6 +124,7 @@ class Live:
     def place(self, query: AttachQuery) -> AttachStream:
         """A place that the next start fills."""
         future: asyncio.Future[socket.socket | None] = asyncio.get_running_loop().create_future()
+        self._attachers = [place for place in self._attachers if not place[1].done()]
         self._attachers.append((query, future))
         return AttachStream(future, tty=self.container.spec.tty)
 

@@ -69,7 +69,7 @@ async def open_containers(home: Path, site: Site, near: Neighbours) -> AsyncIter
     runner.on_auto_remove = remover.remove_ended
     runner.on_started = HealthChecks(execs, news, tasks).begin
     creator = Creator(home, index, records, news, near.images, near.snapshots, points)
-    recovery = Recovery(home, index, records, runner, remover, near.networks, near.connect, tasks)
+    recovery = Recovery(home, index, records, runner, remover, near.networks, near.snapshots, near.connect, tasks)
     try:
         await recovery.run()
         yield (

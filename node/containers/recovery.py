@@ -16,6 +16,7 @@ from node.containers.running import Runner, wants_restart
 from node.containers.stopping import Remover
 from node.containers.tasks import Tasks
 from node.network.model import PortBinding
+from node.snapshots.store import RootSnapshots
 from ocispec.errors import SeawallError
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ class Recovery:
         runner: Runner,
         remover: Remover,
         networks: Readopts,
+        snapshots: RootSnapshots,
         connect: Callable[[Path], Awaitable[MonitorHandle]],
         tasks: Tasks,
     ) -> None:
@@ -39,6 +41,7 @@ class Recovery:
         self._runner = runner
         self._remover = remover
         self._networks = networks
+        self._snapshots = snapshots
         self._connect = connect
         self._tasks = tasks
 
@@ -48,7 +51,7 @@ class Recovery:
             self._index.add(live)
         everyone = self._index.all()
         await asyncio.gather(*(self._take_over(live) for live in everyone))
-        await asyncio.to_thread(self._sweep, {live.id for live in everyone})
+        await self._sweep()
         for live in everyone:
             self._tasks.spawn(self._decide(live), f"watch recovery {live.id}")
 
@@ -85,11 +88,12 @@ class Recovery:
             except SeawallError as error:
                 log.warning("container %s could not be started again: %s", live.container.name, error.message)
 
-    def _sweep(self, known: set[str]) -> None:
-        """Folders of containers whose removal or creation was cut short."""
-        for folder in self._home.iterdir():
-            if folder.name not in known:
-                shutil.rmtree(folder, ignore_errors=True)
+    async def _sweep(self) -> None:
+        """Snapshots and folders of containers whose removal or creation was cut short; the folder goes last."""
+        for folder in await asyncio.to_thread(lambda: sorted(self._home.iterdir())):
+            if self._index.get(folder.name) is None:
+                await self._snapshots.remove(folder.name)
+                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
 
 def wants_start(live: Live) -> bool:

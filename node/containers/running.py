@@ -66,7 +66,7 @@ class Runner:
                 # A first start that fails leaves `created`, a later one `exited`; neither leaves a restart pending.
                 if live.state.status is Status.RESTARTING:
                     live.change(status=Status.EXITED)
-                await self._records.save(live)
+                await self._write(live)
                 self._settle(live)
                 raise
             return True
@@ -78,10 +78,11 @@ class Runner:
         except SeawallError:
             live.drop_places()
             raise
-        await self._records.save(live)
-        self._news.tell(live.container, "start")
         assert live.monitor is not None
+        # Watched before anything else can fail: it runs, so its end must be seen.
         self.watch(live, live.monitor)
+        await self._write(live)
+        self._news.tell(live.container, "start")
 
     def watch(self, live: Live, monitor: MonitorHandle) -> None:
         self._tasks.spawn(self._watch(live, monitor), f"watch {live.id}")
@@ -128,9 +129,12 @@ class Runner:
             error=status.error,
             finished_at=status.finished_at or clock.now(),
         )
-        await self._networks.release(live.id)
+        try:
+            await self._networks.release(live.id)
+        except SeawallError:
+            log.exception("the network place of container %s is not released", live.container.name)
         if not live.container.spec.auto_remove:
-            await self._records.save(live)
+            await self._write(live)
         if status.oom_killed:
             self._news.tell(live.container, "oom")
         self._news.tell(live.container, "die", {"exitCode": str(status.code), "execDuration": str(int(ran))})
@@ -160,8 +164,16 @@ class Runner:
                 await self._launch(live)
             except SeawallError:
                 live.change(status=Status.EXITED, finished_at=clock.now())
-                await self._records.save(live)
+                await self._write(live)
                 self._settle(live)
+
+    async def _write(self, live: Live) -> None:
+        """A full disk must not hide from anybody that a container started or ended: the record is behind until the
+        next transition, and the next daemon learns the truth from monitor.sock and exit.json."""
+        try:
+            await self._records.save(live)
+        except SeawallError:
+            log.exception("the state of container %s is not recorded", live.container.name)
 
     def _settle(self, live: Live) -> None:
         live.settle(NEXT_EXIT, NOT_RUNNING)

@@ -4,12 +4,11 @@ The caller holds the container's lock.
 """
 
 import asyncio
-import contextlib
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from node.containers import clock, files
 from node.containers.bundle.config import Surroundings, config
@@ -25,6 +24,8 @@ from node.settings import LogSettings
 from node.snapshots.mounts import RootMount
 from node.snapshots.store import RootSnapshots
 from ocispec.errors import SeawallError
+
+T = TypeVar("T")
 
 JOIN = "container:"
 NOT_FOUND, NOT_EXECUTABLE, NOT_STARTED = 127, 126, 128
@@ -74,7 +75,8 @@ class Startup:
     async def _connect(self, live: Live) -> tuple[MonitorHandle, Sandbox]:
         container = live.container
         pid_path, netns = self._shared(container)
-        sandbox, root = await _both(
+        # Both at once; neither is cancelled when the other fails, so that there is one place that gives back.
+        attaching, mounting = await asyncio.gather(
             self._networks.attach(
                 container.id,
                 mode=_mode(container, self._find),
@@ -82,15 +84,18 @@ class Startup:
                 other_netns=netns,
             ),
             self._snapshots.mount(container.id),
+            return_exceptions=True,
         )
         try:
+            sandbox, root = _unless_failed(attaching), _unless_failed(mounting)
             await asyncio.to_thread(self._write, container, sandbox, root, pid_path)
             return await self._launch(live, sandbox, root), sandbox
         except BaseException:
             await self._networks.release(container.id)
             raise
         finally:
-            await sandbox.close()
+            if not isinstance(attaching, BaseException):
+                await attaching.close()
 
     async def _launch(self, live: Live, sandbox: Sandbox, root: RootMount) -> MonitorHandle:
         container, spec = live.container, live.container.spec
@@ -139,19 +144,10 @@ class Startup:
         return other.state.pid
 
 
-async def _both(
-    network: Coroutine[Any, Any, Sandbox], root: Coroutine[Any, Any, RootMount]
-) -> tuple[Sandbox, RootMount]:
-    """Both at once; when the root cannot be had, the network that could is let go by the caller's release."""
-    attaching = asyncio.ensure_future(network)
-    try:
-        found = await root
-    except BaseException:
-        attaching.cancel()
-        with contextlib.suppress(BaseException):
-            await (await attaching).close()
-        raise
-    return await attaching, found
+def _unless_failed(result: T | BaseException) -> T:
+    if isinstance(result, BaseException):
+        raise result
+    return result
 
 
 def _failure(error: Exception) -> SeawallError:

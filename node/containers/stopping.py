@@ -46,6 +46,7 @@ class Stopper:
         seconds = DEFAULT_TIMEOUT if seconds is None else seconds
         if not await self._by_user(live):
             await self._signal(live, number)
+            self._news.tell(live.container, "kill", {"signal": str(number)})
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(live.exited.wait(), None if seconds < 0 else seconds)
             if not live.exited.is_set():
@@ -153,15 +154,18 @@ class Remover:
     async def remove(self, live: Live, *, force: bool, volumes: bool) -> None:
         if live.removing:
             raise WrongState(f"removal of container {live.container.name} is already in progress")
+        # Claimed here: the task below begins only when the loop comes round, and a second caller may be first.
+        live.removing = True
         await self._tasks.whole(self._remove(live, force=force, volumes=volumes), f"remove {live.id}")
 
     async def remove_ended(self, live: Live) -> None:
         """`--rm`: the run is over. Somebody else's removal may have come first."""
         if not live.removing:
+            live.removing = True
             await self._remove(live, force=False, volumes=True)
 
     async def _remove(self, live: Live, *, force: bool, volumes: bool) -> None:
-        live.removing = True
+        """The caller has claimed it by `live.removing`."""
         try:
             while True:
                 async with live.lock:

@@ -8,7 +8,7 @@ from pathlib import Path
 from node.containers import clock
 from node.containers.monitor import ExitStatus, MonitorGone, StartFailed
 from node.images.errors import ImageNotFound
-from node.network.model import Endpoint, PortBinding, Sandbox
+from node.network.model import Endpoint, PortBinding
 from node.snapshots.mounts import RootMount
 from ocispec.digest import Digest
 from ocispec.errors import FailedPrecondition
@@ -153,6 +153,7 @@ class FakeSnapshots:
         self.root = root
         self.held: set[str] = set()
         self.failure: Exception | None = None
+        self.mount_failure: Exception | None = None
 
     async def create(self, container_id, chain) -> None:
         if self.failure is not None:
@@ -160,6 +161,8 @@ class FakeSnapshots:
         self.held.add(container_id)
 
     async def mount(self, container_id):
+        if self.mount_failure is not None:
+            raise self.mount_failure
         return RootMount("bind", str(self.root), ("rbind",))
 
     async def remove(self, container_id) -> None:
@@ -236,13 +239,14 @@ class FakeVolumes:
     async def remove(self, name, *, force=False, in_use=()) -> None:
         self.held.pop(name, None)
 
-    async def populate(self, name, root, destination) -> None:
-        self.filled.append(destination)
+    async def fill(self, root, places) -> None:
+        self.filled += [place.target for place in places]
 
 
 class FakeFreezer:
     def __init__(self) -> None:
         self.frozen: set[str] = set()
+        self.cleared: list[str] = []
 
     async def freeze(self, container_id) -> None:
         self.frozen.add(container_id)
@@ -255,6 +259,4 @@ class FakeFreezer:
 
     async def clear(self, container_id) -> None:
         self.frozen.discard(container_id)
-
-
-__all__ = ["Sandbox"]
+        self.cleared.append(container_id)
