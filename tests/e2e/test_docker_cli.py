@@ -178,6 +178,22 @@ def test_bind_mounts_and_volumes(docker: Docker, platform: Platform, tmp_path: o
     docker.ok("volume", "rm", "vol")
 
 
+def test_other_users_read_their_files_and_write_their_volumes(docker: Docker, platform: Platform) -> None:
+    user = ("run", "--rm", "-u", "1000:1000")
+    assert "localhost" in docker.ok(*user, platform.image(), "cat", "/etc/hosts", "/etc/resolv.conf", "/etc/hostname")
+    made = platform.home / "made-for-it"
+    assert docker.ok(*user, "-v", f"{made}:/made", platform.image(), "ls", "/made") == ""
+
+
+def test_volumes_outlive_the_container_they_came_with(docker: Docker, platform: Platform) -> None:
+    docker.ok("run", "-d", "--name", "first", "-v", "/data", platform.image(), "sleep", "60")
+    docker.ok("run", "-d", "--name", "second", "--volumes-from", "first", platform.image(), "sleep", "60")
+    docker.ok("exec", "first", "sh", "-c", "echo kept > /data/file")
+    docker.ok("rm", "-f", "-v", "first")
+    assert docker.ok("exec", "second", "cat", "/data/file") == "kept\n"
+    docker.ok("rm", "-f", "-v", "second")
+
+
 def test_limits(docker: Docker, platform: Platform) -> None:
     docker.ok("run", "-d", "--name", "limited", "-m", "64m", "--cpus", "0.5", "--pids-limit", "20", platform.image(),
               "sleep", "100")
