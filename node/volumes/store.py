@@ -1,30 +1,35 @@
 """Named and anonymous volumes: `<home>/volumes/<name>/_data` and a row each.
 
-The row is written after the folder and removed before it, so a row always has its folder; a folder without a row is
-what a crash left and is removed when the store opens.
+The row is written after the folder. A removal first renames the folder to a name that no volume can have, then deletes
+the row, then the bytes: whatever is interrupted, no new volume ever meets an old one's contents. A folder that holds
+something and has no row is never thrown away: somebody's state.db is gone or older than the folder, and the data is
+all that is left, so it becomes a volume again.
 """
 
 import asyncio
-import os
+import contextlib
+import hashlib
+import logging
 import re
 import secrets
-import threading
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
-from node.linux import syscalls
 from node.snapshots.mounts import RootMount
-from node.snapshots.trees import copy_tree, remove_tree
+from node.snapshots.trees import remove_tree
 from node.state.database import State
 from node.state.volumes import VolumeRow, VolumeRows
+from node.volumes.filling import Place, fill_volumes
 from ocispec.errors import FailedPrecondition, InvalidArgument, NotFound, Unimplemented
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,254}")
-IN_ROOT = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
+REMOVED = ".removed-"
+
+log = logging.getLogger(__name__)
 
 
 class NoSuchVolume(NotFound):
@@ -55,15 +60,6 @@ class Volume:
     options: Mapping[str, str]
 
 
-class Place(Protocol):
-    """Where a volume goes in a container: `source` is the volume's folder, `target` the path inside."""
-
-    @property
-    def source(self) -> str: ...
-    @property
-    def target(self) -> str: ...
-
-
 class Volumes:
     """Made by `open_volumes`."""
 
@@ -71,6 +67,8 @@ class Volumes:
         self._root = root
         self._rows = rows
         self._lock = asyncio.Lock()
+        self._filling = asyncio.Lock()
+        self._working: set[asyncio.Task[None]] = set()
 
     def path(self, name: str) -> Path:
         """The folder that containers see. Raises InvalidVolumeName."""
@@ -89,8 +87,8 @@ class Volumes:
         async with self._lock:
             row = await self._rows.find(name)
             if row is None:
-                await asyncio.to_thread(folder.mkdir, mode=0o755, parents=True, exist_ok=True)
-                row = VolumeRow(name, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), dict(labels))
+                await asyncio.to_thread(_make, folder)
+                row = VolumeRow(name, _stamp(datetime.now(UTC).timestamp()), dict(labels))
                 await self._rows.add(row)
         return self._volume(row)
 
@@ -109,95 +107,115 @@ class Volumes:
         if name in in_use:
             raise VolumeInUse(name)
         async with self._lock:
-            if not await self._rows.delete(name):
+            if await self._rows.find(name) is None:
                 if force:
                     return
                 raise NoSuchVolume(name)
-            await asyncio.to_thread(remove_tree, self.path(name).parent)
+            aside = await asyncio.to_thread(_set_aside, self.path(name).parent)
+            await self._rows.delete(name)
+        # Nobody can see it any more; the bytes may take their time.
+        await self._whole(_clear(aside))
 
     async def fill(self, root: RootMount, places: Sequence[Place]) -> None:
         """Empty volumes take over what the image holds in their place: contents, owners, modes, xattrs.
 
-        Raises OSError. A volume that holds anything is left alone.
+        Raises OSError. A volume that holds anything is left alone. One at a time: two containers may be made upon one
+        volume at once, and the second must find it filled.
         """
-        await asyncio.to_thread(_in_own_mounts, root, self._root.parent / "run", list(places))
+        await self._whole(self._fill(root, places))
+
+    async def _fill(self, root: RootMount, places: Sequence[Place]) -> None:
+        async with self._filling:
+            await asyncio.to_thread(fill_volumes, root, self._root.parent / "run", list(places))
+
+    async def _whole(self, work: Coroutine[Any, Any, None]) -> None:
+        """A thread cannot be cancelled: when the caller goes, the work goes on to its end."""
+        task = asyncio.create_task(work)
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
+        await asyncio.shield(task)
+
+    async def finished(self) -> None:
+        """Until nothing is copied or removed any more."""
+        await asyncio.gather(*self._working, return_exceptions=True)
 
     def _volume(self, row: VolumeRow) -> Volume:
         return Volume(row.name, str(self.path(row.name)), row.created, row.labels, {})
 
 
-def _in_own_mounts(root: RootMount, scratch: Path, places: Sequence[Place]) -> None:
-    """Mount the root file system where nobody else sees it, and fill the volumes from there.
-
-    A thread of its own takes a private copy of the mounts (unshare(2) is per thread for CLONE_NEWNS, which takes the
-    current folder along) and ends with it: nothing is left to unmount, however this ends.
-    """
-    failures: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            syscalls.unshare(syscalls.CLONE_NEWNS)
-            syscalls.mount("", "/", flags=syscalls.MS_SLAVE | syscalls.MS_REC)
-            target = scratch / f"fill-{secrets.token_hex(8)}"
-            target.mkdir(parents=True)
-            try:
-                _mount(root, str(target))
-                try:
-                    for place in places:
-                        _fill(target, place)
-                finally:
-                    os.chdir("/")
-                    syscalls.umount(str(target), syscalls.MNT_DETACH)
-            finally:
-                target.rmdir()
-        except BaseException as error:  # noqa: BLE001 -- handed over to the caller's thread
-            failures.append(error)
-
-    thread = threading.Thread(target=work, name="fill-volumes")
-    thread.start()
-    thread.join()
-    if failures:
-        raise failures[0]
+def _make(folder: Path) -> None:
+    """Modes are set, not asked for: the daemon's umask would shut out every user but root."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.parent.chmod(0o711)
+    folder.chmod(0o755)
 
 
-def _mount(root: RootMount, target: str) -> None:
-    if root.type == "bind":
-        syscalls.mount(root.source, target, flags=syscalls.MS_BIND | syscalls.MS_REC)
-        return
-    if root.cwd:
-        os.chdir(root.cwd)
-    syscalls.mount(root.source or root.type, target, root.type, 0, root.data())
+def _set_aside(folder: Path) -> Path:
+    aside = folder.with_name(f"{_tombstone(folder.name)}{secrets.token_hex(8)}")
+    with contextlib.suppress(FileNotFoundError):
+        folder.rename(aside)
+    return aside
 
 
-def _fill(root: Path, place: Place) -> None:
-    volume = Path(place.source)
-    if any(os.scandir(volume)):
-        return
-    top = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+async def _clear(aside: Path) -> None:
     try:
-        # The image chose every component of this path: it is resolved inside the root and nowhere else.
-        source = syscalls.openat2(top, place.target.lstrip("/") or ".", os.O_RDONLY | os.O_DIRECTORY, resolve=IN_ROOT)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    finally:
-        os.close(top)
-    try:
-        # Nothing runs in this tree and nobody else sees the mount, so the path that was found stays what it is.
-        copy_tree(Path(f"/proc/thread-self/fd/{source}").readlink(), volume)
-    finally:
-        os.close(source)
+        await asyncio.to_thread(remove_tree, aside)
+    except OSError as error:
+        log.warning("%s of a removed volume could not be cleared, the next start tries again: %s", aside, error)
 
 
 @asynccontextmanager
 async def open_volumes(root: Path, state: State) -> AsyncIterator[Volumes]:
     rows = VolumeRows(state)
-    known = {row.name for row in await rows.all()}
-    await asyncio.to_thread(_sweep, root, known)
-    yield Volumes(root, rows)
+    found = await asyncio.to_thread(_look_through, root, [row.name for row in await rows.all()])
+    for name in found.removed:
+        await rows.delete(name)
+    for name, created in found.orphans.items():
+        log.warning("the folder of volume %s was there without a record: it is a volume again", name)
+        await rows.add(VolumeRow(name, created, {}))
+    volumes = Volumes(root, rows)
+    try:
+        yield volumes
+    finally:
+        await volumes.finished()
 
 
-def _sweep(root: Path, known: Collection[str]) -> None:
+@dataclass(slots=True)
+class _Found:
+    removed: list[str] = field(default_factory=list)
+    """Volumes whose removal was cut short after the folder was set aside."""
+
+    orphans: dict[str, str] = field(default_factory=dict)
+    """Folders that hold something and have no row, with their age."""
+
+
+def _look_through(root: Path, known: Sequence[str]) -> _Found:
+    """Clear what interrupted creations and removals left, and say what the rows must be told."""
     root.mkdir(parents=True, exist_ok=True)
-    for folder in root.iterdir():
-        if folder.name not in known:
+    folders = list(root.iterdir())
+    found = _Found()
+    for name in known:
+        if (root / name / "_data").is_dir():
+            continue
+        if any(folder.name.startswith(_tombstone(name)) for folder in folders):
+            found.removed.append(name)
+        else:
+            _make(root / name / "_data")  # a power cut, before the folder was on disk: an empty volume, as it was
+    for folder in folders:
+        if folder.name.startswith(REMOVED):
             remove_tree(folder)
+        elif folder.name not in known and _NAME.fullmatch(folder.name) and (folder / "_data").is_dir():
+            if list((folder / "_data").iterdir()):
+                found.orphans[folder.name] = _stamp(folder.stat().st_mtime)
+            else:
+                remove_tree(folder)
+    return found
+
+
+def _tombstone(name: str) -> str:
+    """What names the folder of a removed volume begin with: no volume's name does, and a name of any length fits."""
+    return f"{REMOVED}{hashlib.sha256(name.encode()).hexdigest()[:32]}-"
+
+
+def _stamp(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
