@@ -106,6 +106,7 @@ class Readopts(Protocol):
     """Networks, after the daemon was away (node.network.store.Networks)."""
 
     async def readopt(self, container_id: str, address: str, published: Sequence[PortBinding]) -> None: ...
+    async def settle(self) -> None: ...
 
 
 class NetworksOfContainers(Connects, Readopts, Protocol):

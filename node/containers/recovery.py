@@ -51,6 +51,7 @@ class Recovery:
             self._index.add(live)
         everyone = self._index.all()
         await asyncio.gather(*(self._take_over(live) for live in everyone))
+        await self._networks.settle()
         await self._sweep()
         for live in everyone:
             self._tasks.spawn(self._decide(live), f"watch recovery {live.id}")

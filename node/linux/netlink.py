@@ -8,6 +8,8 @@ that namespace from anywhere.
 import os
 import socket
 import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 from types import TracebackType
 from typing import Self
@@ -22,9 +24,17 @@ SOL_NETLINK, NETLINK_CAP_ACK, NETLINK_EXT_ACK = 270, 10, 11
 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO, IFLA_NET_NS_FD = 1, 3, 4, 10, 18, 28
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
+IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA, IFLA_BRPORT_MODE = 4, 5, 4
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST = 1, 2, 4
 RTA_GATEWAY = 5
 IFF_UP = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    index: int
+    kind: str
+    """`bridge`, `veth`, …; empty for hardware and the loopback."""
 
 
 def attribute(kind: int, payload: bytes) -> bytes:
@@ -68,9 +78,10 @@ class Netlink:
         self._socket.close()
 
     def add_bridge(self, name: str, mac: str) -> None:
+        """It is down: what must be set before anything passes can be."""
         info = attribute(IFLA_LINKINFO, text(IFLA_INFO_KIND, "bridge"))
         self._ask(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL,
-                  _link(up=True) + text(IFLA_IFNAME, name) + attribute(IFLA_ADDRESS, _mac(mac)) + info,
+                  _link() + text(IFLA_IFNAME, name) + attribute(IFLA_ADDRESS, _mac(mac)) + info,
                   f"add bridge {name}")
 
     def add_veth(self, name: str, *, master: int, peer: str, peer_mac: str, peer_netns: int, mtu: int) -> None:
@@ -83,6 +94,12 @@ class Netlink:
                   _link(up=True) + text(IFLA_IFNAME, name) + number(IFLA_MTU, mtu) + number(IFLA_MASTER, master) + info,
                   f"add interface {name}")
 
+    def set_hairpin(self, name: str) -> None:
+        """Let the bridge send a frame back by the port it came from."""
+        mode = attribute(IFLA_BRPORT_MODE, b"\x01")
+        info = attribute(IFLA_LINKINFO, text(IFLA_INFO_SLAVE_KIND, "bridge") + attribute(IFLA_INFO_SLAVE_DATA, mode))
+        self._ask(RTM_NEWLINK, 0, _link() + text(IFLA_IFNAME, name) + info, f"set interface {name} to hairpin mode")
+
     def set_up(self, index: int) -> None:
         self._ask(RTM_NEWLINK, 0, _link(index, up=True), f"set interface {index} up")
 
@@ -91,9 +108,14 @@ class Netlink:
 
     def index(self, name: str) -> int:
         """Raises OSError (ENODEV)."""
+        return self.link(name).index
+
+    def link(self, name: str) -> Link:
+        """Raises OSError (ENODEV)."""
         answer = self._ask(RTM_GETLINK, 0, _link() + text(IFLA_IFNAME, name), f"find interface {name}", ack=False)
-        found: int = struct.unpack_from("=BxHi", answer)[2]
-        return found
+        index: int = struct.unpack_from("=BxHi", answer)[2]
+        info = dict(_attributes(dict(_attributes(answer[16:])).get(IFLA_LINKINFO, b"")))
+        return Link(index, info.get(IFLA_INFO_KIND, b"").rstrip(b"\0").decode(errors="replace"))
 
     def add_address(self, index: int, address: IPv4Address, prefix: int, broadcast: IPv4Address) -> None:
         body = (struct.pack("=BBBBI", socket.AF_INET, prefix, 0, 0, index) + attribute(IFA_LOCAL, address.packed)
@@ -129,15 +151,22 @@ def _reason(data: bytes, length: int, flags: int) -> str:
     if not flags & NLM_F_ACK_TLVS:
         return ""
     (inner,) = struct.unpack_from("=I", data, 20)
-    position = 20 + (16 if flags & NLM_F_CAPPED else (inner + 3) & ~3)
-    while position + 4 <= length:
+    start = 20 + (16 if flags & NLM_F_CAPPED else (inner + 3) & ~3)
+    for kind, payload in _attributes(data[start:length]):
+        if kind == NLMSGERR_ATTR_MSG:
+            return payload.rstrip(b"\0").decode(errors="replace")
+    return ""
+
+
+def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Kind and payload of each; the flags in the two upper bits of a kind are left out (NLA_TYPE_MASK)."""
+    position = 0
+    while position + 4 <= len(data):
         size, kind = struct.unpack_from("=HH", data, position)
         if size < 4:
-            return ""
-        if kind & 0x3FFF == NLMSGERR_ATTR_MSG:
-            return data[position + 4:position + size].rstrip(b"\0").decode(errors="replace")
+            return
+        yield kind & 0x3FFF, data[position + 4:position + size]
         position += (size + 3) & ~3
-    return ""
 
 
 def _mac(value: str) -> bytes:

@@ -5,6 +5,7 @@ import errno
 import os
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+from typing import NamedTuple
 
 from node.linux import syscalls
 from node.linux.netlink import Netlink
@@ -12,7 +13,16 @@ from node.network.addresses import mac_of
 from node.network.model import InvalidSubnet
 
 MTU = 1500
-POOL = IPv4Network("172.16.0.0/12")
+POOLS = ((IPv4Network("172.16.0.0/12"), 16), (IPv4Network("192.168.0.0/16"), 20))
+"""Where a subnet is looked for, and the prefix length it gets."""
+
+WIDE = 8
+"""Shorter prefixes are a default route in pieces (a VPN's 0.0.0.0/1 and 128.0.0.0/1): they overlap everything."""
+
+
+class Route(NamedTuple):
+    destination: IPv4Network
+    interface: str
 
 
 class Bridge:
@@ -24,12 +34,23 @@ class Bridge:
         self._gateway = gateway
         self._index = 0
 
-    def prepare(self) -> None:
-        """Make the bridge, or take over the one that an earlier daemon left."""
+    def prepare(self, *, ours: bool) -> None:
+        """Make the bridge, or take over the one that an earlier daemon left.
+
+        `ours`: one that is there is this node's. Raises FileExistsError where it is somebody else's: it would be
+        changed, and removed when this node stops.
+        """
         with Netlink() as host:
-            with contextlib.suppress(FileExistsError):
+            try:
                 host.add_bridge(self.name, mac_of(self._gateway))
+            except FileExistsError:
+                if not ours or host.link(self.name).kind != "bridge":
+                    raise FileExistsError(errno.EEXIST, f"the interface {self.name} is there already and is not this "
+                                                        "node's: name another one with --bridge") from None
             self._index = host.index(self.name)
+            # Before it is up. The network is IPv4 only: with IPv6, containers would reach the host and each other by
+            # link-local addresses past every rule, and could become its router (CVE-2020-13401).
+            _no_ipv6(self.name)
             host.set_up(self._index)
             with contextlib.suppress(FileExistsError):
                 host.add_address(self._index, self._gateway, self._subnet.prefixlen, self._subnet.broadcast_address)
@@ -40,13 +61,24 @@ class Bridge:
         with Netlink() as host:
             _ignore_absent(host, self.name)
 
-    def connect(self, container_id: str, address: IPv4Address) -> int:
-        """A new namespace with lo and eth0 up, at `address`, the gateway its default route; gives its descriptor."""
+    def connect(self, container_id: str, address: IPv4Address, *, hairpin: bool = False) -> int:
+        """A new namespace with lo and eth0 up, at `address`, the gateway its default route; gives its descriptor.
+
+        `hairpin`: the container has published ports and may ask for them itself. Where br_netfilter is loaded (Docker
+        and Kubernetes do) such a packet is translated on the bridge, and would have to leave by the port it came from.
+        Not for the others: they would hear their own broadcasts.
+        """
         netns, inside = new_namespace()
         try:
             with inside, Netlink() as host:
-                host.add_veth(veth_name(container_id), master=self._index, peer="eth0", peer_mac=mac_of(address),
-                              peer_netns=netns, mtu=MTU)
+                try:
+                    self._add_pair(host, container_id, address, netns)
+                except FileExistsError:
+                    # A namespace of before is still being taken apart: the kernel does that when it likes.
+                    _ignore_absent(host, veth_name(container_id))
+                    self._add_pair(host, container_id, address, netns)
+                if hairpin:
+                    host.set_hairpin(veth_name(container_id))
                 index = inside.index("eth0")
                 inside.add_address(index, address, self._subnet.prefixlen, self._subnet.broadcast_address)
                 inside.set_up(index)
@@ -56,10 +88,26 @@ class Bridge:
             raise
         return netns
 
+    def _add_pair(self, host: Netlink, container_id: str, address: IPv4Address, netns: int) -> None:
+        host.add_veth(veth_name(container_id), master=self._index, peer="eth0", peer_mac=mac_of(address),
+                      peer_netns=netns, mtu=MTU)
+
     def disconnect(self, container_id: str) -> None:
         """The host's end goes with its namespace; where another container still holds that, it goes now."""
         with Netlink() as host:
             _ignore_absent(host, veth_name(container_id))
+
+
+def exists(name: str) -> bool:
+    """Whether the host has an interface of that name."""
+    with Netlink() as host:
+        try:
+            host.link(name)
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            return False
+    return True
 
 
 def _ignore_absent(host: Netlink, name: str) -> None:
@@ -84,6 +132,7 @@ def new_namespace() -> tuple[int, Netlink]:
         syscalls.unshare(syscalls.CLONE_NEWNET)
         try:
             netns = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            _no_ipv6("default")  # of the interfaces to come; lo keeps ::1
             inside = Netlink()
         finally:
             syscalls.setns(home, syscalls.CLONE_NEWNET)
@@ -93,35 +142,58 @@ def new_namespace() -> tuple[int, Netlink]:
     return netns, inside
 
 
-def choose_subnet(wanted: str, remembered: str) -> IPv4Network:
-    """The one that the settings name, the one of last time, or the first /16 of POOL that no route of the host
-    overlaps. Raises InvalidSubnet."""
+def choose_subnet(wanted: str, remembered: str, bridge: str) -> IPv4Network:
+    """The one that the settings name, the one of last time, or the first that no route of the host overlaps.
+
+    Raises InvalidSubnet. What is remembered counts only while nobody else has taken it: the bridge goes when the node
+    stops, and another node, a VPN or another engine may have come meanwhile.
+    """
+    routes = [route for route in _routes() if route.interface != bridge]
     if wanted:
-        try:
-            subnet = IPv4Network(wanted, strict=False)
-        except ValueError as error:
-            raise InvalidSubnet(f"--bridge-subnet {wanted!r}: {error}") from error
-        if not 8 <= subnet.prefixlen <= 29:
-            raise InvalidSubnet(f"--bridge-subnet {wanted!r}: want a prefix of /8 to /29")
-        return subnet
-    if remembered:
+        return _wanted(wanted, routes)
+    if remembered and _free(IPv4Network(remembered), routes):
         return IPv4Network(remembered)
-    routes = _routes()
-    for candidate in POOL.subnets(new_prefix=16):
-        if not any(candidate.overlaps(route) for route in routes):
-            return candidate
-    raise InvalidSubnet(f"every /16 of {POOL} overlaps a route of this host: name a free one with --bridge-subnet")
+    for pool, prefix in POOLS:
+        for candidate in pool.subnets(new_prefix=prefix):
+            if _free(candidate, routes):
+                return candidate
+    raise InvalidSubnet("every subnet of " + " and ".join(str(pool) for pool, _ in POOLS)
+                        + " overlaps a route of this host: name a free one with --bridge-subnet")
 
 
-def _routes() -> list[IPv4Network]:
-    """Destinations of the host's routing table, the default route aside (proc(5), /proc/net/route)."""
+def _wanted(text: str, routes: list[Route]) -> IPv4Network:
+    try:
+        subnet = IPv4Network(text, strict=False)
+    except ValueError as error:
+        raise InvalidSubnet(f"--bridge-subnet {text!r}: {error}") from error
+    if not 8 <= subnet.prefixlen <= 29:
+        raise InvalidSubnet(f"--bridge-subnet {text!r}: want a prefix of /8 to /29")
+    for route in routes:
+        # A wider route gives way to the bridge's, as its owner must mean; a narrower or equal one would be cut off.
+        if route.destination.subnet_of(subnet):
+            raise InvalidSubnet(f"--bridge-subnet {text!r}: this host reaches {route.destination} through "
+                                f"{route.interface}")
+    return subnet
+
+
+def _free(subnet: IPv4Network, routes: list[Route]) -> bool:
+    return not any(subnet.overlaps(route.destination) for route in routes if route.destination.prefixlen >= WIDE)
+
+
+def _routes() -> list[Route]:
+    """The main routing table, the default route aside (proc(5), /proc/pid/net/route)."""
     routes = []
-    for line in Path("/proc/net/route").read_text().splitlines()[1:]:
+    for line in Path("/proc/thread-self/net/route").read_text().splitlines()[1:]:
         fields = line.split()
         address, mask = (int.from_bytes(bytes.fromhex(word)[::-1], "big") for word in (fields[1], fields[7]))
         if mask:
-            routes.append(IPv4Network((address, mask.bit_count())))
+            routes.append(Route(IPv4Network((address, mask.bit_count())), fields[0]))
     return routes
+
+
+def _no_ipv6(interface: str) -> None:
+    with contextlib.suppress(FileNotFoundError):  # a kernel without IPv6
+        _sysctl(f"net/ipv6/conf/{interface}/disable_ipv6", "1")
 
 
 def _sysctl(path: str, value: str) -> None:

@@ -5,24 +5,34 @@ import os
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from ipaddress import ip_address
 
 from node.network.model import PortBinding, PortInUse
-from ocispec.errors import Unimplemented
+from ocispec.errors import InvalidArgument, Unimplemented
 
 KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 ANY = "0.0.0.0"  # noqa: S104 -- Docker's meaning of -p without an address
+
+MAX_PORTS = 240
+"""Each is a descriptor that goes to the container's monitor in one message, which holds 253 (unix(7), SCM_RIGHTS)."""
 
 Taken = Mapping[tuple[str, str, int], str]
 """(protocol, host address, host port) → container."""
 
 
 def hold(published: Sequence[PortBinding], taken: Taken) -> tuple[list[socket.socket], list[PortBinding]]:
-    """Sockets and the bindings with addresses and ports filled in. All or none. Raises PortInUse, Unimplemented."""
+    """Sockets and the bindings with addresses and ports filled in. All or none.
+
+    Raises PortInUse, InvalidArgument, Unimplemented, OSError (no more descriptors).
+    """
+    if len(published) > MAX_PORTS:
+        raise Unimplemented(f"publishing more than {MAX_PORTS} ports of one container ({len(published)}) is not "
+                            "supported yet")
     sockets: list[socket.socket] = []
     resolved: list[PortBinding] = []
     try:
         for wanted in published:
-            binding = replace(wanted, host_ip=wanted.host_ip or ANY)
+            binding = replace(wanted, host_ip=_address(wanted.host_ip))
             _check(binding, taken)
             held = _bind(binding)
             sockets.append(held)
@@ -34,11 +44,21 @@ def hold(published: Sequence[PortBinding], taken: Taken) -> tuple[list[socket.so
     return sockets, resolved
 
 
+def _address(text: str) -> str:
+    """An IPv4 address in its one usual form: it becomes part of a rule and of a key, and is never looked up as a name.
+    """
+    try:
+        address = ip_address(text or ANY)
+    except ValueError as error:
+        raise InvalidArgument(f"invalid IP address: {text[:100]!r} (to publish a port on)") from error
+    if address.version != 4:
+        raise Unimplemented(f"publishing a port on the IPv6 address {address} is not supported yet")
+    return str(address)
+
+
 def _check(binding: PortBinding, taken: Taken) -> None:
     if binding.proto not in KINDS:
         raise Unimplemented(f"publishing a port over {binding.proto} is not supported yet")
-    if ":" in binding.host_ip:
-        raise Unimplemented(f"publishing a port on the IPv6 address {binding.host_ip} is not supported yet")
     for proto, address, port in taken:
         if (proto, port) == (binding.proto, binding.host_port) and ANY in (address, binding.host_ip):
             raise _allocated(binding)

@@ -1,17 +1,19 @@
 """Networks: what a container gets when it starts, what is taken back when it ends, what is found after a restart."""
 
 import asyncio
+import contextlib
+import logging
 import os
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
-from node.linux.nftables import Nftables
+from node.linux.nftables import Nftables, RulesRefused
 from node.network import ports, rules
 from node.network.addresses import Addresses, mac_of
-from node.network.bridge import Bridge, choose_subnet, new_namespace
+from node.network.bridge import Bridge, choose_subnet, exists, new_namespace
 from node.network.model import Endpoint, Network, NoSuchNetwork, PortBinding, PortInUse, Sandbox
 from node.settings import Settings
 from node.state.database import State
@@ -20,7 +22,10 @@ from ocispec.errors import InvalidArgument, Unavailable
 
 JOIN = "container:"
 SUBNET_KEY = "bridge-subnet"
+BRIDGE_KEY = "bridge-made"
 ID_KEYS = {"bridge": "network-id-bridge", "host": "network-id-host", "none": "network-id-none"}
+
+log = logging.getLogger(__name__)
 
 
 class NetworkUnavailable(Unavailable):
@@ -69,7 +74,7 @@ class Networks:
         """A place for the container; nothing stays behind when it fails.
 
         `mode` is bridge, none, host or container:<id> (then `other_netns` is that container's). Raises NoFreeAddress,
-        PortInUse, NetworkUnavailable, NoSuchNetwork, InvalidArgument.
+        PortInUse, NetworkUnavailable, NoSuchNetwork, InvalidArgument, Unimplemented.
         """
         if mode == "host" or mode.startswith(JOIN):
             # Docker takes -p with these and drops it with a warning: the ports are the host's or the other's.
@@ -80,14 +85,24 @@ class Networks:
             raise NoSuchNetwork(mode)
         if container_id in self._attached:
             raise InvalidArgument(f"container {container_id[:12]} is attached to the network already")
+        working = asyncio.create_task(self._attach(container_id, published))
+        try:
+            return await asyncio.shield(working)
+        except asyncio.CancelledError:
+            # What happens in a thread cannot be cancelled: it is awaited and undone.
+            with contextlib.suppress(Exception):
+                await (await working).close()
+                await self.release(container_id)
+            raise
+
+    async def _attach(self, container_id: str, published: Sequence[PortBinding]) -> Sandbox:
         address = self._addresses.take()
         try:
-            sandbox = await self._connect(container_id, address, published, endpoint_id=secrets.token_hex(32))
+            return await self._connect(container_id, address, published, endpoint_id=secrets.token_hex(32))
         except BaseException:
             self._attached.pop(container_id, None)
             self._addresses.give_back(address)
             raise
-        return sandbox
 
     async def _connect(
         self, container_id: str, address: IPv4Address, published: Sequence[PortBinding], endpoint_id: str
@@ -97,13 +112,15 @@ class Networks:
         except PortInUse as error:
             raise PortInUse("driver failed programming external connectivity on endpoint "
                             f"{container_id[:12]} ({endpoint_id}): {error.message}") from error
+        except OSError as error:
+            raise NetworkUnavailable(f"the published ports cannot be held: {error.strerror}") from error
         # Noted before the first await: two starts at once must not be given one port.
         self._attached[container_id] = Attached(address, tuple(resolved))
         async with AsyncExitStack() as undo:
             for held in sockets:
                 undo.callback(held.close)
             try:
-                netns = await asyncio.to_thread(self._bridge.connect, container_id, address)
+                netns = await asyncio.to_thread(self._bridge.connect, container_id, address, hairpin=bool(resolved))
             except OSError as error:
                 raise NetworkUnavailable(f"failed to set up container networking: {error.strerror}") from error
             sandbox = Sandbox(f"/proc/{os.getpid()}/fd/{netns}", own=[netns])
@@ -119,27 +136,39 @@ class Networks:
         return sandbox
 
     async def release(self, container_id: str) -> None:
-        """Take back what the container had; nothing happens when it has nothing."""
+        """Take back what the container had; nothing happens when it has nothing.
+
+        What the kernel refuses is logged, not raised: an exit is booked whatever happens.
+        """
         attached = self._attached.pop(container_id, None)
         if attached is None:
             return
         try:
             if attached.ports:
-                await self._run(rules.withdraw(self._table, attached.ports))
+                await self._run(rules.withdraw(self._table, str(attached.address), attached.ports))
+        except NetworkUnavailable as error:
+            log.warning("ports of container %s stay translated: %s", container_id[:12], error.message)
+        try:
             await asyncio.to_thread(self._bridge.disconnect, container_id)
         except OSError as error:
-            raise NetworkUnavailable(f"container {container_id[:12]} left network state behind: {error}") from error
+            log.warning("the interface of container %s stays: %s", container_id[:12], error)
         finally:
             self._addresses.give_back(attached.address)
 
     async def readopt(self, container_id: str, address: str, published: Sequence[PortBinding]) -> None:
         """A container that ran while the daemon was away still has this address and these ports."""
-        if not address:
-            return
-        self._addresses.claim(IPv4Address(address))
-        self._attached[container_id] = Attached(IPv4Address(address), tuple(published))
-        if published:
-            await self._run(rules.publish(self._table, address, published))
+        if address:
+            self._addresses.claim(IPv4Address(address))
+            self._attached[container_id] = Attached(IPv4Address(address), tuple(published))
+
+    async def settle(self) -> None:
+        """Every running container is taken over: what is published is theirs and nothing else, in one step.
+
+        Until then all that an earlier daemon published stays. Without its element a published port would not be
+        refused but answered by the socket that holds it, and hang.
+        """
+        held = [(str(attached.address), attached.ports) for attached in self._attached.values()]
+        await self._run(rules.exactly(self._table, held))
 
     def _taken(self) -> dict[tuple[str, str, int], str]:
         return {(port.proto, port.host_ip, port.host_port): container
@@ -166,18 +195,13 @@ async def open_networks(settings: Settings, state: State) -> AsyncIterator[Netwo
     """
     rows = SettingRows(state)
     remembered = await rows.get(SUBNET_KEY) or ""
-    subnet = await asyncio.to_thread(choose_subnet, settings.bridge_subnet, remembered)
+    subnet = await asyncio.to_thread(choose_subnet, settings.bridge_subnet, remembered, settings.bridge_name)
     if str(subnet) != remembered:
         await rows.put(SUBNET_KEY, str(subnet))
     ids = {name: await _remembered_id(rows, key) for name, key in ID_KEYS.items()}
     addresses = Addresses(subnet)
     bridge = Bridge(settings.bridge_name, subnet, addresses.gateway)
-    try:
-        tables = await asyncio.to_thread(Nftables)
-        await asyncio.to_thread(bridge.prepare)
-        await asyncio.to_thread(tables.run, rules.table(settings.nft_table, settings.bridge_name, subnet))
-    except OSError as error:
-        raise NetworkUnavailable(f"the bridge {settings.bridge_name} cannot be made: {error}") from error
+    tables = await _make(bridge, settings, subnet, ours=await _is_ours(settings, rows))
     networks = Networks(bridge, addresses, tables, settings.nft_table, ids)
     try:
         yield networks
@@ -185,6 +209,29 @@ async def open_networks(settings: Settings, state: State) -> AsyncIterator[Netwo
         if networks.idle:
             await asyncio.to_thread(tables.run, rules.drop_table(settings.nft_table))
             await asyncio.to_thread(bridge.remove)
+
+
+async def _make(bridge: Bridge, settings: Settings, subnet: IPv4Network, *, ours: bool) -> Nftables:
+    name, table = settings.bridge_name, settings.nft_table
+    try:
+        tables = await asyncio.to_thread(Nftables)
+        await asyncio.to_thread(bridge.prepare, ours=ours)
+        try:
+            await asyncio.to_thread(tables.run, rules.table(table, name, subnet))
+        except RulesRefused:
+            await asyncio.to_thread(tables.run, rules.new_table(table, name, subnet))
+    except OSError as error:
+        raise NetworkUnavailable(f"the bridge {name} cannot be made: {error.strerror or error}") from error
+    return tables
+
+
+async def _is_ours(settings: Settings, rows: SettingRows) -> bool:
+    """Whether a bridge of that name is this node's: by a name that is made from the home, or because it made it."""
+    if settings.bridge_name == f"sw{settings.tag}" or await rows.get(BRIDGE_KEY) == settings.bridge_name:
+        return True
+    if not await asyncio.to_thread(exists, settings.bridge_name):
+        await rows.put(BRIDGE_KEY, settings.bridge_name)
+    return False
 
 
 async def _remembered_id(rows: SettingRows, key: str) -> str:

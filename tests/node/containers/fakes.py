@@ -205,6 +205,9 @@ class FakeNetworks:
         self.readopted.append(container_id)
         self.attached[container_id] = "bridge" if address else "none"
 
+    async def settle(self) -> None:
+        self.settled = True
+
 
 @dataclass(frozen=True)
 class FakeSandbox:

@@ -1,0 +1,352 @@
+"""What is left, kept or refused: failures half way, callers that leave, restarts, crashes, and what is not ours."""
+
+import asyncio
+import threading
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from node.linux.nftables import Nftables
+from node.network import rules
+from node.network.bridge import Bridge
+from node.network.model import InvalidSubnet, PortBinding, PortInUse
+from node.network.store import Networks, NetworkUnavailable
+from ocispec.errors import InvalidArgument, Unimplemented
+from tests.node.network.conftest import HOST, Host, Servers, fetch, in_namespace, networks_of
+
+pytestmark = pytest.mark.root
+
+ONE, TWO = "c1" + "0" * 62, "c2" + "0" * 62
+WEB = PortBinding("tcp", 80, "", 18080)
+
+
+def elements(host: Host) -> set[str]:
+    """What is published, as `key : address . port`."""
+    return {part.strip() for line in host.ruleset().splitlines() if "elements" in line
+            for part in line.split("{")[1].strip(" }").split(",")}
+
+
+@pytest.mark.parametrize("address", ["localhost", "127.1", "0", "1.2.3.4\n", "1.2.3.4 }; flush ruleset;", "::ffff:x",
+                                     "300.1.1.1", "0x7f.1"])
+def test_a_host_address_that_is_none_is_refused_and_never_looked_up(host: Host, tmp_path: Path, address: str) -> None:
+    async def main() -> None:
+        async with networks_of(tmp_path) as networks:
+            with pytest.raises(InvalidArgument, match="invalid IP address"):
+                await networks.attach(ONE, mode="bridge", published=[PortBinding("tcp", 80, address, 18080)])
+            assert networks.idle
+
+    host.node(main)
+
+
+@pytest.mark.parametrize("published", [
+    [PortBinding("tcp", 80, "::1", 18080)],
+    [PortBinding("sctp", 80, "", 18080)],
+    [PortBinding("tcp", port, "", 0) for port in range(1, 300)],
+])
+def test_what_is_not_done_is_named(host: Host, tmp_path: Path, published: list[PortBinding]) -> None:
+    async def main() -> None:
+        async with networks_of(tmp_path) as networks:
+            with pytest.raises(Unimplemented, match="not supported yet"):
+                await networks.attach(ONE, mode="bridge", published=published)
+            assert networks.idle
+
+    host.node(main)
+
+
+def test_the_same_port_may_be_published_by_tcp_and_udp_and_on_two_addresses(host: Host, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with networks_of(tmp_path) as networks:
+            sandbox = await networks.attach(ONE, mode="bridge", published=[
+                PortBinding("tcp", 80, "127.0.0.1", 18080), PortBinding("tcp", 81, HOST, 18080),
+                PortBinding("udp", 80, "", 18080)])
+            assert len(elements(host)) == 3
+            await networks.release(ONE)
+            await sandbox.close()
+            assert elements(host) == set()
+
+    host.node(main)
+
+
+def test_a_caller_that_leaves_in_the_middle_leaves_nothing(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that makes the interface is held where it hurts: the caller is gone when it is done."""
+    entered, go_on = threading.Event(), threading.Event()
+    connect = Bridge.connect
+
+    def slow(self: Bridge, *arguments: Any, **named: Any) -> int:
+        entered.set()
+        assert go_on.wait(10)
+        return connect(self, *arguments, **named)
+
+    async def main() -> None:
+        async with networks_of(tmp_path, bridge_subnet="10.99.0.0/29") as networks:
+            bridge = host.links()
+            monkeypatch.setattr(Bridge, "connect", slow)
+            task = asyncio.create_task(networks.attach(ONE, mode="bridge", published=[WEB]))
+            while not entered.is_set():
+                await asyncio.sleep(0.001)
+            task.cancel()
+            await asyncio.sleep(0)
+            go_on.set()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert networks.idle
+            assert host.links() == bridge
+            assert elements(host) == set()
+            # Port and every address can be had again.
+            sandboxes = [await networks.attach(f"{n:064x}", mode="bridge", published=[WEB] if n == 0 else [])
+                         for n in range(5)]
+            for number, sandbox in enumerate(sandboxes):
+                await sandbox.close()
+                await networks.release(f"{number:064x}")
+
+    host.node(main)
+    assert host.links() == {"lan"}
+
+
+def test_rules_that_the_kernel_refuses_leave_nothing_and_the_next_start_works(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with networks_of(tmp_path) as networks:
+            with monkeypatch.context() as patch:
+                patch.setattr(rules, "publish", lambda *_: "add element ip absent absent { 1 }\n")
+                with pytest.raises(NetworkUnavailable, match="nftables refused the rules"):
+                    await networks.attach(ONE, mode="bridge", published=[WEB])
+            assert networks.idle
+            # At once, while the kernel may still be taking the first namespace apart.
+            sandbox = await networks.attach(ONE, mode="bridge", published=[WEB])
+            await networks.release(ONE)
+            await sandbox.close()
+
+    host.node(main)
+
+
+def test_release_never_fails_an_exit(host: Host, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with networks_of(tmp_path) as networks:
+            sandbox = await networks.attach(ONE, mode="bridge", published=[WEB])
+            host.shell("nft", "flush", "ruleset")  # somebody's firewall script
+            await networks.release(ONE)
+            await networks.release(ONE)
+            await sandbox.close()
+            assert "stay translated" in caplog.text
+
+    host.node(main)
+
+
+def test_ports_survive_a_restart_at_every_moment_and_nothing_else_does(
+    host: Host, servers: Servers, tmp_path: Path
+) -> None:
+    place: dict[str, Any] = {}
+
+    async def first() -> None:
+        async with networks_of(tmp_path) as networks:
+            sandbox = await networks.attach(ONE, mode="bridge", published=[WEB])
+            place.update(sandbox=sandbox, ports=sandbox.ports, ip=sandbox.endpoint and sandbox.endpoint.ip)
+            servers.tcp(str(sandbox.netns_path), 80, "web")
+            # Another's, that a killed daemon did not take back.
+            table = networks._table
+            await asyncio.to_thread(Nftables().run, rules.publish(table, "172.16.9.9", [PortBinding("tcp", 1, "0.0.0.0", 9)]))
+            # The daemon stops, its container stays: nothing is removed.
+
+    async def second() -> None:
+        async with networks_of(tmp_path) as networks:
+            assert fetch(host.neighbour.path, HOST, 18080).startswith("web")  # before anybody is taken over
+            await networks.readopt(ONE, place["ip"], place["ports"])
+            await networks.readopt(TWO, "", [])
+            await networks.settle()
+            assert elements(host) == {f"18080 : {place['ip']} . 80"}
+            assert fetch(host.neighbour.path, HOST, 18080).startswith("web")
+            other = await networks.attach(TWO, mode="bridge", published=[])
+            assert other.endpoint
+            assert other.endpoint.ip != place["ip"]
+            for name in (ONE, TWO):
+                await networks.release(name)
+            await other.close()
+            await place["sandbox"].close()
+            assert elements(host) == set()
+
+    host.node(first)
+    assert len(elements(host)) == 2
+    host.node(second)
+    assert host.links() == {"lan"}
+    assert host.tables() == ""
+
+
+def test_a_table_of_another_layout_is_replaced(host: Host, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with networks_of(tmp_path) as networks:
+            table = networks._table
+        host.shell("nft", f"table ip {table} {{ map any_tcp {{ type ipv4_addr : ipv4_addr; }}; }}")
+        async with networks_of(tmp_path):
+            assert "fib daddr type local dnat" in host.ruleset()
+
+    host.node(main)
+    assert host.tables() == ""
+
+
+def test_the_rules_of_others_are_left_alone(host: Host, tmp_path: Path) -> None:
+    host.shell("nft", "table ip other { chain forward { type filter hook forward priority 0; policy accept; }; }")
+    before = host.ruleset()
+
+    async def main() -> None:
+        async with networks_of(tmp_path) as networks:
+            sandbox = await networks.attach(ONE, mode="bridge", published=[WEB])
+            await networks.release(ONE)
+            await sandbox.close()
+
+    host.node(main)
+    assert host.ruleset() == before
+
+
+@pytest.mark.parametrize("kind", ["bridge", "veth"])
+def test_an_interface_of_somebody_else_is_neither_taken_nor_removed(host: Host, tmp_path: Path, kind: str) -> None:
+    host.ip(f"link add br-theirs type {kind}")
+
+    async def main() -> None:
+        with pytest.raises(NetworkUnavailable, match="br-theirs is there already and is not this node's"):
+            async with networks_of(tmp_path, bridge_name="br-theirs"):
+                pass
+
+    for _ in range(2):
+        host.node(main)
+    assert "br-theirs" in host.links()
+
+
+def test_a_named_bridge_that_this_node_made_is_taken_over(host: Host, tmp_path: Path) -> None:
+    async def first() -> None:
+        async with networks_of(tmp_path, bridge_name="br-mine") as networks:
+            await networks.readopt(ONE, "172.16.0.9", [])  # a container stays
+
+    async def second() -> None:
+        async with networks_of(tmp_path, bridge_name="br-mine"):
+            pass
+
+    host.node(first)
+    assert "br-mine" in host.links()
+    host.node(second)
+    assert host.links() == {"lan"}
+
+
+def test_a_subnet_is_chosen_beside_the_hosts_routes(host: Host, tmp_path: Path) -> None:
+    # A VPN's default route in halves overlaps everything and counts for nothing.
+    for line in ("172.16.0.0/15", "172.18.7.0/24", "0.0.0.0/1", "128.0.0.0/1"):
+        host.ip(f"route add {line} via 192.0.2.2")
+
+    async def subnet() -> str:
+        async with networks_of(tmp_path) as networks:
+            return networks.list()[0].subnet
+
+    assert host.node(subnet) == "172.19.0.0/16"
+    host.ip("route add 172.16.0.0/12 via 192.0.2.2")
+    assert host.node(subnet) == "192.168.0.0/20"
+    host.ip("route add 192.168.0.0/16 via 192.0.2.2")
+    with pytest.raises(InvalidSubnet, match="--bridge-subnet"):
+        host.node(subnet)
+
+
+def test_a_remembered_subnet_is_given_up_when_another_node_has_it(host: Host, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with networks_of(tmp_path / "a") as networks:
+            first = networks.list()[0].subnet
+        async with networks_of(tmp_path / "b") as other:
+            assert other.list()[0].subnet == first
+            async with networks_of(tmp_path / "a") as networks:
+                assert networks.list()[0].subnet == "172.17.0.0/16"
+        async with networks_of(tmp_path / "a") as networks:
+            assert networks.list()[0].subnet == "172.17.0.0/16"
+
+    host.node(main)
+
+
+@pytest.mark.parametrize(("wanted", "message"), [
+    ("192.0.2.0/24", "this host reaches 192.0.2.0/24 through lan"),
+    ("192.0.0.0/16", "this host reaches 192.0.2.0/24 through lan"),
+    ("10.0.0.0/30", "want a prefix of /8 to /29"),
+    ("ten", "--bridge-subnet 'ten'"),
+])
+def test_a_subnet_that_would_cut_the_host_off_is_refused(
+    host: Host, tmp_path: Path, wanted: str, message: str
+) -> None:
+    async def main() -> None:
+        async with networks_of(tmp_path, bridge_subnet=wanted):
+            pass
+
+    with pytest.raises(InvalidSubnet, match=message):
+        host.node(main)
+    assert host.links() == {"lan"}
+
+
+def test_a_subnet_inside_a_wider_route_is_the_users_choice(host: Host, tmp_path: Path) -> None:
+    host.ip("route add 10.0.0.0/8 via 192.0.2.2")
+
+    async def main() -> str:
+        async with networks_of(tmp_path, bridge_subnet="10.77.0.0/16") as networks:
+            return networks.list()[0].gateway
+
+    assert host.node(main) == "10.77.0.1"
+
+
+def test_many_start_and_stop_at_once(host: Host, tmp_path: Path) -> None:
+    async def life(networks: Networks, number: int) -> str:
+        name = f"{number:02x}" + "0" * 62
+        sandbox = await networks.attach(name, mode="bridge", published=[PortBinding("tcp", 80, "", 0)])
+        assert sandbox.endpoint
+        await networks.release(name)
+        await sandbox.close()
+        return sandbox.endpoint.ip
+
+    async def main() -> None:
+        async with networks_of(tmp_path) as networks:
+            addresses = await asyncio.gather(*(life(networks, number) for number in range(20)))
+            assert len(set(addresses)) == 20
+            assert networks.idle
+
+    host.node(main)
+    assert host.links() == {"lan"}
+    assert host.tables() == ""
+
+
+def test_two_nodes_side_by_side(host: Host, servers: Servers, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with networks_of(tmp_path / "a") as a, networks_of(tmp_path / "b") as b:
+            assert a.list()[0].subnet != b.list()[0].subnet
+            assert a.list()[0].id != b.list()[0].id
+            one = await a.attach(ONE, mode="bridge", published=[WEB])
+            two = await b.attach(TWO, mode="bridge", published=[])
+            assert one.endpoint
+            with pytest.raises(PortInUse, match="address already in use"):
+                await b.attach(ONE, mode="bridge", published=[WEB])
+            servers.tcp(str(one.netns_path), 80, "web")
+            # By what is published, and not past it.
+            assert fetch(str(two.netns_path), HOST, 18080).startswith("web ")
+            with pytest.raises(TimeoutError):
+                fetch(str(two.netns_path), one.endpoint.ip, 80, within=0.5)
+            for networks, name, sandbox in ((a, ONE, one), (b, TWO, two)):
+                await networks.release(name)
+                await sandbox.close()
+
+    host.node(main)
+    assert host.links() == {"lan"}
+    assert host.tables() == ""
+
+
+def test_a_joined_namespace_survives_its_maker_without_an_interface(host: Host, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with networks_of(tmp_path) as networks:
+            sandbox = await networks.attach(ONE, mode="bridge", published=[])
+            joined = await networks.attach(TWO, mode=f"container:{ONE}", published=[WEB],
+                                           other_netns=sandbox.netns_path)
+            assert (joined.netns_path, joined.ports, joined.own) == (sandbox.netns_path, (), [])
+            await networks.release(TWO)  # has nothing of its own
+            assert IPv4Address(str(sandbox.endpoint and sandbox.endpoint.ip))
+            await networks.release(ONE)
+            inside = in_namespace(str(sandbox.netns_path), Path("/proc/thread-self/net/dev").read_text)
+            assert "eth0" not in inside
+            await sandbox.close()
+
+    host.node(main)
