@@ -55,7 +55,9 @@ PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 38
 
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 428, 429, 430, 431, 432
 _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 436, 437, 442
-_PIVOT_ROOT, _KEYCTL, _GETCWD = (155, 250, 79) if os.uname().machine == "x86_64" else (41, 219, 17)
+_PIVOT_ROOT, _KEYCTL, _GETCWD, _RT_SIGACTION = (
+    (155, 250, 79, 13) if os.uname().machine == "x86_64" else (41, 219, 17, 134)
+)
 _BUSY_LOOKUPS = 64
 
 
@@ -237,10 +239,10 @@ def reset_signals() -> None:
     Python ignores SIGPIPE and an ignored signal stays ignored across execve(2): a container's `yes | head` would
     never end.
     """
+    default = bytes(32)  # struct kernel_sigaction: SIG_DFL, no flags, no restorer, an empty mask
     for number in range(1, signal.NSIG):
+        # The call itself and not libc's wrapper, which refuses 32 and 33: make ignores those for what it starts.
         if number not in (signal.SIGKILL, signal.SIGSTOP):
-            try:
-                signal.signal(number, signal.SIG_DFL)
-            except (OSError, ValueError, RuntimeError):
-                continue
+            _checked(_syscall(ctypes.c_long(_RT_SIGACTION), ctypes.c_int(number), default, None, ctypes.c_size_t(8)),
+                     f"sigaction {number}")
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
