@@ -1,0 +1,39 @@
+"""The schema. A change here needs a migration in `migrations/storage/versions` (a test compares the two).
+
+Bytes and rows: `blobs` maps a digest to the storage key that holds it; `tombstones` are keys whose rows are gone and
+whose bytes have yet to go. Manifests are small, read often and written in the transaction that checks them, so they
+live in rows whole. They belong to one repository: nobody reads a manifest through another's name.
+
+`touched` is when a client was last told that the thing exists, or when a manifest last named it. The garbage
+collector leaves alone what was touched within its grace; see `storage.gc`.
+"""
+
+from storage.metadata.tables.base import DigestText, Instant, metadata
+from storage.metadata.tables.content import (
+    blobs,
+    lease_contents,
+    leases,
+    manifest_references,
+    manifests,
+    repositories,
+    repository_blobs,
+    tags,
+    tombstones,
+    uploads,
+)
+
+__all__ = [
+    "DigestText",
+    "Instant",
+    "blobs",
+    "lease_contents",
+    "leases",
+    "manifest_references",
+    "manifests",
+    "metadata",
+    "repositories",
+    "repository_blobs",
+    "tags",
+    "tombstones",
+    "uploads",
+]
