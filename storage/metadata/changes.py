@@ -6,8 +6,8 @@ MAX_MARKS = 50_000
 
 
 class Changes:
-    """A number for each repository that grows with its changes. An answer read from the database is true as long as
-    the number is what it was before the read."""
+    """A number for each repository, and each topic by its name behind a "!", that grows with its changes. An answer
+    read from the database is true as long as the number is what it was before the read."""
 
     def __init__(self, watch: ChangeWatch) -> None:
         self._watch = watch
@@ -15,7 +15,7 @@ class Changes:
         self._floor = 0
         self._marks: dict[str, int] = {}
 
-    def mark(self, repository: str) -> int | None:
+    def mark(self, name: str) -> int | None:
         """The number now: every commit that had returned before this call is in it. None: nothing can be known.
 
         A few microseconds, for the event loop (see `SqliteWatch`).
@@ -29,4 +29,4 @@ class Changes:
             if len(self._marks) > MAX_MARKS:
                 self._marks.clear()
                 self._floor = self._count
-        return self._marks.get(repository, self._floor)
+        return self._marks.get(name, self._floor)

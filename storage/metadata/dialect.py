@@ -73,36 +73,51 @@ def upsert(connection: Any, table: sa.Table, values: dict[str, Any], keys: list[
     return statement.on_conflict_do_update(index_elements=keys, set_=changed)
 
 
+def next_generation(connection: Any) -> Any:
+    """A number for `generation`, as an SQL expression: greater than all before in SQLite, the transaction's own in
+    Postgres, where two transactions that run side by side have no order yet."""
+    if connection.dialect.name == "postgresql":
+        return sa.literal_column("pg_current_xact_id()::text::bigint")
+    return sa.literal_column(f"(({_NEWEST}) + 1)")
+
+
 class ChangeWatch(Protocol):
     """Tells cheaply, before every read from memory, what has stopped being true, whoever changed it."""
 
     def poll(self) -> Collection[str] | None:
-        """Names of the repositories that changed (`repositories.outdate`) since the last poll, in any process: a
-        commit that had returned when `poll` began is in it. None when this cannot be known now: believe no memory."""
+        """Names of the repositories and, with a "!" before, topics that changed (`repositories.outdate`,
+        `topics.outdate`) since the last poll, in any process: a commit that had returned when `poll` began is in it.
+        None when this cannot be known now: believe no memory."""
         ...
 
     def close(self) -> None: ...
+
+
+_NEWEST = """SELECT max((SELECT coalesce(max(generation), 0) FROM repositories),
+                        (SELECT coalesce(max(generation), 0) FROM topics))"""
+_CHANGED = """SELECT name, generation FROM repositories WHERE generation > ?1
+              UNION ALL SELECT '!' || name, generation FROM topics WHERE generation > ?1"""
 
 
 class SqliteWatch:
     """`PRAGMA data_version` of a connection that never writes: it changes with every commit by any other connection.
 
     It reads two words of shared memory under a read lock that never waits: 4 µs here, no disk, so it runs on the
-    event loop. Only after a commit does it ask which repositories are concerned, one look into an index (another
-    4 µs). The alternative, a thread hop for each request, costs 100 µs.
+    event loop. Only after a commit does it ask what is concerned, one look into two indexes (another 6 µs). The
+    alternative, a thread hop for each request, costs 100 µs.
     """
 
     def __init__(self, path: Path) -> None:
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
         self._version = -1
-        self._generation: int = self._fetch("SELECT coalesce(max(generation), 0) FROM repositories")[0][0]
+        self._generation: int = self._fetch(_NEWEST)[0][0]
 
     def poll(self) -> Collection[str] | None:
         try:
             version: int = self._fetch("PRAGMA data_version")[0][0]
             if version == self._version:
                 return ()
-            rows = self._fetch("SELECT name, generation FROM repositories WHERE generation > ?", self._generation)
+            rows = self._fetch(_CHANGED, self._generation)
         except sqlite3.Error:
             return None
         self._version = version

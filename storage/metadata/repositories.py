@@ -7,7 +7,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from ocispec.reference import RepositoryName
-from storage.metadata.dialect import insert_or_ignore
+from storage.metadata.dialect import insert_or_ignore, next_generation
 from storage.metadata.engine import Transaction
 from storage.metadata.tables import manifests, repositories, tags
 
@@ -41,10 +41,11 @@ async def outdate(tx: Transaction, repository: int) -> None:
     """Something that a process may remember of this repository stops being true with this transaction.
 
     Generations are numbered across all repositories, so that one look at the index finds whatever changed. What only
-    becomes true (a new tag, a new link) outdates nothing, because absence is never remembered.
+    becomes true (a new tag, a new link) outdates nothing, because absence is never remembered. A repository's row
+    stays when it is empty: its removal would take the number along, and nobody would notice.
     """
-    newest = sa.select(sa.func.max(repositories.c.generation)).scalar_subquery()
-    await tx.execute(sa.update(repositories).where(repositories.c.id == repository).values(generation=newest + 1))
+    await tx.execute(sa.update(repositories).where(repositories.c.id == repository)
+                     .values(generation=next_generation(tx)))
 
 
 async def pushed(tx: Transaction, repository: int, now: datetime) -> None:

@@ -21,6 +21,7 @@ from storage.metadata.tables.content import (
     tombstones,
     uploads,
 )
+from storage.metadata.tables.replicas import topics
 
 __all__ = [
     "DigestText",
@@ -35,5 +36,6 @@ __all__ = [
     "repository_blobs",
     "tags",
     "tombstones",
+    "topics",
     "uploads",
 ]
