@@ -7,6 +7,8 @@ from logging import INFO
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 
+from registry.api.requests import name_of
+
 LONGEST = 500
 
 
@@ -19,6 +21,7 @@ class JsonAccessLog(AbstractAccessLogger):
         """`time` is the request's duration in seconds."""
         self.logger.info("%s", json.dumps({
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "request": name_of(request),
             "remote": request.remote,
             "method": request.method,
             "path": request.raw_path[:LONGEST],

@@ -49,6 +49,7 @@ def failure(error: SeawallError, headers: Mapping[str, str] | None = None) -> we
     return document({"errors": [item]}, status=answer.status, headers=extra)
 
 
-def fault() -> web.Response:
-    """For an exception that nobody foresaw: it names nothing of the inside."""
-    return document({"errors": [{"code": INTERNAL.code, "message": INTERNAL.meaning}]}, status=INTERNAL.status)
+def fault(request: str) -> web.Response:
+    """For an exception that nobody foresaw: it names nothing of the inside but the request, by which the log has it."""
+    item = {"code": INTERNAL.code, "message": INTERNAL.meaning, "detail": {"request": request}}
+    return document({"errors": [item]}, status=INTERNAL.status)

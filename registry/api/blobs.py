@@ -46,7 +46,7 @@ class BlobEndpoints:
         return await self._send(call, head, info, part or ByteRange(0, info.size))
 
     async def delete(self, call: Call) -> web.StreamResponse:
-        await self._blobs.delete(call.repository(Action.DELETE), call.digest)
+        await self._blobs.delete(call.repository(Action.DELETE), call.digest, origin=call.origin)
         return empty(202)
 
     def _part(self, call: Call, etag: str, size: int) -> ByteRange | None:

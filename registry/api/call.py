@@ -7,9 +7,11 @@ from aiohttp import web
 
 from ocispec.digest import Digest
 from ocispec.reference import RepositoryName
+from registry.api import requests
 from registry.api.paths import Target
 from registry.auth.policy import Access, Action
 from registry.auth.principal import Principal
+from storage.events import Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,11 @@ class Call:
         name = RepositoryName.parse(self.target.name)
         self.access.require(self.principal, action, name)
         return name
+
+    @property
+    def origin(self) -> Origin:
+        """Who asks, for the event log."""
+        return requests.origin(self.request, self.principal.name)
 
     def query(self, name: str) -> str | None:
         """The first parameter of this name."""

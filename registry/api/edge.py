@@ -15,6 +15,7 @@ from registry.api import answers
 from registry.api.call import Call
 from registry.api.lane import ManifestLane
 from registry.api.paths import parse
+from registry.api.requests import name_of
 from registry.api.routes import Routes
 from registry.api.sendfile import stalled
 from registry.auth.policy import Access
@@ -81,13 +82,13 @@ class Edge:
         except SeawallError as error:
             answer = answer_for(error)
             if answer.status >= SERVER_FAULTS:
-                log.warning("%s %s: %s", request.method, request.raw_path[:300], error.message)
+                log.warning("%s %s: %s [%s]", request.method, request.raw_path[:300], error.message, name_of(request))
             response = answers.failure(error)
         except Exception as error:
             if isinstance(error, ConnectionError) and (request.transport is None or request.writer.output_size):
                 raise  # this client's connection; any other is one of ours, to a database for instance
-            log.exception("%s %s", request.method, request.raw_path[:300])
-            response = answers.fault()
+            log.exception("%s %s [%s]", request.method, request.raw_path[:300], name_of(request))
+            response = answers.fault(name_of(request))
         if request.writer.output_size:
             raise ConnectionAbortedError("failed in the middle of an answer")
         if request.headers.get("Expect"):

@@ -17,6 +17,7 @@ from ocispec.reference import RepositoryName, Tag, parse_tag_or_digest
 from registry.api.answers import COMMON
 from registry.api.manifests import describe
 from registry.api.paths import Endpoint, parse
+from registry.api.requests import HEADER, name_of
 from registry.auth.policy import Access, Action
 from registry.auth.principal import ANONYMOUS
 from storage.metadata.manifests import StoredManifest
@@ -62,7 +63,8 @@ class ManifestLane:
         # By identity: the object in memory is replaced whenever it was read anew, and then the head is made anew.
         if known.digest is not stored.digest:
             known.digest, known.head = stored.digest, _head(stored)
-        return Prepared(known.head, self._date_line(), stored.raw if request.method == "GET" else b"")
+        return Prepared(known.head, self._date_line(), f"{HEADER}: {name_of(request)}\r\n\r\n".encode(),
+                        stored.raw if request.method == "GET" else b"")
 
     def _learn(self, path: str) -> _Known | None:
         target = parse(path) if len(path) <= MAX_PATH and "?" not in path else None
@@ -80,16 +82,16 @@ class ManifestLane:
     def _date_line(self) -> bytes:
         second = int(time.time())
         if second != self._second:
-            self._second, self._date = second, f"Date: {formatdate(second, usegmt=True)}\r\n\r\n".encode()
+            self._second, self._date = second, f"Date: {formatdate(second, usegmt=True)}\r\n".encode()
         return self._date
 
 
 class Prepared(web.StreamResponse):
     """A complete answer, written at once."""
 
-    def __init__(self, head: bytes, date: bytes, body: bytes) -> None:
+    def __init__(self, head: bytes, date: bytes, name: bytes, body: bytes) -> None:
         super().__init__()
-        self._parts = (head, date, body)
+        self._parts = (head, date, name, body)
         self._keep_alive = True
 
     async def prepare(self, request: web.BaseRequest) -> None:
@@ -97,7 +99,7 @@ class Prepared(web.StreamResponse):
         if transport is None or transport.is_closing():
             raise ConnectionResetError("client went")
         transport.write(b"".join(self._parts))
-        self._body_length = len(self._parts[2])
+        self._body_length = len(self._parts[3])
         self._writer = request.writer
 
     async def write_eof(self, data: bytes = b"") -> None:

@@ -47,7 +47,7 @@ class ManifestEndpoints:
         raw = await self._bodies.whole(call.request, MAX_BYTES)
         manifest = await _parse(raw, call.request.headers.get("Content-Type", ""))
         digest = reference if isinstance(reference, Digest) else None
-        stored = await self._manifests.put(repo, manifest, digest=digest, tags=tags)
+        stored = await self._manifests.put(repo, manifest, digest=digest, tags=tags, origin=call.origin)
         answer = empty(201, {"Location": f"/v2/{repo}/manifests/{stored.digest}",
                              "Docker-Content-Digest": str(stored.digest)})
         if manifest.subject:
@@ -61,9 +61,9 @@ class ManifestEndpoints:
         repo = call.repository(Action.DELETE)
         reference = _existing(repo, call.target.value)
         if isinstance(reference, Tag):
-            await self._tags.delete(repo, reference)
+            await self._tags.delete(repo, reference, origin=call.origin)
         else:
-            await self._manifests.delete(repo, reference)
+            await self._manifests.delete(repo, reference, origin=call.origin)
         return empty(202)
 
     def _wanted_tags(self, call: Call, reference: Tag | Digest) -> Sequence[Tag]:

@@ -12,6 +12,7 @@ from registry.api import answers
 from registry.api.accesslog import JsonAccessLog
 from registry.api.edge import Edge
 from registry.api.lane import ManifestLane
+from registry.api.requests import HEADER, Request, RequestIds, name_of
 from registry.api.routes import routes
 from registry.auth.policy import Access
 from registry.settings import LimitSettings
@@ -49,7 +50,7 @@ class Connection(RequestHandler):
             raise ConnectionAbortedError("failed in the middle of an answer")
         if status >= SERVER_FAULTS:
             log.error("unanswered failure", exc_info=exc)
-            response = answers.fault()
+            response = answers.fault(name_of(request))
         else:
             response = answers.failure(InvalidArgument("this is not a well-formed HTTP/1.1 request"))
         response.force_close()
@@ -58,13 +59,17 @@ class Connection(RequestHandler):
 
 class Server(web.Server):
     def __init__(self, edge: Edge, **options: Any) -> None:
-        super().__init__(edge, **options)
+        super().__init__(edge, request_factory=self._request, **options)
         self._edge = edge
         self._options = options
+        self._ids = RequestIds()
 
     def __call__(self) -> RequestHandler:
         return Connection(self, loop=asyncio.get_running_loop(), **self._options)
 
+    def _request(self, message: Any, *rest: Any) -> Request:
+        name = self._ids.name(message.headers.get(HEADER))
+        return Request(message, *rest, asyncio.get_running_loop(), name=name)
 
     def pre_shutdown(self) -> None:
         """Ends the idle connections alone. aiohttp's own would also stop listening to the others: an upload would hang

@@ -58,7 +58,7 @@ class UploadEndpoints:
                 await self._append(call, upload)
             except OffsetMismatch as error:
                 return _misplaced(upload, error)
-        return _created(upload.repo, await upload.commit(digest))
+        return _created(upload.repo, await upload.commit(digest, origin=call.origin))
 
     async def get(self, call: Call) -> web.StreamResponse:
         return empty(204, _where(await self._find(call)))
@@ -75,7 +75,7 @@ class UploadEndpoints:
         named = call.query("from")
         source = RepositoryName.parse(named) if named else None
         if source is None or call.access.allows(call.principal, Action.PULL, source):
-            info = await self._blobs.mount(repo, digest, source)
+            info = await self._blobs.mount(repo, digest, source, origin=call.origin)
             if info is not None:
                 return _created(repo, info)
         return _accepted(await self._uploads.start(repo, digest.algorithm))
@@ -85,7 +85,7 @@ class UploadEndpoints:
         upload = await self._uploads.start(repo, digest.algorithm)
         try:
             await self._append(call, upload)
-            return _created(repo, await upload.commit(digest))
+            return _created(repo, await upload.commit(digest, origin=call.origin))
         except (SeawallError, ConnectionError):
             await upload.abort()
             raise

@@ -9,8 +9,9 @@ from ocispec.digest import Digest
 from ocispec.reference import RepositoryName
 from storage.blobs.store import BlobReader, LocalFiles
 from storage.errors import BlobUnknown
+from storage.events import Action, Event, Origin
 from storage.metadata import blobs as rows
-from storage.metadata import repositories
+from storage.metadata import events, repositories
 from storage.metadata.blobs import BlobInfo, BlobRow
 from storage.metadata.engine import Database, Transaction
 from storage.repository.cache import Cache
@@ -60,14 +61,20 @@ class RepositoryBlobs:
         """The file that holds the bytes; None when the store is not on this machine."""
         return self._blobs.path(info.key) if isinstance(self._blobs, LocalFiles) else None
 
-    async def mount(self, repo: RepositoryName, digest: Digest, source: RepositoryName | None) -> BlobInfo | None:
+    async def mount(self, repo: RepositoryName, digest: Digest, source: RepositoryName | None, *,
+                    origin: Origin | None = None) -> BlobInfo | None:
         """Make a blob of `source` part of `repo`. None: it is not there, or no source is named and settings do not
         allow to look everywhere; the client then uploads."""
         if source is None and not self._settings.mount_from_any:
             return None
         async with self._database.write() as tx:
             row = await rows.find(tx, digest) if source is None else await rows.find_in(tx, source, digest)
-            return None if row is None else await self._link(tx, repo, row)
+            if row is None:
+                return None
+            if origin is not None:
+                await events.record(tx, Event(Action.BLOB_MOUNT, origin, repo, digest, size=row.info.size,
+                                              detail={"from": str(source)} if source else {}), self._database.now())
+            return await self._link(tx, repo, row)
 
     async def link(self, repo: RepositoryName, digest: Digest) -> BlobInfo:
         """Make a blob that is held, in whatever repository, part of `repo`. Raises BlobUnknown."""
@@ -83,13 +90,15 @@ class RepositoryBlobs:
             row = await rows.find(tx, digest)
         return row.info if row else None
 
-    async def delete(self, repo: RepositoryName, digest: Digest) -> None:
+    async def delete(self, repo: RepositoryName, digest: Digest, *, origin: Origin | None = None) -> None:
         """Take it out of this repository alone; its bytes go when no repository has it. Raises BlobUnknown."""
         async with self._database.write() as tx:
             repository = await repositories.find(tx, repo)
             if repository is None or not await rows.unlink(tx, repository, digest):
                 raise BlobUnknown(digest)
             await repositories.outdate(tx, repository)
+            if origin is not None:
+                await events.record(tx, Event(Action.BLOB_DELETE, origin, repo, digest), self._database.now())
 
     async def _find(self, repo: RepositoryName, digest: Digest) -> BlobRow:
         async with self._database.read() as tx:

@@ -12,9 +12,10 @@ from ocispec.errors import InvalidArgument, NotFound
 from ocispec.manifest import Manifest
 from ocispec.reference import RepositoryName, Tag
 from storage.errors import DigestMismatch
+from storage.events import Action, Event, Origin
 from storage.metadata import blobs as blob_rows
+from storage.metadata import events, repositories
 from storage.metadata import manifests as rows
-from storage.metadata import repositories
 from storage.metadata import tags as tag_rows
 from storage.metadata.engine import Database, Transaction
 from storage.metadata.manifests import ManifestRow, StoredManifest
@@ -97,7 +98,8 @@ class Manifests:
             return await rows.held(tx)
 
     async def put(self, repo: RepositoryName, manifest: Manifest, *, digest: Digest | None = None,
-                  tags: Sequence[Tag] = (), require_children: bool = True, pinned: bool = True) -> StoredManifest:
+                  tags: Sequence[Tag] = (), require_children: bool = True, pinned: bool = True,
+                  origin: Origin | None = None) -> StoredManifest:
         """Store the manifest and point `tags` at it, all or nothing.
 
         `digest`, when given, must be that of the bytes, and its algorithm names the manifest. With `require_children`
@@ -123,15 +125,19 @@ class Manifests:
             await repositories.pushed(tx, repository, now)
             if any(moved):
                 await repositories.outdate(tx, repository)
+            if origin is not None:
+                await events.record_all(tx, _pushes(repo, manifest, name, tags, origin), now)
         return StoredManifest(name, manifest.media_type, manifest.raw)
 
-    async def delete(self, repo: RepositoryName, digest: Digest) -> None:
+    async def delete(self, repo: RepositoryName, digest: Digest, *, origin: Origin | None = None) -> None:
         """With its tags. Children and blobs stay until they are collected. Raises ManifestUnknown."""
         async with self._database.write() as tx:
             repository = await repositories.find(tx, repo)
             if repository is None or not await rows.delete(tx, repository, digest):
                 raise ManifestUnknown(repo, digest)
             await repositories.outdate(tx, repository)
+            if origin is not None:
+                await events.record(tx, Event(Action.MANIFEST_DELETE, origin, repo, digest), self._database.now())
 
     async def _find(self, repo: RepositoryName, reference: Tag | Digest) -> ManifestRow:
         async with self._database.read() as tx:
@@ -156,6 +162,14 @@ class Manifests:
             size = held.get(descriptor.digest, descriptor.size)
             if size != descriptor.size:
                 raise ManifestSizeMismatch(descriptor, size)
+
+
+def _pushes(repo: RepositoryName, manifest: Manifest, name: Digest, tags: Sequence[Tag],
+            origin: Origin) -> list[Event]:
+    """One for each tag: whoever deploys by tag hears of every one."""
+    named: Sequence[Tag | None] = tags or [None]
+    return [Event(Action.MANIFEST_PUSH, origin, repo, name, tag, manifest.media_type, len(manifest.raw))
+            for tag in named]
 
 
 def _key(repo: RepositoryName, reference: Tag | Digest) -> Key:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from ocispec.digest import Digest
 from ocispec.reference import RepositoryName, Tag
 from storage.errors import RepositoryUnknown
+from storage.events import Action, Event, Origin
+from storage.metadata import events, repositories
 from storage.metadata import manifests as manifest_rows
-from storage.metadata import repositories
 from storage.metadata import tags as rows
 from storage.metadata.engine import Database
 from storage.metadata.repositories import RepositorySummary
@@ -26,7 +27,7 @@ class Tags:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def put(self, repo: RepositoryName, tag: Tag, digest: Digest) -> None:
+    async def put(self, repo: RepositoryName, tag: Tag, digest: Digest, *, origin: Origin | None = None) -> None:
         """Point the tag at a manifest of the repository. Raises ManifestUnknown."""
         now = self._database.now()
         async with self._database.write() as tx:
@@ -38,8 +39,10 @@ class Tags:
             await manifest_rows.touch(tx, repository, [digest], now)
             if moved:
                 await repositories.outdate(tx, repository)
+            if origin is not None:
+                await events.record(tx, Event(Action.TAG_PUT, origin, repo, digest, tag), now)
 
-    async def delete(self, repo: RepositoryName, tag: Tag) -> Digest:
+    async def delete(self, repo: RepositoryName, tag: Tag, *, origin: Origin | None = None) -> Digest:
         """The tag alone; gives what it named. Raises ManifestUnknown."""
         async with self._database.write() as tx:
             repository = await repositories.find(tx, repo)
@@ -48,6 +51,8 @@ class Tags:
                 raise ManifestUnknown(repo, tag)
             await rows.delete(tx, repository, tag)
             await repositories.outdate(tx, repository)
+            if origin is not None:
+                await events.record(tx, Event(Action.TAG_DELETE, origin, repo, named[1], tag), self._database.now())
         return named[1]
 
     async def catalog(self, *, limit: int | None, last: str | None) -> Page:

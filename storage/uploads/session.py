@@ -23,8 +23,9 @@ from ocispec.errors import SeawallError
 from ocispec.reference import RepositoryName
 from storage.blobs.store import BlobStore, BlobWriter, BytesMissing, KeyBusy, KeySealed, StorageKey
 from storage.errors import DigestMismatch, StoreFull
+from storage.events import Action, Event, Origin
 from storage.metadata import blobs as blob_rows
-from storage.metadata import repositories, tombstones
+from storage.metadata import events, repositories, tombstones
 from storage.metadata import uploads as rows
 from storage.metadata.blobs import BlobInfo
 from storage.metadata.engine import Database
@@ -133,7 +134,7 @@ class Upload:
                 await writer.close()
             return self.offset
 
-    async def commit(self, digest: Digest) -> BlobInfo:
+    async def commit(self, digest: Digest, *, origin: Origin | None = None) -> BlobInfo:
         """Make the bytes a blob of the repository. Raises DigestMismatch, which leaves the session as it was."""
         with self._claimed():
             await self._refresh()
@@ -141,7 +142,7 @@ class Upload:
             if actual != digest:
                 raise DigestMismatch(digest, actual)
             key = await self._seal()
-            stored = await self._record(BlobInfo(digest, self.offset, key))
+            stored = await self._record(BlobInfo(digest, self.offset, key), origin)
             self._hashes.forget(self.id)
             if stored.key != key:
                 await self._remove(key)
@@ -227,7 +228,7 @@ class Upload:
             await writer.close()
         return writer.key
 
-    async def _record(self, info: BlobInfo) -> BlobInfo:
+    async def _record(self, info: BlobInfo, origin: Origin | None) -> BlobInfo:
         """The transaction of a commit. Another key than ours comes back when the content was stored already."""
         now = self._database.now()
         async with self._database.write() as tx:
@@ -237,6 +238,8 @@ class Upload:
             if blob.info.key != info.key:
                 await tombstones.bury(tx, info.key, info.size, now)
             await blob_rows.link(tx, self._row.repository_id, blob.id, now)
+            if origin is not None:
+                await events.record(tx, Event(Action.BLOB_PUSH, origin, self.repo, info.digest, size=info.size), now)
         return blob.info
 
     async def _remove(self, key: StorageKey) -> None:

@@ -21,12 +21,14 @@ from storage.metadata.tables.content import (
     tombstones,
     uploads,
 )
+from storage.metadata.tables.events import events, webhook_cursors, webhook_dead, webhooks
 from storage.metadata.tables.replicas import topics
 
 __all__ = [
     "DigestText",
     "Instant",
     "blobs",
+    "events",
     "lease_contents",
     "leases",
     "manifest_references",
@@ -38,4 +40,7 @@ __all__ = [
     "tombstones",
     "topics",
     "uploads",
+    "webhook_cursors",
+    "webhook_dead",
+    "webhooks",
 ]

@@ -34,6 +34,7 @@ async def exchange(api, method: str, path: str, *headers: str):
         status, got = await raw.head()
         body = await raw.reader.readexactly(int(got["content-length"])) if method == "GET" else b""
         got.pop("date")
+        assert got.pop("x-request-id")
         return status, got, body
 
 

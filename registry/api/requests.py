@@ -1,0 +1,51 @@
+"""Requests with a name: what an answer, a log line, an event and a trace say of one request."""
+
+import re
+import secrets
+from itertools import count
+from typing import Any
+
+from aiohttp import web
+
+from storage.events import Origin
+
+HEADER = "X-Request-Id"
+
+_SANE = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}\Z")
+"""What a client or a proxy may call its request. Anything else, which might break a log or a header, is ignored."""
+
+
+class RequestIds:
+    """Names for requests that came without: of this process and the request's number in it. No secret."""
+
+    def __init__(self) -> None:
+        self._prefix = secrets.token_hex(6)
+        self._numbers = count(1)
+
+    def name(self, given: str | None) -> str:
+        if given is not None and _SANE.match(given):
+            return given
+        return f"{self._prefix}-{next(self._numbers):x}"
+
+
+class Request(web.BaseRequest):
+    """A request that has its name, and writes it into its answer, whoever makes that."""
+
+    def __init__(self, *arguments: Any, name: str) -> None:
+        super().__init__(*arguments)
+        self.name = name
+
+    async def _prepare_hook(self, response: web.StreamResponse) -> None:
+        # aiohttp's only place between "the headers are complete" and "they are sent".
+        response.headers[HEADER] = self.name
+
+
+def name_of(request: web.BaseRequest) -> str:
+    """Empty for what never was a request of ours (aiohttp makes one for bytes that are no HTTP)."""
+    return request.name if isinstance(request, Request) else ""
+
+
+def origin(request: web.BaseRequest, actor: str) -> Origin:
+    return Origin.of(actor=actor, request_id=name_of(request), remote=request.remote or "",
+                     agent=request.headers.get("User-Agent", ""), method=request.method,
+                     host=request.headers.get("Host", ""))
