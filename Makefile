@@ -27,12 +27,13 @@ bench: $(DEV)    ## how to repeat the measurements
 	@cat bench/README.md
 
 clean:           ## remove the virtual environment and caches, never SEAWALL_HOME
-	rm -rf $(VENV) build dist ./*.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .tools build dist ./*.egg-info .mypy_cache .ruff_cache .pytest_cache
 
 $(READY): pyproject.toml constraints.txt dev/install
 	@PYTHON=$(PYTHON) dev/install $(VENV) runtime
 	@touch $@
 
-$(DEV): pyproject.toml constraints.txt dev/install dev/packages
+$(DEV): pyproject.toml constraints.txt dev/install dev/packages dev/gotools dev/gotools.list
 	@PYTHON=$(PYTHON) dev/install $(VENV) dev
+	@dev/gotools .tools/bin
 	@touch $@ $(READY)

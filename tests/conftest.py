@@ -6,6 +6,7 @@ In CI (`CI=true`) nothing is skipped for what the machine lacks: a skip there wo
 import asyncio
 import inspect
 import os
+import shutil
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -80,3 +81,23 @@ def wait_for() -> WaitFor:
         return value
 
     return poll
+
+
+class Tool(Protocol):
+    """`tool("crane")`: the program's path, of `.tools/bin` (made by dev/gotools) or of the machine; skips without it."""
+
+    def __call__(self, name: str) -> Path: ...
+
+
+@pytest.fixture(scope="session")
+def tool() -> Tool:
+    def find(name: str) -> Path:
+        built = CHECKOUT / ".tools" / "bin" / name
+        found = str(built) if built.is_file() else shutil.which(name)
+        if found is None:
+            if shutil.which("go", path=f"{os.environ.get('PATH', '')}:/usr/local/go/bin") is None:
+                pytest.skip(f"no {name}: dev/gotools builds it where Go is present")
+            lacking(f"no {name}: run dev/gotools .tools/bin")
+        return Path(found)
+
+    return find
