@@ -71,7 +71,8 @@ def check_exposure(settings: Settings) -> None:
 @asynccontextmanager
 async def serving(settings: Settings, registry: Registry, sockets: Sockets) -> AsyncIterator[None]:
     """Answers on `sockets` (listening already) during the block; then accepts no more and lets requests finish."""
-    server = make_server(registry.content, registry.access, settings.limits, access_log=settings.log.access)
+    server = make_server(registry.content, registry.access, settings.limits, access_log=settings.log.access,
+                         proxies=settings.proxies)
     runner = web.ServerRunner(server, shutdown_timeout=settings.limits.shutdown_timeout)
     await runner.setup()
     try:

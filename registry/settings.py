@@ -5,6 +5,7 @@ composition root; every other room gets the values it needs through its construc
 """
 
 import dataclasses
+import ipaddress
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -77,6 +78,8 @@ class Settings:
     workers: int = _doc(0, "processes that share the port; 0: one for each core")
     insecure_no_auth: bool = _doc(
         False, "allow to listen beyond the loopback interface while everybody may do everything")
+    trusted_proxies: str = _doc(
+        "", "addresses or networks, separated by commas, whose `X-Forwarded-For`, `-Proto` and `-Host` are believed")
     tls: TlsSettings = field(default_factory=TlsSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     uploads: UploadSettings = field(default_factory=UploadSettings)
@@ -94,7 +97,7 @@ class Settings:
 
     def check(self) -> None:
         """Raises InvalidSettings."""
-        _ = self.address
+        _ = self.address, self.proxies
         limits = self.limits
         _at_least("workers", self.workers, 0)
         _at_least("limits.blob_bytes", limits.blob_bytes, 0)
@@ -117,6 +120,14 @@ class Settings:
         if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > MAX_PORT:
             raise InvalidSettings(f"listen is not HOST:PORT: {self.listen!r}")
         return host.removeprefix("[").removesuffix("]"), int(port)
+
+    @property
+    def proxies(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+        """Raises InvalidSettings."""
+        try:
+            return tuple(ipaddress.ip_network(item.strip()) for item in self.trusted_proxies.split(",") if item.strip())
+        except ValueError as error:
+            raise InvalidSettings(f"trusted_proxies: {error}") from error
 
     @property
     def database_url(self) -> str:

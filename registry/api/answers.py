@@ -6,7 +6,8 @@ from typing import Any
 
 from aiohttp import web
 
-from ocispec.errors import SeawallError, Unauthenticated, Unavailable
+from ocispec.errors import SeawallError, Unavailable
+from registry.auth.challenge import Challenge
 from registry.errors import INTERNAL, MethodNotAllowed, RangeUnsatisfiable, answer_for
 
 COMMON = {
@@ -38,8 +39,6 @@ def failure(error: SeawallError, headers: Mapping[str, str] | None = None) -> we
     if error.detail is not None:
         item["detail"] = error.detail
     extra = dict(headers or {})
-    if isinstance(error, Unauthenticated):
-        extra["WWW-Authenticate"] = 'Basic realm="seawall"'
     if isinstance(error, Unavailable):
         extra["Retry-After"] = RETRY_AFTER
     if isinstance(error, RangeUnsatisfiable):
@@ -47,6 +46,12 @@ def failure(error: SeawallError, headers: Mapping[str, str] | None = None) -> we
     if isinstance(error, MethodNotAllowed):
         extra["Allow"] = ", ".join(error.allowed)
     return document({"errors": [item]}, status=answer.status, headers=extra)
+
+
+def challenge(invitation: Challenge) -> dict[str, str]:
+    """The header that tells how to log in. Values are ours or checked by a grammar that has no quotes."""
+    parameters = ",".join(f'{name}="{value}"' for name, value in invitation.parameters.items())
+    return {"WWW-Authenticate": f"{invitation.scheme} {parameters}"}
 
 
 def fault(request: str) -> web.Response:

@@ -10,15 +10,17 @@ import logging
 
 from aiohttp import web
 
-from ocispec.errors import SeawallError
+from ocispec.errors import SeawallError, Unauthenticated
 from registry.api import answers
 from registry.api.call import Call
 from registry.api.lane import ManifestLane
 from registry.api.paths import parse
+from registry.api.reached import Reached
 from registry.api.requests import name_of
 from registry.api.routes import Routes
 from registry.api.sendfile import stalled
 from registry.auth.policy import Access
+from registry.auth.principal import Presented
 from registry.errors import MethodNotAllowed, NoSuchEndpoint, answer_for
 
 log = logging.getLogger(__name__)
@@ -31,10 +33,12 @@ LARGE = 64 * 1024
 class Edge:
     """`send_timeout`: seconds a client may take no byte of an answer."""
 
-    def __init__(self, routes: Routes, lane: ManifestLane, access: Access, send_timeout: float) -> None:
+    def __init__(self, routes: Routes, lane: ManifestLane, access: Access, reached: Reached,
+                 send_timeout: float) -> None:
         self._routes = routes
         self._lane = lane
         self._access = access
+        self._reached = reached
         self._timeout = send_timeout
         self._running = 0
         self._none_runs = asyncio.Event()
@@ -83,7 +87,7 @@ class Edge:
             answer = answer_for(error)
             if answer.status >= SERVER_FAULTS:
                 log.warning("%s %s: %s [%s]", request.method, request.raw_path[:300], error.message, name_of(request))
-            response = answers.failure(error)
+            response = answers.failure(error, self._challenge(error, request))
         except Exception as error:
             if isinstance(error, ConnectionError) and (request.transport is None or request.writer.output_size):
                 raise  # this client's connection; any other is one of ours, to a database for instance
@@ -105,8 +109,14 @@ class Edge:
         handler = methods.get(request.method)
         if handler is None:
             raise MethodNotAllowed(request.method, tuple(methods))
-        principal = await self._access.identify(request.headers.get("Authorization"))
+        presented = Presented(request.headers.get("Authorization"), remote=self._reached.remote(request))
+        principal = await self._access.identify(presented)
         return await handler(Call(request, target, principal, self._access))
+
+    def _challenge(self, error: SeawallError, request: web.BaseRequest) -> dict[str, str]:
+        if not isinstance(error, Unauthenticated):
+            return {}
+        return answers.challenge(self._access.challenge(error, self._reached.base(request)))
 
 
 class Gone(web.StreamResponse):

@@ -1,8 +1,9 @@
 """The fast lane: `GET` and `HEAD` of a manifest that is in memory, answered without anything that can be left out.
 
 Pulls are mostly this: every node asks for a tag again and again to hear that nothing changed. What the lane does not
-recognise at a glance (a condition, credentials, an old protocol version, a manifest that is not in memory) it leaves
-to the ordinary way; it never answers differently from `manifests.ManifestEndpoints.get`, which a test holds it to.
+recognise at a glance (a condition, unknown credentials, an old protocol version, a manifest that is not in memory) it
+leaves to the ordinary way; it never answers differently from `manifests.ManifestEndpoints.get`, which a test holds
+it to.
 """
 
 import time
@@ -19,7 +20,7 @@ from registry.api.manifests import describe
 from registry.api.paths import Endpoint, parse
 from registry.api.requests import HEADER, name_of
 from registry.auth.policy import Access, Action
-from registry.auth.principal import ANONYMOUS
+from registry.auth.principal import Presented
 from storage.metadata.manifests import StoredManifest
 from storage.repository.manifests import Manifests
 
@@ -49,13 +50,16 @@ class ManifestLane:
     def answer(self, request: web.BaseRequest) -> web.StreamResponse | None:
         """None: take the ordinary way."""
         headers = request.headers
-        if "Authorization" in headers or "If-None-Match" in headers or not request.keep_alive:
+        if "If-None-Match" in headers or not request.keep_alive:
             return None
         if request.version != (1, 1):
             return None
         path = request.raw_path
         known = self._paths.get(path) or self._learn(path)
-        if known is None or not self._access.allows(ANONYMOUS, Action.PULL, known.repository):
+        if known is None:
+            return None
+        principal = self._access.known(Presented(headers.get("Authorization")))
+        if principal is None or not self._access.allows(principal, Action.PULL, known.repository):
             return None
         stored = self._manifests.cached(known.repository, known.reference)
         if stored is None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
@@ -12,6 +13,7 @@ from registry.api import answers
 from registry.api.accesslog import JsonAccessLog
 from registry.api.edge import Edge
 from registry.api.lane import ManifestLane
+from registry.api.reached import Network, Reached
 from registry.api.requests import HEADER, Request, RequestIds, name_of
 from registry.api.routes import routes
 from registry.auth.policy import Access
@@ -83,9 +85,11 @@ class Server(web.Server):
         await super().shutdown(FLUSH)
 
 
-def make_server(content: ContentStore, grants: Access, limits: LimitSettings, *, access_log: bool) -> web.Server:
+def make_server(content: ContentStore, grants: Access, limits: LimitSettings, *, access_log: bool,
+                proxies: Sequence[Network] = ()) -> web.Server:
     """For one event loop; it must be running."""
-    edge = Edge(routes(content, limits), ManifestLane(content.manifests, grants), grants, limits.send_timeout)
+    edge = Edge(routes(content, limits), ManifestLane(content.manifests, grants), grants, Reached(proxies),
+                limits.send_timeout)
     return Server(
         edge,
         keepalive_timeout=limits.idle_timeout,

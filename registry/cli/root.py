@@ -1,4 +1,4 @@
-"""The `seawall-registry` command."""
+"""The command itself, and the verbs that run or keep a registry."""
 
 import logging
 import multiprocessing

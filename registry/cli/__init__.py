@@ -1,0 +1,5 @@
+"""The `seawall-registry` command, a file a group of verbs. Start at `root`."""
+
+from registry.cli.root import LATER, main
+
+__all__ = ["LATER", "main"]
