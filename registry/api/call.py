@@ -22,6 +22,8 @@ class Call:
     target: Target
     principal: Principal
     access: Access
+    remote: str = ""
+    """The client's address, also behind a trusted proxy."""
 
     @property
     def digest(self) -> Digest:
@@ -38,7 +40,7 @@ class Call:
     @property
     def origin(self) -> Origin:
         """Who asks, for the event log."""
-        return requests.origin(self.request, self.principal.name)
+        return requests.origin(self.request, self.principal.name, self.remote)
 
     def query(self, name: str) -> str | None:
         """The first parameter of this name."""

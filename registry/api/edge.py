@@ -111,7 +111,7 @@ class Edge:
             raise MethodNotAllowed(request.method, tuple(methods))
         presented = Presented(request.headers.get("Authorization"), remote=self._reached.remote(request))
         principal = await self._access.identify(presented)
-        return await handler(Call(request, target, principal, self._access))
+        return await handler(Call(request, target, principal, self._access, presented.remote))
 
     def _challenge(self, error: SeawallError, request: web.BaseRequest) -> dict[str, str]:
         if not isinstance(error, Unauthenticated):

@@ -45,7 +45,7 @@ def name_of(request: web.BaseRequest) -> str:
     return request.name if isinstance(request, Request) else ""
 
 
-def origin(request: web.BaseRequest, actor: str) -> Origin:
-    return Origin.of(actor=actor, request_id=name_of(request), remote=request.remote or "",
+def origin(request: web.BaseRequest, actor: str, remote: str) -> Origin:
+    return Origin.of(actor=actor, request_id=name_of(request), remote=remote,
                      agent=request.headers.get("User-Agent", ""), method=request.method,
                      host=request.headers.get("Host", ""))
