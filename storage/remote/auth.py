@@ -129,8 +129,11 @@ class Realm:
         return cls(url.with_fragment(None), challenge.parameters.get("service", ""))
 
 
+_MOST_TOKENS = 4096
+
+
 class TokenCache:
-    """Bearer tokens by what they are good for."""
+    """Bearer tokens by what they are good for; bounded, for a client that lives long and sees many repositories."""
 
     def __init__(self) -> None:
         self._tokens: dict[str, tuple[str, float]] = {}
@@ -140,8 +143,13 @@ class TokenCache:
         return token if time.monotonic() < end else None
 
     def put(self, scope: str, token: str, lifetime: object) -> None:
+        now = time.monotonic()
+        if len(self._tokens) >= _MOST_TOKENS:
+            self._tokens = {known: item for known, item in self._tokens.items() if item[1] > now}
+        if len(self._tokens) >= _MOST_TOKENS:
+            self._tokens.clear()
         seconds = float(lifetime) if isinstance(lifetime, int | float) and lifetime > 0 else _MIN_LIFETIME
-        self._tokens[scope] = (token, time.monotonic() + max(_MIN_LIFETIME, seconds) - _EARLY)
+        self._tokens[scope] = (token, now + max(_MIN_LIFETIME, seconds) - _EARLY)
 
     def drop(self, scope: str) -> None:
         self._tokens.pop(scope, None)

@@ -16,11 +16,11 @@ from ocispec.reference import RepositoryName, Tag
 from storage.errors import DigestMismatch
 from storage.remote import errors
 from storage.remote.auth import Credentials
-from storage.remote.transport import RemoteSettings, Request, Transport, read_at_most, resolve, unreachable
+from storage.remote.transport import Reach, RemoteSettings, Request, Transport, read_at_most, resolve, unreachable
 
-_ACCEPT = ", ".join(sorted(mediatype.MANIFESTS))
+ACCEPT = ", ".join(sorted(mediatype.MANIFESTS))
 _SCHEMA1 = frozenset({mediatype.DOCKER_SCHEMA1, mediatype.DOCKER_SCHEMA1_SIGNED})
-_BROKEN = (aiohttp.ClientError, TimeoutError, OSError)
+BROKEN = (aiohttp.ClientError, TimeoutError, OSError)
 
 OpenBlob = Callable[[int], AsyncIterator[bytes]]
 """The bytes of a blob from an offset on: an upload that broke off goes on from where the registry says it is."""
@@ -41,10 +41,10 @@ class RemoteRegistry:
     """
 
     def __init__(self, host: str, *, insecure: bool = False, credentials: Credentials | None = None,
-                 settings: RemoteSettings | None = None) -> None:
+                 settings: RemoteSettings | None = None, reach: Reach | None = None) -> None:
         self.host = host
         self._settings = settings or RemoteSettings()
-        self._http = Transport(host, insecure=insecure, credentials=credentials, settings=self._settings)
+        self._http = Transport(host, insecure=insecure, credentials=credentials, settings=self._settings, reach=reach)
 
     async def __aenter__(self) -> Self:
         await self._http.__aenter__()
@@ -64,13 +64,13 @@ class RemoteRegistry:
         """Raises also InvalidManifest, and DigestMismatch when the bytes are not those of the digest asked for, or of
         the one that the registry itself claims."""
         url = await self._http.url(f"v2/{path}/manifests/{reference}")
-        request = Request("GET", url, _pull(path), {"Accept": _ACCEPT})
+        request = Request("GET", url, pull_scope(path), {"Accept": ACCEPT})
         try:
             async with self._http.open(request) as response:
                 raw = await read_at_most(response, manifests.MAX_BYTES)
                 content_type = mediatype.strip_parameters(response.headers.get("Content-Type", ""))
                 claimed = response.headers.get("Docker-Content-Digest", "")
-        except _BROKEN as error:
+        except BROKEN as error:
             raise unreachable(request, error) from error
         digest = _verified(raw, reference, claimed)
         # A registry that serves files says text/plain or the like: then the document's own mediaType counts.
@@ -104,7 +104,7 @@ class RemoteRegistry:
                 if offset == descriptor.size:
                     return
                 broken: Exception = aiohttp.ClientPayloadError("the answer ended early")
-            except _BROKEN as error:
+            except BROKEN as error:
                 broken = error
             barren = 0 if offset > before else barren + 1
             if barren >= self._settings.attempts:
@@ -113,11 +113,11 @@ class RemoteRegistry:
 
     async def _blob_once(self, path: RepositoryName, descriptor: Descriptor, offset: int) -> AsyncIterator[bytes]:
         headers = {"Range": f"bytes={offset}-"} if offset else {}
-        request = Request("GET", await self._blob_url(path, descriptor.digest), _pull(path), headers,
+        request = Request("GET", await self._blob_url(path, descriptor.digest), pull_scope(path), headers,
                           frozenset({200, 206}))
         left = descriptor.size - offset
         async with self._http.open(request) as response:
-            skip = _bytes_before(response, offset)
+            skip = bytes_before(response, offset)
             async for chunk in response.content.iter_any():
                 if skip:
                     skip, chunk = skip - min(skip, len(chunk)), chunk[skip:]
@@ -129,7 +129,7 @@ class RemoteRegistry:
                     yield chunk
 
     async def has_blob(self, path: RepositoryName, digest: Digest, *, push: bool = False) -> bool:
-        scope = _push(path) if push else _pull(path)
+        scope = _push(path) if push else pull_scope(path)
         request = Request("HEAD", await self._blob_url(path, digest), scope, ok=frozenset({200, 404}))
         async with self._http.open(request) as response:
             return response.status == 200
@@ -142,7 +142,7 @@ class RemoteRegistry:
     async def mount(self, path: RepositoryName, digest: Digest, source: RepositoryName) -> bool:
         """Cross-repository mount. When the registry opens an upload instead, that is cancelled and False given."""
         url = await self._http.url(f"v2/{path}/blobs/uploads/", {"mount": str(digest), "from": str(source)})
-        scope = f"{_push(path)} {_pull(source)}"
+        scope = f"{_push(path)} {pull_scope(source)}"
         async with self._http.open(Request("POST", url, scope, ok=frozenset({201, 202})), b"") as response:
             if response.status == 201:
                 return True
@@ -201,7 +201,7 @@ class RemoteRegistry:
             pass
 
 
-def _pull(path: RepositoryName) -> str:
+def pull_scope(path: RepositoryName) -> str:
     return f"repository:{path}:pull"
 
 
@@ -227,7 +227,7 @@ def _verified(raw: bytes, reference: Tag | Digest, claimed: str) -> Digest:
     return Digest.of(raw)
 
 
-def _bytes_before(response: aiohttp.ClientResponse, offset: int) -> int:
+def bytes_before(response: aiohttp.ClientResponse, offset: int) -> int:
     """How many bytes of this answer lie before `offset`: none in the partial content asked for, all of them when the
     registry ignores ranges."""
     if response.status == 200:

@@ -23,6 +23,14 @@ class RemoteUnavailable(Unavailable):
     """Not reachable, stalled, or 429/5xx for longer than we try."""
 
 
+class RemoteThrottled(RemoteUnavailable):
+    """429. `retry_after`: seconds that the registry wants to be left alone for, when it says so."""
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class RemoteRefused(InvalidArgument):
     """Another 4xx: the registry does not take what we sent; the message is the registry's."""
 

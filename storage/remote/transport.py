@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import random
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ import aiohttp
 from yarl import URL
 
 from storage.remote import errors
+from storage.remote.addresses import AddressRefused, guarded_sockets
 from storage.remote.auth import Challenge, Credentials, Realm, TokenCache, is_loopback, parse_challenges, tied
 
 DOCKER_HUB = "docker.io"
@@ -30,6 +32,7 @@ _MAX_REDIRECTS = 5
 _MAX_ERROR_BODY = 64 * 1024
 _MAX_TOKEN_BODY = 1024 * 1024
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504})
+_THROTTLED = 429
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -44,7 +47,24 @@ class RemoteSettings:
     first_pause: float = 0.25
     longest_pause: float = 20.0
     """Also the most of a Retry-After that is obeyed."""
+    wait_when_throttled: bool = True
+    """Whether a 429 is waited out here, or is the caller's to deal with (RemoteThrottled)."""
     user_agent: str = "seawall"
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Where a transport may go, for a registry that an administrator described rather than a user named.
+
+    `base` is its address (what `v2/` is appended to); plain HTTP is spoken when that says http, and to its host alone.
+    `realms` are hosts, beside its own, that may see the credentials; nothing is derived from names here. `tls` is what
+    certificates are verified against.
+    """
+
+    base: URL
+    allow_private: bool = False
+    realms: frozenset[str] = frozenset()
+    tls: ssl.SSLContext | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +81,17 @@ class Request:
 class Transport:
     """HTTP to one registry. An async context manager; one connection pool, one token cache."""
 
-    def __init__(self, host: str, *, insecure: bool, credentials: Credentials | None, settings: RemoteSettings) -> None:
+    def __init__(self, host: str, *, insecure: bool, credentials: Credentials | None, settings: RemoteSettings,
+                 reach: Reach | None = None) -> None:
         self.host = host
         self._insecure = insecure
+        self._reach = reach
+        self._tls: ssl.SSLContext | bool = reach.tls if reach and reach.tls else not insecure
         self._credentials = credentials or Credentials()
         self._settings = settings
         self._tokens = TokenCache()
         self._challenges: list[Challenge] = []
-        self._base: URL | None = None
+        self._base: URL | None = reach.base if reach else None
         self._finding = asyncio.Lock()
         self._session: aiohttp.ClientSession | None = None
         # Whether it ever answered: one that is not there from the start is a typing mistake more often than a restart.
@@ -77,8 +100,10 @@ class Transport:
     async def __aenter__(self) -> Self:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._settings.connect_timeout,
                                         sock_read=self._settings.stall_timeout)
+        guard = guarded_sockets(allow_private=self._reach.allow_private) if self._reach else None
         self._session = aiohttp.ClientSession(
-            timeout=timeout, auto_decompress=False, read_bufsize=1 << 20, cookie_jar=aiohttp.DummyCookieJar(),
+            connector=aiohttp.TCPConnector(socket_factory=guard), timeout=timeout, auto_decompress=False,
+            read_bufsize=1 << 20, cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": self._settings.user_agent, "Accept-Encoding": "identity"},
             # trust_env stays off: it would also send what ~/.netrc holds.
         )
@@ -130,9 +155,17 @@ class Transport:
         if url.scheme == "https":
             return True
         host = url.host or ""
+        if self._reach is not None:
+            return url.scheme == self._reach.base.scheme == "http" and self._own(host)
         own = self._base is not None and host == self._base.host
         return url.scheme == "http" and ((own and (self._insecure or is_loopback(host))) or
                                          (is_loopback(host) and self._is_local()))
+
+    def _own(self, host: str) -> bool:
+        """Whether the registry's credentials may be shown there (a token service; not a redirect)."""
+        if self._reach is not None:
+            return host == self._reach.base.host or host in self._reach.realms
+        return self._base is not None and tied(host, self._base.host or "")
 
     def _is_local(self) -> bool:
         return self._base is not None and is_loopback(self._base.host or "")
@@ -168,7 +201,8 @@ class Transport:
                 await self.pause(attempt)
                 continue
             self._met = True
-            if response.status not in _RETRIED or response.status in request.ok or attempt == attempts:
+            final = attempt == attempts or (response.status == _THROTTLED and not self._settings.wait_when_throttled)
+            if response.status not in _RETRIED or response.status in request.ok or final:
                 return response
             wait = _retry_after(response.headers.get("Retry-After", ""))
             response.close()
@@ -207,7 +241,7 @@ class Transport:
             if authorization is not None and self._base is not None and url.origin() == self._base.origin():
                 headers["Authorization"] = authorization
             response = await self._client.request(method, url, headers=headers, data=body, allow_redirects=False,
-                                                  ssl=not self._insecure)
+                                                  ssl=self._tls)
             location = response.headers.get("Location")
             if response.status not in _REDIRECTS or location is None or method not in ("GET", "HEAD"):
                 return response
@@ -246,17 +280,17 @@ class Transport:
         return token
 
     async def _ask_for_token(self, realm: Realm, scope: str) -> tuple[int, bytes]:
-        own = tied(realm.url.host or "", (await self._endpoint()).host or "")
+        await self._endpoint()
         if not self._may_go(realm.url):
             raise errors.RemoteInvalid(f"{self.host} names the token service {realm.url.origin()}, which is not https")
-        if not own and not self._credentials.empty:
+        if not self._own(realm.url.host or "") and not self._credentials.empty:
             raise errors.RemoteInvalid(f"{self.host} asks to send its password to {realm.url.origin()}, which is "
                                        "not tied to it: refused")
         scopes = scope.split(" ") if scope else []
         if self._credentials.identity_token:
             form = {"grant_type": "refresh_token", "refresh_token": self._credentials.identity_token,
                     "service": realm.service, "client_id": "seawall", "scope": scope}
-            asking = self._client.post(realm.url, data=form, allow_redirects=False, ssl=not self._insecure)
+            asking = self._client.post(realm.url, data=form, allow_redirects=False, ssl=self._tls)
         else:
             query = [("service", realm.service)] if realm.service else []
             query += [("scope", one) for one in scopes]
@@ -265,7 +299,7 @@ class Transport:
                 query.append(("account", self._credentials.username))
                 headers["Authorization"] = self._credentials.basic()
             asking = self._client.get(realm.url.extend_query(query), headers=headers, allow_redirects=False,
-                                      ssl=not self._insecure)
+                                      ssl=self._tls)
         async with asking as response:
             return response.status, await read_at_most(response, _MAX_TOKEN_BODY)
 
@@ -305,6 +339,8 @@ def _reason(error: Exception) -> str:
         return "timed out while waiting for an answer"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return f"dial tcp: lookup {error.host}: no such host"
+    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, AddressRefused):
+        return str(error.os_error)
     if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno:
         with contextlib.suppress(ValueError):
             return f"dial tcp {error.host}:{error.port}: connect: {os.strerror(error.os_error.errno).lower()}"
@@ -324,6 +360,9 @@ async def _failure(request: Request, response: aiohttp.ClientResponse) -> Except
         return errors.RemoteUnauthorized(message if _code(raw) else "unauthorized: authentication required")
     if status == 403:
         return errors.RemoteDenied(message)
+    if status == _THROTTLED:
+        return errors.RemoteThrottled(f"{response.url.host} answers {status}: {message}",
+                                      _retry_after(response.headers.get("Retry-After", "")))
     if status in _RETRIED or status >= 500:
         return errors.RemoteUnavailable(f"{response.url.host} answers {status}: {message}")
     return errors.RemoteRefused(message)

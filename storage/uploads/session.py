@@ -98,6 +98,7 @@ class Upload:
         self._hashes = hashes
         self._busy = busy
         self._row = row
+        self._writing: BlobWriter | None = None
 
     @property
     def id(self) -> str:
@@ -111,6 +112,14 @@ class Upload:
     def offset(self) -> int:
         return self._row.offset
 
+    @property
+    def written(self) -> tuple[StorageKey, int] | None:
+        """Where the bytes are and how many can be read there now, durable or not; for who reads them while they come
+        (they are no blob before `commit`, and may yet be cut off). None: nothing is anywhere."""
+        if self._writing is not None:
+            return self._writing.key, self._writing.offset
+        return (self._row.key, self.offset) if self._row.key is not None else None
+
     async def append(self, chunks: AsyncIterator[bytes], *, at: int | None = None) -> int:
         """Add what `chunks` yields; gives the new offset.
 
@@ -122,7 +131,7 @@ class Upload:
             if at is not None and at != self.offset:
                 raise OffsetMismatch(self.offset, at)
             hashed = await self._hashed(self._row.algorithm)
-            writer = await self._writer()
+            writer = self._writing = await self._writer()
             try:
                 pipeline = Pipeline(writer, hashed, self._settings, self._checkpoint)
                 await pipeline.run(chunks)
@@ -131,6 +140,7 @@ class Upload:
                 await self._cut_back(writer.key)
                 raise
             finally:
+                self._writing = None
                 await writer.close()
             return self.offset
 

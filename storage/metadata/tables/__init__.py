@@ -23,12 +23,15 @@ from storage.metadata.tables.content import (
 )
 from storage.metadata.tables.events import events, webhook_cursors, webhook_dead, webhooks
 from storage.metadata.tables.replicas import topics
+from storage.metadata.tables.upstreams import cached_tags, fills
 
 __all__ = [
     "DigestText",
     "Instant",
     "blobs",
+    "cached_tags",
     "events",
+    "fills",
     "lease_contents",
     "leases",
     "manifest_references",

@@ -1,0 +1,60 @@
+"""Which addresses a connection may go to.
+
+A name is checked where it has become an address, at the very socket that is about to connect (aiohttp's
+`socket_factory`): a name that resolves to something else a moment later, an address written in a redirect, and a
+token service named by a challenge all pass here (server-side request forgery: Quay's CVE-2026-32591, -2377).
+"""
+
+import ipaddress
+import socket
+from collections.abc import Callable
+from typing import Any
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_6TO4 = ipaddress.ip_network("2002::/16")
+
+
+class AddressRefused(OSError):
+    """The name leads to an address that this registry may not be asked at. Without errno: no system call failed."""
+
+
+def is_public(address: Address) -> bool:
+    """Whether it is somebody on the internet: not private, shared, loopback, link-local, multicast or reserved, nor
+    an IPv6 form of such an IPv4 address."""
+    inner = _inside(address)
+    return is_public(inner) if inner is not None else address.is_global and not address.is_multicast
+
+
+def is_usable(address: Address) -> bool:
+    """Whether any registry may live there. Link-local is where clouds keep their machines' secrets (169.254.169.254),
+    and no registry does."""
+    inner = _inside(address)
+    if inner is not None:
+        return is_usable(inner)
+    return not (address.is_link_local or address.is_multicast or address.is_unspecified)
+
+
+def _inside(address: Address) -> ipaddress.IPv4Address | None:
+    if isinstance(address, ipaddress.IPv4Address):
+        return None
+    if address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return ipaddress.IPv4Address((int(address) >> 80) & 0xFFFFFFFF) if address in _6TO4 else None
+
+
+def guarded_sockets(*, allow_private: bool) -> Callable[[Any], socket.socket]:
+    """A socket factory for aiohttp's connector. Link-local addresses are refused even with `allow_private`."""
+    allowed = is_usable if allow_private else is_public
+
+    def make(info: Any) -> socket.socket:
+        family, kind, protocol, _, where = info
+        address = ipaddress.ip_address(str(where[0]).partition("%")[0])
+        if not allowed(address):
+            raise AddressRefused(f"{address} is not a public address: refused")
+        return socket.socket(family, kind, protocol)
+
+    return make
