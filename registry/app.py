@@ -46,7 +46,7 @@ async def open_registry(settings: Settings, *, migrate: bool = True) -> AsyncIte
     blobs = DiskBlobs(settings.data / "content")
     async with open_database(settings.database_url, migrate=migrate) as database:
         await blobs.prepare()
-        content = ContentStore(database, blobs, ContentSettings(mount_from_any=settings.uploads.mount_from_any))
+        content = ContentStore(database, blobs, ContentSettings())
         collector = Collector(database, blobs, keep_untagged=settings.gc.keep_untagged)
         yield Registry(content, Access(NoAccounts(), OpenPolicy()), collector)
 
@@ -71,8 +71,7 @@ def check_exposure(settings: Settings) -> None:
 @asynccontextmanager
 async def serving(settings: Settings, registry: Registry, sockets: Sockets) -> AsyncIterator[None]:
     """Answers on `sockets` (listening already) during the block; then accepts no more and lets requests finish."""
-    server = make_server(registry.content, registry.access, settings.limits, access_log=settings.log.access,
-                         proxies=settings.proxies)
+    server = make_server(registry.content, registry.access, settings)
     runner = web.ServerRunner(server, shutdown_timeout=settings.limits.shutdown_timeout)
     await runner.setup()
     try:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from ocispec.descriptor import Platform
 from ocispec.errors import InvalidArgument
 
 PREFIX = "SEAWALL_REGISTRY_"
@@ -50,7 +51,29 @@ class LimitSettings:
 @dataclass(frozen=True, slots=True)
 class UploadSettings:
     expire_after: float = _doc(7 * 86400.0, "seconds after which an upload that nothing is added to is dropped")
-    mount_from_any: bool = _doc(False, "mount a blob from any repository when the client names no source")
+    mount_from_any: bool = _doc(True, "mount a blob without a named source from any repository the client may pull")
+    chunk_min_bytes: int = _doc(1024 * 1024, "smallest chunk that clients are advised to send; 0: no advice")
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestSettings:
+    require_layers: bool = _doc(True, "an image is taken only when its layers are there")
+    require_platforms: str = _doc(
+        "all", "which manifests of an index must be there when it is pushed: `all`, `none`, or those of the platforms"
+               " listed, as in `linux/amd64, linux/arm64`")
+
+    def check(self) -> None:
+        """Raises InvalidSettings."""
+        self.required()
+
+    def required(self) -> frozenset[Platform] | None:
+        """The platforms; None: every manifest. Raises InvalidSettings."""
+        if self.require_platforms in ("all", "none"):
+            return None if self.require_platforms == "all" else frozenset()
+        try:
+            return frozenset(Platform.parse(item.strip()) for item in self.require_platforms.split(","))
+        except InvalidArgument as error:
+            raise InvalidSettings(f"manifests.require_platforms: {error.message}, all or none") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +106,7 @@ class Settings:
     tls: TlsSettings = field(default_factory=TlsSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     uploads: UploadSettings = field(default_factory=UploadSettings)
+    manifests: ManifestSettings = field(default_factory=ManifestSettings)
     gc: GcSettings = field(default_factory=GcSettings)
     log: LogSettings = field(default_factory=LogSettings)
 
@@ -106,6 +130,8 @@ class Settings:
         for name in ("idle_timeout", "receive_timeout", "send_timeout", "shutdown_timeout"):
             _at_least(f"limits.{name}", getattr(limits, name), 0.1)
         _at_least("uploads.expire_after", self.uploads.expire_after, 60)
+        _at_least("uploads.chunk_min_bytes", self.uploads.chunk_min_bytes, 0)
+        self.manifests.check()
         _at_least("gc.interval", self.gc.interval, 0)
         _at_least("gc.grace", self.gc.grace, MIN_GRACE)
         if self.log.level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):

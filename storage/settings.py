@@ -15,8 +15,6 @@ class ContentSettings:
     `cache_bytes`: manifests kept in memory, counted with their keys.
     `touch_every`: how long "a client was told this exists" is believed before it is written down again. Garbage
     collection must run with a grace above it.
-    `mount_from_any`: whether a mount that names no source may take a blob from any repository. Off, because it tells
-    whoever asks which content other repositories hold.
     """
 
     upload_batch: int = 2 * MIB
@@ -24,4 +22,3 @@ class ContentSettings:
     checkpoint_every: timedelta = timedelta(seconds=30)
     cache_bytes: int = 64 * MIB
     touch_every: timedelta = timedelta(minutes=30)
-    mount_from_any: bool = False

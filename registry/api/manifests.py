@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from ocispec import manifest as manifests
+from ocispec import mediatype
+from ocispec.descriptor import Descriptor
 from ocispec.digest import Digest, InvalidDigest
 from ocispec.manifest import MAX_BYTES, Manifest
 from ocispec.reference import InvalidTag, RepositoryName, Tag, parse_tag_or_digest
@@ -15,6 +17,7 @@ from registry.api.bodies import Bodies
 from registry.api.call import Call
 from registry.auth.policy import Action
 from registry.errors import TooManyTags
+from registry.settings import ManifestSettings
 from storage.metadata.manifests import StoredManifest
 from storage.repository.manifests import Manifests, ManifestUnknown
 from storage.repository.tags import Tags
@@ -24,7 +27,10 @@ PARSE_ON_LOOP = 32 * 1024
 
 
 class ManifestEndpoints:
-    def __init__(self, held: Manifests, tags: Tags, bodies: Bodies, tags_per_push: int) -> None:
+    def __init__(self, held: Manifests, tags: Tags, bodies: Bodies, tags_per_push: int,
+                 settings: ManifestSettings) -> None:
+        self._layers = settings.require_layers
+        self._platforms = settings.required()
         self._manifests = held
         self._tags = tags
         self._bodies = bodies
@@ -47,7 +53,8 @@ class ManifestEndpoints:
         raw = await self._bodies.whole(call.request, MAX_BYTES)
         manifest = await _parse(raw, call.request.headers.get("Content-Type", ""))
         digest = reference if isinstance(reference, Digest) else None
-        stored = await self._manifests.put(repo, manifest, digest=digest, tags=tags, origin=call.origin)
+        stored = await self._manifests.put(repo, manifest, digest=digest, tags=tags, required=self._needs,
+                                           origin=call.origin)
         answer = empty(201, {"Location": f"/v2/{repo}/manifests/{stored.digest}",
                              "Docker-Content-Digest": str(stored.digest)})
         if manifest.subject:
@@ -65,6 +72,14 @@ class ManifestEndpoints:
         else:
             await self._manifests.delete(repo, reference, origin=call.origin)
         return empty(202)
+
+    def _needs(self, part: Descriptor) -> bool:
+        """Whether a layer, or a manifest of an index, must be there."""
+        if part.media_type not in mediatype.MANIFESTS:
+            return self._layers
+        if self._platforms is None:
+            return True
+        return part.platform is not None and any(part.platform.satisfies(wanted) for wanted in self._platforms)
 
     def _wanted_tags(self, call: Call, reference: Tag | Digest) -> Sequence[Tag]:
         named = call.request.query.getall("tag", [])

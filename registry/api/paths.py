@@ -1,5 +1,6 @@
 """Which operation a path names. Repository names contain slashes, so paths are read from their end."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from urllib.parse import unquote
@@ -19,11 +20,13 @@ class Endpoint(Enum):
     PING = auto()
     SEARCH = auto()
     HEALTH = auto()
+    EXTENSIONS = auto()  # extensions/_oci.md of the distribution-spec
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """`name` (repository) and `value` (digest, tag or upload id) are as the client wrote them: unchecked."""
+    """`name` (repository) and `value` (digest, tag or upload id; below a prefix, the rest of the path) are as the
+    client wrote them: unchecked."""
 
     endpoint: Endpoint
     name: str = ""
@@ -37,7 +40,11 @@ _FIXED = {
     "/v1/_ping": Target(Endpoint.PING),
     "/v1/search": Target(Endpoint.SEARCH),
     "/healthz": Target(Endpoint.HEALTH),
+    "/v2/_oci/ext/discover": Target(Endpoint.EXTENSIONS),
 }
+_BELOW: Mapping[str, Endpoint] = {}
+"""Whole trees of paths, by prefix: their endpoint group reads the rest."""
+
 _BY_WORD = {"blobs": Endpoint.BLOB, "manifests": Endpoint.MANIFEST, "referrers": Endpoint.REFERRERS}
 
 
@@ -48,7 +55,14 @@ def parse(raw: str) -> Target | None:
     if fixed is not None:
         return fixed
     head, _, rest = path.partition("/v2/")
-    return None if head else _repository(rest.split("/"))
+    return _below(path) if head else _repository(rest.split("/"))
+
+
+def _below(path: str) -> Target | None:
+    for prefix, endpoint in _BELOW.items():
+        if path.startswith(prefix):
+            return Target(endpoint, value=path.removeprefix(prefix))
+    return None
 
 
 def _repository(parts: list[str]) -> Target | None:
@@ -61,6 +75,8 @@ def _repository(parts: list[str]) -> Target | None:
             return Target(Endpoint.UPLOAD, "/".join(name), value)
         case [*name, "tags", "list"] if name:
             return Target(Endpoint.TAGS, "/".join(name))
+        case [*name, "_oci", "ext", "discover"] if name:
+            return Target(Endpoint.EXTENSIONS, "/".join(name))
         case [*name, ("blobs" | "manifests" | "referrers") as word, value] if name and value:
             return Target(_BY_WORD[word], "/".join(name), value)
     return None

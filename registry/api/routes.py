@@ -12,27 +12,30 @@ from registry.api.paths import Endpoint
 from registry.api.search import SearchEndpoints
 from registry.api.sendfile import FileSender
 from registry.api.uploads import UploadEndpoints
-from registry.settings import LimitSettings
+from registry.settings import Settings
 from storage.repository.store import ContentStore
 
 Routes = Mapping[Endpoint, Mapping[str, Handler]]
 """Endpoint and method to handler."""
 
 
-def routes(content: ContentStore, limits: LimitSettings) -> Routes:
+def routes(content: ContentStore, settings: Settings) -> Routes:
+    limits = settings.limits
     bodies = Bodies(limits.receive_timeout)
     sender = FileSender(limits.send_timeout)
     base = BaseEndpoints(content.tags)
     blobs = BlobEndpoints(content.blobs, sender, limits.send_timeout)
-    uploads = UploadEndpoints(content.uploads, content.blobs, bodies, limits.blob_bytes)
-    manifests = ManifestEndpoints(content.manifests, content.tags, bodies, limits.tags_per_push)
+    uploads = UploadEndpoints(content.uploads, content.blobs, bodies, settings.uploads, limits.blob_bytes)
+    manifests = ManifestEndpoints(content.manifests, content.tags, bodies, limits.tags_per_push,
+                                  settings.manifests)
     listings = ListingEndpoints(content.tags, content.referrers, limits.page_size)
     search = SearchEndpoints(content.tags)
     return {
         Endpoint.BASE: {"GET": base.check, "HEAD": base.check},
         Endpoint.BLOB: {"GET": blobs.get, "HEAD": blobs.head, "DELETE": blobs.delete},
         Endpoint.UPLOADS: {"POST": uploads.post},
-        Endpoint.UPLOAD: {"GET": uploads.get, "PATCH": uploads.patch, "PUT": uploads.put, "DELETE": uploads.delete},
+        Endpoint.UPLOAD: {"GET": uploads.get, "HEAD": uploads.get, "PATCH": uploads.patch, "PUT": uploads.put,
+                          "DELETE": uploads.delete},
         Endpoint.MANIFEST: {"GET": manifests.get, "HEAD": manifests.get, "PUT": manifests.put,
                             "DELETE": manifests.delete},
         Endpoint.TAGS: {"GET": listings.tags, "HEAD": listings.tags},
@@ -40,5 +43,6 @@ def routes(content: ContentStore, limits: LimitSettings) -> Routes:
         Endpoint.CATALOG: {"GET": listings.catalog, "HEAD": listings.catalog},
         Endpoint.PING: {"GET": search.ping, "HEAD": search.ping},
         Endpoint.SEARCH: {"GET": search.search, "HEAD": search.search},
+        Endpoint.EXTENSIONS: {"GET": base.extensions, "HEAD": base.extensions},
         Endpoint.HEALTH: {"GET": base.health, "HEAD": base.health},
     }

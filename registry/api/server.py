@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
@@ -13,11 +12,11 @@ from registry.api import answers
 from registry.api.accesslog import JsonAccessLog
 from registry.api.edge import Edge
 from registry.api.lane import ManifestLane
-from registry.api.reached import Network, Reached
+from registry.api.reached import Reached
 from registry.api.requests import HEADER, Request, RequestIds, name_of
 from registry.api.routes import routes
 from registry.auth.policy import Access
-from registry.settings import LimitSettings
+from registry.settings import Settings
 from storage.repository.store import ContentStore
 
 log = logging.getLogger(__name__)
@@ -85,10 +84,10 @@ class Server(web.Server):
         await super().shutdown(FLUSH)
 
 
-def make_server(content: ContentStore, grants: Access, limits: LimitSettings, *, access_log: bool,
-                proxies: Sequence[Network] = ()) -> web.Server:
+def make_server(content: ContentStore, grants: Access, settings: Settings) -> web.Server:
     """For one event loop; it must be running."""
-    edge = Edge(routes(content, limits), ManifestLane(content.manifests, grants), grants, Reached(proxies),
+    limits = settings.limits
+    edge = Edge(routes(content, settings), ManifestLane(content.manifests, grants), grants, Reached(settings.proxies),
                 limits.send_timeout)
     return Server(
         edge,
@@ -96,6 +95,6 @@ def make_server(content: ContentStore, grants: Access, limits: LimitSettings, *,
         read_bufsize=READ_BUFFER,
         lingering_time=LINGER,
         auto_decompress=False,  # bytes are stored as they came; and nobody unpacks a bomb here
-        access_log=access if access_log else None,
+        access_log=access if settings.log.access else None,
         access_log_class=JsonAccessLog,
     )

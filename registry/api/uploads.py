@@ -17,17 +17,24 @@ from registry.api.call import Call
 from registry.api.ranges import ByteRange
 from registry.auth.policy import Action
 from registry.errors import BodyTooLarge, LengthMismatch
+from registry.settings import UploadSettings
 from storage.metadata.blobs import BlobInfo
 from storage.repository.blobs import RepositoryBlobs
 from storage.uploads.errors import OffsetMismatch
 from storage.uploads.session import Upload, Uploads
 
+HOLDERS = 1000
+"""Repositories that are asked about, at most, to find one the caller may mount a blob from. They cost a look into the
+policy's memory each; a blob that more hold is most likely in one of the first that everybody may pull."""
+
 
 class UploadEndpoints:
     """`largest`: bytes a blob may have, 0 for no limit of ours."""
 
-    def __init__(self, uploads: Uploads, held: RepositoryBlobs, bodies: Bodies, largest: int) -> None:
+    def __init__(self, uploads: Uploads, held: RepositoryBlobs, bodies: Bodies, settings: UploadSettings,
+                 largest: int) -> None:
         self._uploads = uploads
+        self._settings = settings
         self._blobs = held
         self._bodies = bodies
         self._largest = largest
@@ -39,7 +46,7 @@ class UploadEndpoints:
             return await self._mount(call, repo, Digest.parse(mount))
         if digest is not None:
             return await self._whole(call, repo, Digest.parse(digest))
-        return _accepted(await self._uploads.start(repo, call.query("digest-algorithm") or "sha256"))
+        return self._begun(await self._uploads.start(repo, call.query("digest-algorithm") or "sha256"))
 
     async def patch(self, call: Call) -> web.StreamResponse:
         upload = await self._find(call)
@@ -74,11 +81,28 @@ class UploadEndpoints:
         """What the caller may not pull is as good as absent: the answer tells nothing about it."""
         named = call.query("from")
         source = RepositoryName.parse(named) if named else None
-        if source is None or call.access.allows(call.principal, Action.PULL, source):
-            info = await self._blobs.mount(repo, digest, source, origin=call.origin)
-            if info is not None:
-                return _created(repo, info)
-        return _accepted(await self._uploads.start(repo, digest.algorithm))
+        if source is not None and not call.access.allows(call.principal, Action.PULL, source):
+            source = None
+        elif source is None and self._settings.mount_from_any:
+            source = await self._holder(call, digest)
+        info = await self._blobs.mount(repo, digest, source, origin=call.origin) if source else None
+        if info is not None:
+            return _created(repo, info)
+        return self._begun(await self._uploads.start(repo, digest.algorithm))
+
+    async def _holder(self, call: Call, digest: Digest) -> RepositoryName | None:
+        """Where the caller could pull the blob from (the spec's automatic content discovery). The content of a
+        repository that may not be pulled does not become pullable by knowing its digest (zot's CVE-2024-39897)."""
+        held = await self._blobs.holders(digest, HOLDERS)
+        return next((name for name in held if call.access.allows(call.principal, Action.PULL, name)), None)
+
+    def _begun(self, upload: Upload) -> web.Response:
+        """The advice of the least chunk comes with the session. It is advice: which chunk is the last one, and may be
+        short, is known only after it came, and bytes that can be stored are not refused."""
+        answer = _accepted(upload)
+        if self._settings.chunk_min_bytes:
+            answer.headers["OCI-Chunk-Min-Length"] = str(self._settings.chunk_min_bytes)
+        return answer
 
     async def _whole(self, call: Call, repo: RepositoryName, digest: Digest) -> web.StreamResponse:
         """One request that nobody can continue: it leaves nothing behind when it fails."""

@@ -47,6 +47,15 @@ async def find_in(tx: Transaction, name: RepositoryName, digest: Digest) -> Blob
     return await _first(tx, query)
 
 
+async def holders(tx: Transaction, digest: Digest, limit: int) -> Sequence[RepositoryName]:
+    """Repositories that the blob is part of, the oldest first."""
+    query = (sa.select(repositories.c.name)
+             .join(repository_blobs, repository_blobs.c.repository_id == repositories.c.id)
+             .join(blobs, blobs.c.id == repository_blobs.c.blob_id)
+             .where(blobs.c.digest == digest).order_by(repositories.c.id).limit(limit))
+    return [RepositoryName(name) for name in await tx.scalars(query)]
+
+
 async def insert(tx: Transaction, info: BlobInfo, now: datetime) -> BlobRow:
     """The row that holds `info.digest` afterwards: another key than `info.key` means that it was stored already."""
     await tx.execute(insert_or_ignore(tx, blobs, {

@@ -1,6 +1,6 @@
 """Blobs of a repository."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -61,20 +61,23 @@ class RepositoryBlobs:
         """The file that holds the bytes; None when the store is not on this machine."""
         return self._blobs.path(info.key) if isinstance(self._blobs, LocalFiles) else None
 
-    async def mount(self, repo: RepositoryName, digest: Digest, source: RepositoryName | None, *,
+    async def mount(self, repo: RepositoryName, digest: Digest, source: RepositoryName, *,
                     origin: Origin | None = None) -> BlobInfo | None:
-        """Make a blob of `source` part of `repo`. None: it is not there, or no source is named and settings do not
-        allow to look everywhere; the client then uploads."""
-        if source is None and not self._settings.mount_from_any:
-            return None
+        """Make a blob of `source` part of `repo`. None: it is not there; the client then uploads."""
         async with self._database.write() as tx:
-            row = await rows.find(tx, digest) if source is None else await rows.find_in(tx, source, digest)
+            row = await rows.find_in(tx, source, digest)
             if row is None:
                 return None
             if origin is not None:
                 await events.record(tx, Event(Action.BLOB_MOUNT, origin, repo, digest, size=row.info.size,
-                                              detail={"from": str(source)} if source else {}), self._database.now())
+                                              detail={"from": str(source)}), self._database.now())
             return await self._link(tx, repo, row)
+
+    async def holders(self, digest: Digest, limit: int) -> Sequence[RepositoryName]:
+        """Repositories that the blob is part of, at most `limit` of them, those that had it first before others. For
+        whoever then asks what the caller may pull: that a blob exists is itself a secret."""
+        async with self._database.read() as tx:
+            return await rows.holders(tx, digest, limit)
 
     async def link(self, repo: RepositoryName, digest: Digest) -> BlobInfo:
         """Make a blob that is held, in whatever repository, part of `repo`. Raises BlobUnknown."""

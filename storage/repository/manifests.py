@@ -1,7 +1,7 @@
 """Manifests of a repository: read from memory, written in one transaction."""
 
 import asyncio
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -46,6 +46,14 @@ class ManifestSizeMismatch(InvalidArgument):
     def __init__(self, descriptor: Descriptor, size: int) -> None:
         super().__init__(f"{descriptor.digest} has {size} bytes, the manifest says {descriptor.size}",
                          detail={"digest": str(descriptor.digest), "size": size})
+
+
+Required = Callable[[Descriptor], bool]
+"""Whether an index may be stored only with this one of its manifests, an image only with this one of its layers."""
+
+
+def every(_part: Descriptor) -> bool:
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,21 +106,23 @@ class Manifests:
             return await rows.held(tx)
 
     async def put(self, repo: RepositoryName, manifest: Manifest, *, digest: Digest | None = None,
-                  tags: Sequence[Tag] = (), require_children: bool = True, pinned: bool = True,
-                  origin: Origin | None = None) -> StoredManifest:
+                  tags: Sequence[Tag] = (), require_children: bool = True, required: Required = every,
+                  pinned: bool = True, origin: Origin | None = None) -> StoredManifest:
         """Store the manifest and point `tags` at it, all or nothing.
 
-        `digest`, when given, must be that of the bytes, and its algorithm names the manifest. With `require_children`
-        an index's manifests must be there; config and layers must be there always, except layers that may not be
-        distributed. An absent subject is accepted (distribution-spec, "Pushing Manifests with Subject"). `pinned`
-        False marks a manifest that is wanted only as the child of an index (see `gc.sweep`).
+        `digest`, when given, must be that of the bytes, and its algorithm names the manifest. What is `required` of
+        layers and of an index's manifests must be there (of the latter nothing without `require_children`, of the
+        former none that may not be distributed), the config always. An absent subject is accepted (distribution-spec,
+        "Pushing Manifests with Subject"). `pinned` False marks a manifest that is wanted only as the child of an index
+        (see `gc.sweep`).
         Raises DigestMismatch, ManifestBlobUnknown, ManifestSizeMismatch.
         """
         name = await _named(manifest, digest)
         now = self._database.now()
         async with self._database.write() as tx:
             repository = await repositories.ensure(tx, repo, now)
-            await self._check(tx, repository, manifest, require_children=require_children)
+            children = manifest.children if require_children else ()
+            await self._check(tx, repository, manifest, [*filter(required, (*manifest.layers, *children))])
             number = await rows.find_id(tx, repository, name)
             if number is None:
                 number = await rows.insert(tx, repository, manifest, name, now, pinned=pinned)
@@ -149,12 +159,12 @@ class Manifests:
             raise ManifestUnknown(repo, reference)
         return row
 
-    async def _check(self, tx: Transaction, repository: int, manifest: Manifest, *, require_children: bool) -> None:
+    async def _check(self, tx: Transaction, repository: int, manifest: Manifest,
+                     required: Sequence[Descriptor]) -> None:
         held = await blob_rows.sizes_in(tx, repository, _digests(manifest.blobs))
         held |= await rows.sizes_in(tx, repository, _digests(manifest.children))
-        needed = [d for d in manifest.blobs if not mediatype.is_nondistributable(d.media_type)]
-        if require_children:
-            needed.extend(manifest.children)
+        parts = (manifest.config, *required) if manifest.config else required
+        needed = [part for part in parts if not mediatype.is_nondistributable(part.media_type)]
         missing = list(dict.fromkeys(d.digest for d in needed if d.digest not in held))
         if missing:
             raise ManifestBlobUnknown(missing)

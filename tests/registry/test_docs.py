@@ -13,7 +13,7 @@ from registry.api.paths import Endpoint
 from registry.api.routes import routes
 from registry.cli import main
 from registry.errors import ANSWERS
-from registry.settings import PREFIX, LimitSettings, Settings
+from registry.settings import PREFIX, Settings
 from storage.repository.store import ContentStore
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -23,6 +23,7 @@ PATHS = {
     Endpoint.MANIFEST: "/v2/<name>/manifests/<reference>", Endpoint.UPLOADS: "/v2/<name>/blobs/uploads/",
     Endpoint.UPLOAD: "/v2/<name>/blobs/uploads/<id>", Endpoint.TAGS: "/v2/<name>/tags/list",
     Endpoint.REFERRERS: "/v2/<name>/referrers/<digest>", Endpoint.CATALOG: "/v2/_catalog",
+    Endpoint.EXTENSIONS: "/v2/_oci/ext/discover",
     Endpoint.PING: "/v1/_ping", Endpoint.SEARCH: "/v1/search", Endpoint.HEALTH: "/healthz",
 }
 
@@ -39,7 +40,7 @@ def errors() -> str:
 
 def operations(content: ContentStore) -> str:
     return table(("path", "methods"), [(f"`{PATHS[endpoint]}`", " ".join(methods))
-                                       for endpoint, methods in routes(content, LimitSettings()).items()])
+                                       for endpoint, methods in routes(content, Settings()).items()])
 
 
 def commands() -> str:

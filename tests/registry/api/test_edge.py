@@ -41,7 +41,7 @@ async def test_health(api, monkeypatch) -> None:
         assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
 
 
-@pytest.mark.parametrize("path", ["/", "/v2/a", "/v2/a/b/c", "/favicon.ico", "/v2/_oci/ext/discover", "/v1/",
+@pytest.mark.parametrize("path", ["/", "/v2/a", "/v2/a/b/c", "/favicon.ico", "/v2/_oci/ext/other", "/v1/",
                                   "/../etc"])
 async def test_no_such_path(api, refused, path) -> None:
     await refused(api.get(path), 404, "UNSUPPORTED")
@@ -158,3 +158,18 @@ async def test_no_access_log_unless_asked_for(api, caplog) -> None:
         async with api.get("/v2/"):
             pass
     assert not [record for record in caplog.records if "access" in record.name]
+
+
+@pytest.mark.parametrize("path", ["/v2/_oci/ext/discover", "/v2/team/app/_oci/ext/discover"])
+async def test_extensions(api, path) -> None:
+    async with api.get(path) as answer:
+        (extension,) = (await answer.json())["extensions"]
+        assert extension["name"] == "_oci"
+        assert extension["endpoints"] == ["_oci/ext/discover"]
+        assert extension["url"].startswith("https://")
+
+
+async def test_reserved_names(api, refused) -> None:
+    for name in ("_catalog", "_docker", "_chainguard", "_oci", "a/_docker"):
+        await refused(api.get(f"/v2/{name}/tags/list"), 400, "NAME_INVALID")
+        await refused(api.get(f"/v2/{name}/manifests/v1"), 400, "NAME_INVALID")

@@ -1,12 +1,14 @@
 """GET, HEAD, PUT and DELETE of manifests, by tag and by digest."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from ocispec import mediatype
 from ocispec.digest import Digest
 from ocispec.manifest import MAX_BYTES
+from registry.settings import ManifestSettings
 
 UNKNOWN = Digest.of(b"never pushed")
 ABSENT = {"mediaType": mediatype.OCI_LAYER, "digest": str(UNKNOWN), "size": 12}
@@ -221,3 +223,35 @@ async def test_delete_a_manifest_with_its_tags(api, refused) -> None:
         assert answer.status == 202
     for reference in ("one", "two", digest):
         await refused(api.get(f"/v2/{api.repo}/manifests/{reference}"), 404, "MANIFEST_UNKNOWN")
+
+
+def sparse(platforms: list[str]) -> bytes:
+    children = []
+    for number, platform in enumerate(platforms):
+        system, _, architecture = platform.partition("/")
+        children.append({"mediaType": mediatype.OCI_MANIFEST, "digest": str(Digest.of(b"%d" % number)), "size": 1,
+                         "platform": {"os": system, "architecture": architecture}})
+    return json.dumps({"schemaVersion": 2, "mediaType": mediatype.OCI_INDEX, "manifests": children}).encode()
+
+
+@pytest.mark.parametrize(("required", "platforms", "status"), [
+    ("all", ["linux/amd64"], 400), ("all", [], 201), ("none", ["linux/amd64", "linux/arm64"], 201),
+    ("linux/amd64", ["linux/arm64", "windows/amd64"], 201), ("linux/amd64", ["linux/arm64", "linux/amd64"], 400),
+    ("linux/s390x, linux/arm64", ["linux/arm64"], 400), ("linux/s390x,linux/arm64", ["linux/amd64"], 201),
+])
+async def test_sparse_indexes_by_setting(serve, settings, required, platforms, status) -> None:
+    async with (serve(replace(settings, manifests=ManifestSettings(require_platforms=required))) as api,
+                api.manifest("v1", sparse(platforms), kind=mediatype.OCI_INDEX) as answer):
+        assert answer.status == status, await answer.text()
+
+
+@pytest.mark.parametrize(("required", "status"), [(True, 400), (False, 201)])
+async def test_images_without_their_layers_by_setting(serve, settings, required, status) -> None:
+    async with serve(replace(settings, manifests=ManifestSettings(require_layers=required))) as api:
+        document = json.loads(await api.document())
+        document["layers"].append(ABSENT)
+        async with api.manifest("v1", json.dumps(document).encode()) as answer:
+            assert answer.status == status, await answer.text()
+        document["config"]["digest"] = str(UNKNOWN)
+        async with api.manifest("v1", json.dumps(document).encode()) as answer:
+            assert answer.status == 400

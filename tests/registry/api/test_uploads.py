@@ -1,9 +1,12 @@
 """Uploads: every way to push a blob, and every way to get it wrong."""
 
+from dataclasses import replace
+
 import pytest
 
 from ocispec.digest import Digest
 from ocispec.reference import RepositoryName
+from registry.auth.policy import Action, OpenPolicy
 from registry.settings import UploadSettings
 
 DATA = b"0123456789" * 100
@@ -210,7 +213,7 @@ async def test_mount(api) -> None:
     await assert_holds(api, DATA, DIGEST, "target")
 
 
-@pytest.mark.parametrize("query", [f"mount={OTHER}&from=source", f"mount={DIGEST}&from=absent", f"mount={DIGEST}"])
+@pytest.mark.parametrize("query", [f"mount={OTHER}&from=source", f"mount={DIGEST}&from=absent", f"mount={OTHER}"])
 async def test_what_cannot_be_mounted_becomes_an_upload(api, refused, query) -> None:
     await api.blob(DATA, repo="source")
     async with api.post(f"/v2/target/blobs/uploads/?{query}") as answer:
@@ -221,12 +224,41 @@ async def test_what_cannot_be_mounted_becomes_an_upload(api, refused, query) -> 
         await assert_created(answer, DIGEST, "target")
 
 
-async def test_anonymous_mount_where_the_setting_allows_it(serve, settings) -> None:
-    from dataclasses import replace
-    async with serve(replace(settings, uploads=UploadSettings(mount_from_any=True))) as api:
+async def test_automatic_content_discovery(api) -> None:
+    await api.blob(DATA, repo="source")
+    async with api.post(f"/v2/target/blobs/uploads/?mount={DIGEST}") as answer:
+        await assert_created(answer, DIGEST, "target")
+
+
+async def test_automatic_content_discovery_can_be_off(serve, settings) -> None:
+    async with serve(replace(settings, uploads=UploadSettings(mount_from_any=False))) as api:
         await api.blob(DATA, repo="source")
         async with api.post(f"/v2/target/blobs/uploads/?mount={DIGEST}") as answer:
-            await assert_created(answer, DIGEST, "target")
+            assert answer.status == 202
+
+
+async def test_only_what_may_be_pulled_is_discovered(api, refused, monkeypatch) -> None:
+    await api.blob(DATA, repo="secret")
+    monkeypatch.setattr(OpenPolicy, "allows", lambda _self, _who, action, name: (
+        action is not Action.PULL or str(name) != "secret"))
+    for query in (f"mount={DIGEST}", f"mount={DIGEST}&from=secret"):
+        async with api.post(f"/v2/target/blobs/uploads/?{query}") as answer:
+            assert answer.status == 202
+    await refused(api.get(f"/v2/target/blobs/{DIGEST}"), 404, "BLOB_UNKNOWN")
+    await api.blob(DATA, repo="public")
+    async with api.post(f"/v2/target/blobs/uploads/?mount={DIGEST}") as answer:
+        await assert_created(answer, DIGEST, "target")
+
+
+@pytest.mark.parametrize(("least", "header"), [(1000, "1000"), (0, None)])
+async def test_advice_about_chunks(serve, settings, least, header) -> None:
+    async with serve(replace(settings, uploads=UploadSettings(chunk_min_bytes=least))) as api:
+        async with api.post("/v2/a/blobs/uploads/") as answer:
+            assert answer.headers.get("OCI-Chunk-Min-Length") == header
+            location = answer.headers["Location"]
+        for number in range(3):  # it is advice
+            async with api.patch(location, data=b"x", headers={"Content-Range": f"{number}-{number}"}) as answer:
+                assert answer.status == 202
 
 
 @pytest.mark.parametrize("announced", [True, False])

@@ -13,7 +13,6 @@ from storage.blobs.memory import MemoryBlobs
 from storage.errors import BlobUnknown, StoreFull
 from storage.metadata.tables import blobs as blob_table
 from storage.repository.store import ContentStore
-from storage.settings import ContentSettings
 
 HERE, THERE = RepositoryName.parse("team/here"), RepositoryName.parse("team/there")
 
@@ -48,18 +47,18 @@ async def test_mount_needs_a_source_that_holds_it(content, fill):
     info = await fill.blob(b"layer", repo=THERE)
     assert await content.blobs.mount(HERE, info.digest, HERE) is None
     assert await content.blobs.mount(HERE, info.digest, RepositoryName.parse("no/such")) is None
-    assert await content.blobs.mount(HERE, info.digest, None) is None
     with pytest.raises(BlobUnknown):
         await content.blobs.stat(HERE, info.digest)
     assert await content.blobs.mount(HERE, info.digest, THERE) == info
     assert await content.blobs.stat(HERE, info.digest) == info
 
 
-async def test_mount_from_anywhere_when_settings_say_so(database, blobs, fill):
-    content = ContentStore(database, blobs, ContentSettings(mount_from_any=True))
+async def test_who_holds_a_blob(content, fill):
     info = await fill.blob(b"layer", repo=THERE)
-    assert await content.blobs.mount(HERE, info.digest, None) == info
-    assert await content.blobs.mount(HERE, Digest.of(b"nothing"), None) is None
+    await content.blobs.mount(HERE, info.digest, THERE)
+    assert await content.blobs.holders(info.digest, 10) == [THERE, HERE]
+    assert await content.blobs.holders(info.digest, 1) == [THERE]
+    assert await content.blobs.holders(Digest.of(b"nothing"), 10) == []
 
 
 async def test_link_makes_held_content_part_of_a_repository(content, fill):
