@@ -23,6 +23,7 @@ from typing import ParamSpec, TypeVar
 from storage.blobs import keys
 from storage.blobs.store import (
     BytesMissing,
+    CannotShare,
     KeyBusy,
     KeySealed,
     StorageKey,
@@ -36,6 +37,13 @@ THREADS = 16
 IOV_MAX = 1024  # sysconf(_SC_IOV_MAX) on Linux
 SEALED_MODE = 0o440
 OPEN_MODE = 0o640
+FICLONE = 0x4004_9409  # ioctl_ficlone(2)
+UNSHARED = {
+    errno.EXDEV: "it lies on another file system", errno.EMLINK: "it has as many links as the file system allows",
+    errno.EPERM: "the kernel lets only a file's owner link it (fs.protected_hardlinks), or the file system cannot",
+    errno.EOPNOTSUPP: "the file system cannot", errno.ENOTTY: "the file system cannot",
+    errno.EINVAL: "the file system cannot", errno.ENOSYS: "the file system cannot",
+}
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 P = ParamSpec("P")
@@ -82,6 +90,12 @@ class DiskBlobs:
     async def resume(self, key: StorageKey, offset: int) -> "DiskWriter":
         path = self.path(key)
         return DiskWriter(key, path, await self._threads.open(_resume, key, path, offset), offset, self._threads)
+
+    async def link(self, file: int) -> StorageKey:
+        return await self._threads.run(_link, self._root, file)
+
+    async def clone(self, file: int) -> StorageKey:
+        return await self._threads.run(_clone, self._root, file)
 
     async def delete(self, key: StorageKey) -> None:
         await self._threads.run(_delete, self.path(key))
@@ -213,6 +227,44 @@ def _sync_folder(path: Path) -> None:
         os.close(file)
 
 
+def _link(root: Path, file: int) -> StorageKey:
+    """Through the descriptor, so that the link is to what the caller read and not to what the name means by now. The
+    inode stays as it is, mode and times too: it belongs to somebody else as well."""
+    key = keys.new_key()
+    path = root / keys.object_name(key)
+    os.fsync(file)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        # A descriptor of a folder makes Python use linkat(2) with AT_SYMLINK_FOLLOW, which is what goes through /proc.
+        os.link(f"/proc/self/fd/{file}", path.name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=True)
+        os.fsync(folder)
+    except OSError as error:
+        raise _unshared("link", error) from error
+    finally:
+        os.close(folder)
+    return key
+
+
+def _clone(root: Path, file: int) -> StorageKey:
+    key = keys.new_key()
+    path = root / keys.object_name(key)
+    copy = _create(key, path)
+    try:
+        fcntl.ioctl(copy, FICLONE, file)
+        _seal(key, path, copy)
+    except BaseException as error:
+        path.unlink()
+        raise _unshared("clone", error) if isinstance(error, OSError) else error from error
+    finally:
+        os.close(copy)
+    return key
+
+
+def _unshared(what: str, error: OSError) -> Exception:
+    reason = UNSHARED.get(error.errno or 0)
+    return CannotShare(f"cannot {what} the file: {reason}") if reason else error
+
+
 def _size(key: StorageKey, path: Path) -> int:
     try:
         return path.stat().st_size
@@ -285,5 +337,7 @@ def _list_folder(folder: Path) -> list[StoredBytes]:
                 status = entry.stat(follow_symlinks=False)
             except (keys.InvalidKey, FileNotFoundError):
                 continue  # not ours, or gone since
-            found.append(StoredBytes(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC)))
+            # A linked file is as old as its content; that its inode changed when the link was made, the ctime knows.
+            changed = max(status.st_mtime, status.st_ctime)
+            found.append(StoredBytes(key, status.st_size, datetime.fromtimestamp(changed, UTC)))
     return found

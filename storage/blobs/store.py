@@ -36,6 +36,10 @@ class KeyBusy(FailedPrecondition):
         super().__init__(f"stored bytes {key} are being written by another")
 
 
+class CannotShare(FailedPrecondition):
+    """The file's bytes cannot become the store's without a copy; the message says why."""
+
+
 class StoreUnavailable(Unavailable):
     """The disk or bucket fails in a way that is neither absence nor fullness."""
 
@@ -64,6 +68,20 @@ class LocalFiles(Protocol):
 
     def path(self, key: StorageKey) -> Path:
         """Where the sealed bytes lie; the file may be absent."""
+        ...
+
+
+@runtime_checkable
+class SharedFiles(Protocol):
+    """The capability of a store that can hold a file of this machine without a second copy of its bytes. The caller
+    has it open for reading, knows what is in it, and knows that nobody will ever write to it."""
+
+    async def link(self, file: int) -> StorageKey:
+        """A sealed, durable key that is another name for the open file. Raises CannotShare and StoreFull."""
+        ...
+
+    async def clone(self, file: int) -> StorageKey:
+        """A sealed, durable key that shares the file's blocks until one of both changes. Raises CannotShare."""
         ...
 
 

@@ -10,6 +10,8 @@ import sqlalchemy as sa
 from ocispec.digest import Digest
 from ocispec.reference import RepositoryName
 from storage.blobs.store import StorageKey
+from storage.metadata import repositories as repository_rows
+from storage.metadata import tombstones
 from storage.metadata.dialect import insert_or_ignore
 from storage.metadata.engine import Transaction
 from storage.metadata.tables import blobs, repositories, repository_blobs
@@ -37,17 +39,17 @@ class BlobRow:
 
 async def find(tx: Transaction, digest: Digest) -> BlobRow | None:
     """In any repository, or in none yet."""
-    return await _first(tx, sa.select(*_COLUMNS).where(blobs.c.digest == digest))
+    return await _first(tx, sa.select(*_COLUMNS).where(blobs.c.digest == digest, _SOUND))
 
 
 async def find_in(tx: Transaction, name: RepositoryName, digest: Digest) -> BlobRow | None:
     query = (sa.select(*_COLUMNS).join(repository_blobs, repository_blobs.c.blob_id == blobs.c.id)
              .join(repositories, repositories.c.id == repository_blobs.c.repository_id)
-             .where(blobs.c.digest == digest, repositories.c.name == name.value))
+             .where(blobs.c.digest == digest, repositories.c.name == name.value, _SOUND))
     return await _first(tx, query)
 
 
-async def holders(tx: Transaction, digest: Digest, limit: int) -> Sequence[RepositoryName]:
+async def holders(tx: Transaction, digest: Digest, limit: int | None = None) -> Sequence[RepositoryName]:
     """Repositories that the blob is part of, the oldest first."""
     query = (sa.select(repositories.c.name)
              .join(repository_blobs, repository_blobs.c.repository_id == repositories.c.id)
@@ -56,13 +58,31 @@ async def holders(tx: Transaction, digest: Digest, limit: int) -> Sequence[Repos
     return [RepositoryName(name) for name in await tx.scalars(query)]
 
 
-async def insert(tx: Transaction, info: BlobInfo, now: datetime) -> BlobRow:
-    """The row that holds `info.digest` afterwards: another key than `info.key` means that it was stored already."""
+async def insert(tx: Transaction, info: BlobInfo, now: datetime, *, lost: StorageKey | None = None) -> BlobRow:
+    """The row that holds `info.digest` afterwards: another key than `info.key` means that it was stored already.
+
+    A row that is quarantined, or whose key is `lost` (its bytes are gone), is healed: it takes our key, in every
+    repository that has the blob.
+    """
     await tx.execute(insert_or_ignore(tx, blobs, {
         "digest": info.digest, "key": info.key, "size": info.size, "created": now, "touched": now}))
-    found = await find(tx, info.digest)
-    assert found is not None
-    return found
+    row = (await tx.execute(sa.select(*_COLUMNS, blobs.c.quarantined).where(blobs.c.digest == info.digest))).first()
+    assert row is not None
+    found = _row(row)
+    if found.info.key == info.key or (row.quarantined is None and found.info.key != lost):
+        return found
+    await tombstones.bury(tx, found.info.key, found.info.size, now)
+    await tx.execute(sa.update(blobs).where(blobs.c.id == found.id).values(
+        key=info.key, size=info.size, touched=now, verified=None, quarantined=None))
+    await outdate_holders(tx, found.id)
+    return BlobRow(found.id, info, now)
+
+
+async def outdate_holders(tx: Transaction, blob: int) -> None:
+    """What processes remember of the blob, in whatever repository, stops being true."""
+    holders = sa.select(repository_blobs.c.repository_id).where(repository_blobs.c.blob_id == blob)
+    for repository in (await tx.scalars(holders)).all():
+        await repository_rows.outdate(tx, repository)
 
 
 async def link(tx: Transaction, repository: int, blob: int, now: datetime) -> None:
@@ -96,7 +116,7 @@ async def sizes_in(tx: Transaction, repository: int, digests: Collection[Digest]
     for some in batches(digests):
         query = (sa.select(blobs.c.digest, blobs.c.size)
                  .join(repository_blobs, repository_blobs.c.blob_id == blobs.c.id)
-                 .where(repository_blobs.c.repository_id == repository, blobs.c.digest.in_(some)))
+                 .where(repository_blobs.c.repository_id == repository, blobs.c.digest.in_(some), _SOUND))
         found.update((row[0], row[1]) for row in await tx.execute(query))
     return found
 
@@ -108,12 +128,15 @@ def batches(values: Collection[T]) -> Iterator[Sequence[T]]:
         yield listed[first : first + BATCH]
 
 
+_SOUND = blobs.c.quarantined.is_(None)
 _COLUMNS = (blobs.c.id, blobs.c.digest, blobs.c.size, blobs.c.key, blobs.c.touched)
 
 
 async def _first(tx: Transaction, query: sa.Select[Any]) -> BlobRow | None:
-    row: Any = (await tx.execute(query)).first()
-    if row is None:
-        return None
-    number, digest, size, key, touched = row
+    row = (await tx.execute(query)).first()
+    return None if row is None else _row(row)
+
+
+def _row(row: Any) -> BlobRow:
+    number, digest, size, key, touched = row[:5]
     return BlobRow(number, BlobInfo(digest, size, StorageKey(key)), touched)

@@ -82,9 +82,13 @@ async def insert(tx: Transaction, repository: int, manifest: Manifest, digest: D
     return number
 
 
-async def pushed_again(tx: Transaction, number: int, now: datetime, *, pinned: bool) -> None:
+async def pushed_again(tx: Transaction, number: int, manifest: Manifest, now: datetime, *, pinned: bool) -> bool:
+    """Whether the row's bytes were damaged, and are whole now."""
+    damaged = sa.and_(manifests.c.id == number, manifests.c.raw != manifest.raw)
+    healed = await tx.execute(sa.update(manifests).where(damaged).values(raw=manifest.raw, size=len(manifest.raw)))
     values: dict[str, Any] = {"touched": now, "pushed": now} | ({"pinned": True} if pinned else {})
     await tx.execute(sa.update(manifests).where(manifests.c.id == number).values(values))
+    return healed.rowcount > 0
 
 
 async def touch(tx: Transaction, repository: int, digests: Collection[Digest], now: datetime) -> None:

@@ -123,17 +123,17 @@ class Manifests:
             repository = await repositories.ensure(tx, repo, now)
             children = manifest.children if require_children else ()
             await self._check(tx, repository, manifest, [*filter(required, (*manifest.layers, *children))])
-            number = await rows.find_id(tx, repository, name)
+            number, healed = await rows.find_id(tx, repository, name), False
             if number is None:
                 number = await rows.insert(tx, repository, manifest, name, now, pinned=pinned)
             else:
-                await rows.pushed_again(tx, number, now, pinned=pinned)
+                healed = await rows.pushed_again(tx, number, manifest, now, pinned=pinned)
             # What it names lives now, and a collector that looked before this commit must notice.
             await blob_rows.touch(tx, _digests(manifest.blobs), now)
             await rows.touch(tx, repository, _digests(manifest.children), now)
             moved = [await tag_rows.put(tx, repository, tag, number, now) for tag in tags]
             await repositories.pushed(tx, repository, now)
-            if any(moved):
+            if healed or any(moved):
                 await repositories.outdate(tx, repository)
             if origin is not None:
                 await events.record_all(tx, _pushes(repo, manifest, name, tags, origin), now)

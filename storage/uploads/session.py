@@ -38,6 +38,13 @@ from storage.uploads.pipeline import Pipeline
 ID_LENGTH = 36
 
 
+class _HeldAlready(Exception):
+    """Another key than the upload's holds the content."""
+
+    def __init__(self, info: BlobInfo) -> None:
+        self.info = info
+
+
 class Uploads:
     """Begins sessions and finds them again."""
 
@@ -152,7 +159,7 @@ class Upload:
             if actual != digest:
                 raise DigestMismatch(digest, actual)
             key = await self._seal()
-            stored = await self._record(BlobInfo(digest, self.offset, key), origin)
+            stored = await self._keep(BlobInfo(digest, self.offset, key), origin)
             self._hashes.forget(self.id)
             if stored.key != key:
                 await self._remove(key)
@@ -238,13 +245,33 @@ class Upload:
             await writer.close()
         return writer.key
 
-    async def _record(self, info: BlobInfo, origin: Origin | None) -> BlobInfo:
-        """The transaction of a commit. Another key than ours comes back when the content was stored already."""
+    async def _keep(self, info: BlobInfo, origin: Origin | None) -> BlobInfo:
+        """Another key than ours comes back when the content was stored already and is still there: whoever uploads
+        what was lost, heals it."""
+        seen, there = None, True
+        while True:
+            try:
+                return await self._record(info, origin, seen, there=there)
+            except _HeldAlready as held:
+                seen, there = held.info.key, await self._is_there(held.info)
+
+    async def _is_there(self, info: BlobInfo) -> bool:
+        try:
+            return await self._blobs.size(info.key) == info.size
+        except BytesMissing:
+            return False
+
+    async def _record(self, info: BlobInfo, origin: Origin | None, seen: StorageKey | None, *,
+                      there: bool) -> BlobInfo:
+        """The transaction of a commit. `seen` is a key that holds the content already, if its bytes are `there`.
+        Raises _HeldAlready for a key that nobody looked at: not within a transaction."""
         now = self._database.now()
         async with self._database.write() as tx:
             if not await rows.delete(tx, self._row):
                 raise UploadBusy(self.id)
-            blob = await blob_rows.insert(tx, info, now)
+            blob = await blob_rows.insert(tx, info, now, lost=None if there else seen)
+            if blob.info.key not in (info.key, seen):
+                raise _HeldAlready(blob.info)
             if blob.info.key != info.key:
                 await tombstones.bury(tx, info.key, info.size, now)
             await blob_rows.link(tx, self._row.repository_id, blob.id, now)

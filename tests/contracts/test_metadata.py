@@ -28,6 +28,7 @@ from storage.metadata import repositories, tables
 from storage.metadata.engine import DatabaseBehind, DatabaseTooNew, DatabaseUnavailable, open_database
 from storage.repository.manifests import ManifestBlobUnknown, ManifestUnknown
 from storage.repository.store import ContentStore
+from storage.scrub import Scrubber, ScrubOptions
 from storage.uploads.errors import UploadBusy, UploadUnknown
 
 REPO, OTHER = RepositoryName.parse("team/app"), RepositoryName.parse("team/other")
@@ -271,3 +272,24 @@ async def test_a_collector_beside_pushes(url, content, blobs):
                 for number in range(10):
                     config, layer = await push(content, b"{}"), await push(content, b"%d" % number)
                     await content.manifests.put(REPO, image(config, layer), tags=[Tag("latest")])
+
+
+async def test_what_is_damaged_is_found_kept_back_and_healed(content, database, blobs):
+    config, layer = await push(content, b"{}"), await push(content, b"layer")
+    await push(content, b"layer", OTHER)
+    stored = await content.manifests.put(REPO, image(config, layer), tags=[Tag("a"), Tag("b")])
+    await blobs.delete(layer.key)
+    found = []
+    scrubber = Scrubber(database, blobs)
+    await scrubber.run(ScrubOptions(quarantine=True), found.append)
+    (damage,) = found
+    assert (damage.digest, damage.repositories, damage.quarantined) == (layer.digest, (REPO, OTHER), True)
+    assert [(item.manifest, item.tags) for item in damage.affected] == [(stored.digest, (Tag("a"), Tag("b")))]
+    with pytest.raises(BlobUnknown):
+        await content.blobs.stat(OTHER, layer.digest)
+    again = await push(content, b"layer")
+    assert again.key != layer.key
+    assert await content.blobs.stat(OTHER, layer.digest) == again
+    report = await scrubber.run(ScrubOptions(since=timedelta(hours=1)), found.append)
+    assert (len(found), report.blobs, report.manifests, report.continued) == (1, 1, 1, False)
+    assert (await scrubber.run(ScrubOptions(since=timedelta(hours=1)), found.append)).blobs == 0

@@ -23,6 +23,7 @@ from storage.metadata.tables.content import (
 )
 from storage.metadata.tables.events import events, webhook_cursors, webhook_dead, webhooks
 from storage.metadata.tables.replicas import topics
+from storage.metadata.tables.scrub import scrub_passes
 from storage.metadata.tables.upstreams import cached_tags, fills
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "metadata",
     "repositories",
     "repository_blobs",
+    "scrub_passes",
     "tags",
     "tombstones",
     "topics",

@@ -34,6 +34,10 @@ blobs = Table(
     Column("size", BigInteger, nullable=False),
     Column("created", Instant, nullable=False),
     Column("touched", Instant, nullable=False),
+    # When its bytes were last read and found whole (storage.scrub).
+    Column("verified", Instant, nullable=True),
+    # Since when its bytes are known to be damaged: until somebody uploads the content again, nobody gets it.
+    Column("quarantined", Instant, nullable=True),
 )
 
 repository_blobs = Table(

@@ -12,7 +12,7 @@ import pytest
 from storage.blobs import disk
 from storage.blobs.disk import DiskBlobs
 from storage.blobs.keys import InvalidKey, new_key, object_name, parse_key
-from storage.blobs.store import BytesMissing, KeyBusy, LocalFiles, StorageKey
+from storage.blobs.store import BytesMissing, CannotShare, KeyBusy, LocalFiles, SharedFiles, StorageKey
 from storage.errors import StoreFull
 
 
@@ -153,3 +153,56 @@ async def test_a_full_disk_says_so_and_tells_what_it_kept(small_disk):
     writer = await blobs.create()
     await writer.write([b"y" * 1_000_000])
     await writer.seal()
+
+
+@pytest.fixture
+def theirs(tmp_path):
+    """A file of another program, long unchanged."""
+    path = tmp_path / "theirs"
+    path.write_bytes(b"their bytes")
+    path.chmod(0o644)
+    os.utime(path, (1_000_000_000, 1_000_000_000))
+    return path
+
+
+async def test_a_link_is_the_same_file_and_leaves_it_as_it_was(blobs, theirs):
+    assert isinstance(blobs, SharedFiles)
+    before = theirs.stat()
+    with theirs.open("rb") as file:
+        theirs.rename(theirs.with_name("renamed"))  # the descriptor counts, not the name
+        key = await blobs.link(file.fileno())
+    after = blobs.path(key).stat()
+    assert (after.st_ino, after.st_mode, after.st_mtime) == (before.st_ino, before.st_mode, before.st_mtime)
+    theirs.with_name("renamed").unlink()
+    assert b"".join([chunk async for chunk in blobs.read(key)]) == b"their bytes"
+
+
+async def test_a_fresh_link_to_an_old_file_looks_fresh(blobs, theirs):
+    """Or the collector would take it for what a crash left, before its row is written."""
+    with theirs.open("rb") as file:
+        key = await blobs.link(file.fileno())
+    (stored,) = [item async for item in blobs.list()]
+    assert stored.key == key
+    assert time.time() - stored.modified.timestamp() < 60
+
+
+@pytest.mark.root
+async def test_what_lies_elsewhere_cannot_be_shared(blobs, small_disk):
+    (small_disk / "theirs").write_bytes(b"their bytes")
+    with (small_disk / "theirs").open("rb") as file:
+        for share in (blobs.link, blobs.clone):
+            with pytest.raises(CannotShare, match="file system"):
+                await share(file.fileno())
+    assert [item async for item in blobs.list()] == []
+
+
+async def test_a_clone_shares_or_says_that_it_cannot(blobs, theirs):
+    with theirs.open("rb") as file:
+        try:
+            key = await blobs.clone(file.fileno())
+        except CannotShare:
+            assert [item async for item in blobs.list()] == []
+            return
+    theirs.write_bytes(b"other")
+    assert b"".join([chunk async for chunk in blobs.read(key)]) == b"their bytes"
+    assert stat.S_IMODE(blobs.path(key).stat().st_mode) == 0o440
