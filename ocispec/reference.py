@@ -86,6 +86,12 @@ def parse_tag_or_digest(text: str) -> Tag | Digest:
     return Digest.parse(text) if ":" in text else Tag.parse(text)
 
 
+def referrers_tag(digest: Digest) -> Tag:
+    """Where clients list the referrers of a manifest in a registry without the referrers API (distribution-spec,
+    "Referrers Tag Schema"): the algorithm cut at 32 characters, the encoded part at 64."""
+    return Tag.parse(f"{digest.algorithm[:32]}-{digest.encoded[:64]}")
+
+
 @dataclass(frozen=True, slots=True)
 class Reference:
     """A normalised image reference: the domain is always present (`docker.io` when none was typed)."""

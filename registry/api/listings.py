@@ -1,24 +1,29 @@
 """`/v2/<name>/tags/list`, `/v2/<name>/referrers/<digest>`, `/v2/_catalog`."""
 
-import json
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
 from ocispec import mediatype
-from ocispec.descriptor import Descriptor
+from ocispec.digest import Digest
 from ocispec.manifest import MAX_BYTES
 from ocispec.reference import RepositoryName
 from registry.api import pages
-from registry.api.answers import document
+from registry.api.answers import COMMON, document
 from registry.api.call import Call
 from registry.auth.policy import Action
+from storage.metadata.referrers import Referrer, Wanted
 from storage.repository.referrers import Referrers
 from storage.repository.tags import Tags
 
 ROOM = MAX_BYTES - 1024
 """Bytes of descriptors in one page of referrers: the page is an index, and clients refuse larger ones than 4 MiB."""
+
+RENDER_ON_LOOP = 500
+"""Descriptors. A longer page is written in a thread, so that others do not wait for it."""
 
 
 class ListingEndpoints:
@@ -49,26 +54,29 @@ class ListingEndpoints:
     async def referrers(self, call: Call) -> web.StreamResponse:
         """An index of what refers to the manifest; empty when nothing does, known or not (never 404)."""
         repo = call.repository(Action.PULL)
+        wanted = pages.wanted(call, self._page_size)
         kind = call.query("artifactType") or None
-        found = await self._referrers.list(repo, call.digest, kind)
-        page, more = _page(found, call.query("last"))
-        headers = {"OCI-Filters-Applied": "artifactType"} if kind else {}
-        if more:
-            path = f"/v2/{repo}/referrers/{call.digest}"
-            headers |= pages.link(path, artifactType=kind, last=str(page[-1]["digest"]))
-        index = {"schemaVersion": 2, "mediaType": mediatype.OCI_INDEX, "manifests": page}
-        return document(index, content_type=mediatype.OCI_INDEX, headers=headers)
+        after = Digest.parse(wanted.last) if wanted.last else None
+        page = await self._referrers.page(repo, Wanted(call.digest, kind, after), limit=wanted.limit, room=ROOM)
+        headers = {**COMMON, "Content-Type": mediatype.OCI_INDEX}
+        if kind:
+            headers["OCI-Filters-Applied"] = "artifactType"
+        if page.more:
+            headers |= pages.link(f"/v2/{repo}/referrers/{call.digest}", artifactType=kind, n=call.query("n"),
+                                  last=str(page.found[-1].digest))
+        if len(page.found) <= RENDER_ON_LOOP:
+            return web.Response(body=_index(page.found), headers=headers)
+        return web.Response(body=await asyncio.to_thread(_index, page.found), headers=headers)
 
 
-def _page(found: Sequence[Descriptor], last: str | None) -> tuple[list[dict[str, Any]], bool]:
-    """Descriptors after `last` as far as there is room, and whether some are left. At least one, else no end."""
-    first = next((place + 1 for place, item in enumerate(found) if str(item.digest) == last), 0) if last else 0
-    page: list[dict[str, Any]] = []
-    room = ROOM
-    for item in found[first:]:
-        entry = item.to_json()
-        room -= len(json.dumps(entry)) + 1
-        if page and room < 0:
-            return page, True
-        page.append(entry)
-    return page, False
+def _index(found: Sequence[Referrer]) -> bytes:
+    """An image index of their descriptors. The annotations go in as they are stored."""
+    manifests = []
+    for item in found:
+        entry: dict[str, Any] = {"mediaType": item.media_type, "digest": str(item.digest), "size": item.size}
+        if item.annotations:
+            entry["annotations"] = msgspec.Raw(item.annotations)
+        if item.artifact_type:
+            entry["artifactType"] = item.artifact_type
+        manifests.append(entry)
+    return msgspec.json.encode({"schemaVersion": 2, "mediaType": mediatype.OCI_INDEX, "manifests": manifests})

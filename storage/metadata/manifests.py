@@ -1,5 +1,6 @@
-"""Manifests of a repository, what they refer to and who refers to them."""
+"""Manifests of a repository and what they refer to."""
 
+import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +13,7 @@ from ocispec.manifest import Manifest
 from ocispec.reference import RepositoryName, Tag
 from storage.metadata.blobs import batches
 from storage.metadata.engine import Transaction
-from storage.metadata.tables import manifest_references, manifests, repositories, tags
+from storage.metadata.tables import manifest_annotations, manifest_references, manifests, repositories, tags
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,9 @@ async def insert(tx: Transaction, repository: int, manifest: Manifest, digest: D
         size=len(manifest.raw), raw=manifest.raw, pushed=now, touched=now, pinned=pinned))
     assert inserted.inserted_primary_key is not None
     number: int = inserted.inserted_primary_key[0]
+    if manifest.annotations:
+        said = json.dumps(dict(manifest.annotations), separators=(",", ":")).encode()
+        await tx.execute(sa.insert(manifest_annotations).values(manifest_id=number, annotations=said))
     references = {descriptor.digest: False for descriptor in manifest.blobs}
     references |= {descriptor.digest: True for descriptor in manifest.children}
     if references:
@@ -117,16 +121,6 @@ async def delete(tx: Transaction, repository: int, digest: Digest) -> bool:
     gone = await tx.execute(sa.delete(manifests).where(manifests.c.repository_id == repository,
                                                        manifests.c.digest == digest))
     return gone.rowcount > 0
-
-
-async def referrers(tx: Transaction, name: RepositoryName, subject: Digest,
-                    artifact_type: str | None) -> Sequence[StoredManifest]:
-    """Manifests of the repository that name `subject`, oldest first."""
-    query = (sa.select(*_COLUMNS).join(repositories, repositories.c.id == manifests.c.repository_id)
-             .where(repositories.c.name == name.value, manifests.c.subject == subject).order_by(manifests.c.id))
-    if artifact_type is not None:
-        query = query.where(manifests.c.artifact_type == artifact_type)
-    return [_row(row).stored for row in await tx.execute(query)]
 
 
 _COLUMNS: tuple[sa.Column[Any], ...] = (

@@ -8,24 +8,29 @@ import contextlib
 import json
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import asyncpg
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 
+import migrations.storage
 from ocispec import manifest as manifests
 from ocispec import mediatype
 from ocispec.digest import Digest
 from ocispec.errors import InvalidArgument
-from ocispec.reference import RepositoryName, Tag
+from ocispec.reference import RepositoryName, Tag, referrers_tag
 from storage.blobs.memory import MemoryBlobs
 from storage.errors import BlobUnknown
 from storage.gc.leases import Leases
 from storage.gc.sweep import Collector
 from storage.metadata import repositories, tables
 from storage.metadata.engine import DatabaseBehind, DatabaseTooNew, DatabaseUnavailable, open_database
+from storage.metadata.referrers import Wanted
 from storage.repository.manifests import ManifestBlobUnknown, ManifestUnknown
 from storage.repository.store import ContentStore
 from storage.scrub import Scrubber, ScrubOptions
@@ -75,10 +80,17 @@ async def push(content, data: bytes, repo=REPO):
     return await upload.commit(Digest.of(data))
 
 
-def image(config, *layers, subject=None):
+def index(*children):
+    return manifests.parse(json.dumps({"schemaVersion": 2, "mediaType": mediatype.OCI_INDEX, "manifests": [
+        {"mediaType": child.media_type, "digest": str(child.digest), "size": len(child.raw)}
+        for child in children]}).encode())
+
+
+def image(config, *layers, subject=None, **fields):
     document = {"schemaVersion": 2, "mediaType": mediatype.OCI_MANIFEST,
                 "config": {"mediaType": mediatype.OCI_CONFIG, "digest": str(config.digest), "size": config.size},
-                "layers": [{"mediaType": mediatype.OCI_LAYER, "digest": str(b.digest), "size": b.size} for b in layers]}
+                "layers": [{"mediaType": mediatype.OCI_LAYER, "digest": str(b.digest), "size": b.size} for b in layers],
+                **fields}
     if subject is not None:
         document["subject"] = subject.descriptor(subject.digest()).to_json()
     return manifests.parse(json.dumps(document).encode())
@@ -131,6 +143,31 @@ async def test_a_database_from_the_future_or_the_past_is_refused(url):
         with pytest.raises(DatabaseTooNew, match="9999"):
             async with open_database(url, migrate=migrate):
                 pass
+
+
+async def test_annotations_of_older_manifests_are_found(url, blobs):
+    """Migration 0008 reads them again from what is stored."""
+    async with open_database(url) as database:
+        content = ContentStore(database, blobs)
+        config = await push(content, b"{}")
+        subject = image(config, made="first")
+        for fields in ({"annotations": {"ü": "\ud800"}}, {"annotations": {}}, {}):
+            await content.manifests.put(REPO, image(config, subject=subject, **fields))
+        before = await content.referrers.page(REPO, Wanted(subject.digest()), limit=9, room=1 << 20)
+        async with database.write() as tx:
+            await tx.run_sync(_down_to_0007)
+    async with open_database(url) as database:
+        after = await ContentStore(database, blobs).referrers.page(REPO, Wanted(subject.digest()), limit=9,
+                                                                   room=1 << 20)
+    assert after == before
+    assert sorted(item.annotations for item in after.found) == [b"", b"", b'{"\\u00fc":"\\ud800"}']
+
+
+def _down_to_0007(connection: sa.Connection) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.storage.__file__).parent))
+    config.attributes["connection"] = connection
+    command.downgrade(config, "0007")
 
 
 async def test_several_processes_may_open_a_new_database_at_once(url):
@@ -198,7 +235,15 @@ async def test_one_walk_through_everything(content, database, blobs):
     assert ([(str(f.name), f.tags) for f in found], total) == ([("team/app", 3)], 1)
     assert len(await content.tags.by_digest(stored.digest)) == 4
     referrer = await content.manifests.put(REPO, image(config, subject=parsed))
-    assert [d.digest for d in await content.referrers.list(REPO, stored.digest, None)] == [referrer.digest]
+    second_config = await content.manifests.put(REPO, image(layer, annotations={"made": "here"}))
+    listing = await content.manifests.put(REPO, index(stored, second_config), tags=[referrers_tag(stored.digest)])
+    for limit in (1, 5):
+        page = await content.referrers.page(REPO, Wanted(stored.digest), limit=limit, room=1 << 20)
+        assert page.more is (limit == 1)
+        assert [item.digest for item in page.found] == sorted({referrer.digest, second_config.digest}, key=str)[:limit]
+    assert {item.annotations for item in page.found} == {b"", b'{"made":"here"}'}
+    await content.manifests.delete(REPO, listing.digest)
+    await content.manifests.delete(REPO, second_config.digest)
 
     second = await content.manifests.put(REPO, image(config), tags=[Tag("a")])
     assert await content.manifests.resolve(REPO, Tag("a")) == second.digest

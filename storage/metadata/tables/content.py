@@ -65,7 +65,18 @@ manifests = Table(
     # Last, because SQLite reads a row's columns in order and skips what lies behind the last one asked for.
     Column("raw", LargeBinary, nullable=False),
     UniqueConstraint("repository_id", "digest"),
-    Index(None, "repository_id", "subject"),
+    # Referrers come in the order of their digests; with the type in it, a filter reads no row that it drops.
+    Index(None, "repository_id", "subject", "digest", "artifact_type"),
+)
+
+manifest_annotations = Table(
+    "manifest_annotations",
+    metadata,
+    # A manifest without annotations, which most are, has no row. Apart from the manifests, so that a list of
+    # referrers need not step over everybody's bytes to get at them.
+    Column("manifest_id", ROW_ID, ForeignKey("manifests.id", ondelete="CASCADE"), primary_key=True),
+    # A JSON object of strings in ASCII. Binary, because then its length is known without reading it.
+    Column("annotations", LargeBinary, nullable=False),
 )
 
 manifest_references = Table(

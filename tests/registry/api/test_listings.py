@@ -96,12 +96,12 @@ async def test_referrers(api) -> None:
         listed = await answer.json(content_type=None)
     assert listed["schemaVersion"] == 2
     assert listed["mediaType"] == mediatype.OCI_INDEX
-    assert listed["manifests"] == [
+    assert listed["manifests"] == sorted([
         {"mediaType": mediatype.OCI_MANIFEST, "digest": str(Digest.of(sbom)), "size": len(sbom),
          "annotations": {"made": "here"}, "artifactType": "application/sbom"},
         {"mediaType": mediatype.OCI_MANIFEST, "digest": str(Digest.of(signature)), "size": len(signature),
          "artifactType": mediatype.OCI_CONFIG},
-    ]
+    ], key=lambda item: item["digest"])
     async with api.get(f"{path}?artifactType=application/sbom") as answer:
         assert answer.headers["OCI-Filters-Applied"] == "artifactType"
         assert [item["digest"] for item in (await answer.json(content_type=None))["manifests"]] == [
@@ -116,23 +116,46 @@ async def test_referrers_of_what_is_not_there(api, refused) -> None:
     await refused(api.get(f"/v2/{api.repo}/referrers/sha256:zz"), 400, "DIGEST_INVALID")
 
 
-async def test_pages_of_referrers(api, monkeypatch) -> None:
-    monkeypatch.setattr("registry.api.listings.ROOM", 600)
-    subject = await api.image("v1")
+async def refer(api, subject: Digest, count: int) -> list[str]:
     at = {"mediaType": mediatype.OCI_MANIFEST, "digest": str(subject), "size": 3}
-    expected = []
-    for number in range(5):
+    made = []
+    for number in range(count):
         raw = await api.document(subject=at, artifactType="a/b", annotations={"number": str(number)})
-        expected.append(str(Digest.of(raw)))
-        async with api.manifest(expected[-1], raw):
-            pass
-    path, found = f"/v2/{api.repo}/referrers/{subject}?artifactType=a%2Fb", []
+        made.append(str(Digest.of(raw)))
+        async with api.manifest(made[-1], raw) as answer:
+            assert answer.status == 201
+    return sorted(made)
+
+
+async def follow(api, path: str) -> list[list[str]]:
+    found = []
     while path:
         async with api.get(path) as answer:
-            page = json.loads(await answer.read())["manifests"]
-            assert 1 <= len(page) < 5
-            assert answer.headers["OCI-Filters-Applied"] == "artifactType"
-            link = answer.headers.get("Link", "")
-        found += [item["digest"] for item in page]
-        path = link.partition(">")[0].removeprefix("<")
-    assert found == expected
+            assert answer.status == 200
+            assert answer.headers.get("OCI-Filters-Applied") == ("artifactType" if "artifactType" in path else None)
+            found.append([item["digest"] for item in json.loads(await answer.read())["manifests"]])
+            path = answer.headers.get("Link", "").partition(">")[0].removeprefix("<")
+    return found
+
+
+async def test_pages_of_referrers(api, refused) -> None:
+    subject = Digest.of(b"subject")
+    made = await refer(api, subject, 5)
+    path = f"/v2/{api.repo}/referrers/{subject}"
+    for kind in ("", "&artifactType=a%2Fb"):
+        assert await follow(api, f"{path}?n=2{kind}") == [made[:2], made[2:4], made[4:]]
+        assert await follow(api, f"{path}?n=0{kind}") == [[]]
+        assert await follow(api, f"{path}?n=5&last={made[1]}{kind}") == [made[2:]]
+    assert await follow(api, f"{path}?n=99999999999999999999999") == [made]
+    await refused(api.get(f"{path}?n=x"), 400, "PAGINATION_NUMBER_INVALID")
+    await refused(api.get(f"{path}?last=x"), 400, "DIGEST_INVALID")
+
+
+async def test_pages_of_referrers_are_no_larger_than_a_manifest_may_be(api, monkeypatch) -> None:
+    monkeypatch.setattr("registry.api.listings.ROOM", 700)
+    monkeypatch.setattr("registry.api.listings.RENDER_ON_LOOP", 1)
+    subject = Digest.of(b"subject")
+    made = await refer(api, subject, 5)
+    found = await follow(api, f"/v2/{api.repo}/referrers/{subject}?artifactType=a%2Fb")
+    assert [len(page) for page in found] == [2, 2, 1]
+    assert [digest for page in found for digest in page] == made

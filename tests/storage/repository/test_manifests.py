@@ -104,22 +104,6 @@ async def test_a_manifest_belongs_to_its_repository(content, fill):
         await content.tags.put(OTHER, LATEST, stored.digest)
 
 
-async def test_an_absent_subject_is_accepted_and_its_referrers_are_listed(content, fill, make_image):
-    subject = make_image(await fill.blob(b"{}"), await fill.blob(b"later"))
-    descriptor = subject.descriptor(subject.digest())
-    sbom = await fill.image(b"sbom", subject=descriptor, artifact_type="application/sbom")
-    signature = await fill.image(b"signature", subject=descriptor)
-    assert await content.referrers.list(fill.repo, subject.digest(), None) == [
-        manifests.parse(stored.raw).descriptor(stored.digest) for stored in (sbom, signature)]
-    only = await content.referrers.list(fill.repo, subject.digest(), "application/sbom")
-    assert [(found.digest, found.annotations) for found in only] == [(sbom.digest, {"made": "here"})]
-    assert await content.referrers.list(fill.repo, subject.digest(), mediatype.OCI_CONFIG) != []
-    assert await content.referrers.list(fill.repo, Digest.of(b"nobody"), None) == []
-    assert await content.referrers.list(OTHER, subject.digest(), None) == []
-    await content.manifests.delete(fill.repo, sbom.digest)
-    assert len(await content.referrers.list(fill.repo, subject.digest(), None)) == 1
-
-
 async def test_delete_takes_its_tags_and_no_others(content, fill):
     first = await fill.image(b"one", tags=("a", "b"))
     second = await fill.image(b"two", tags=("c",))
