@@ -15,6 +15,8 @@ import uvloop
 from aiohttp import web
 
 from ocispec.errors import SeawallError
+from registry.api.admin.administration import Administration
+from registry.api.admin.table import administration
 from registry.api.server import make_server
 from registry.auth.policy import Access, NoAccounts, OpenPolicy
 from registry.settings import InvalidSettings, Settings
@@ -37,6 +39,7 @@ class Registry:
     content: ContentStore
     access: Access
     collector: Collector
+    administration: Administration
 
 
 @asynccontextmanager
@@ -48,7 +51,7 @@ async def open_registry(settings: Settings, *, migrate: bool = True) -> AsyncIte
         await blobs.prepare()
         content = ContentStore(database, blobs, ContentSettings())
         collector = Collector(database, blobs, keep_untagged=settings.gc.keep_untagged)
-        yield Registry(content, Access(NoAccounts(), OpenPolicy()), collector)
+        yield Registry(content, Access(NoAccounts(), OpenPolicy()), collector, administration(content))
 
 
 def _make_folder(settings: Settings) -> None:
@@ -71,7 +74,7 @@ def check_exposure(settings: Settings) -> None:
 @asynccontextmanager
 async def serving(settings: Settings, registry: Registry, sockets: Sockets) -> AsyncIterator[None]:
     """Answers on `sockets` (listening already) during the block; then accepts no more and lets requests finish."""
-    server = make_server(registry.content, registry.access, settings)
+    server = make_server(registry.content, registry.access, registry.administration, settings)
     runner = web.ServerRunner(server, shutdown_timeout=settings.limits.shutdown_timeout)
     await runner.setup()
     try:

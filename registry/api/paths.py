@@ -21,6 +21,7 @@ class Endpoint(Enum):
     SEARCH = auto()
     HEALTH = auto()
     EXTENSIONS = auto()  # extensions/_oci.md of the distribution-spec
+    ADMIN = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ _FIXED = {
     "/healthz": Target(Endpoint.HEALTH),
     "/v2/_oci/ext/discover": Target(Endpoint.EXTENSIONS),
 }
-_BELOW: Mapping[str, Endpoint] = {}
+_BELOW: Mapping[str, Endpoint] = {"/api/v1/": Endpoint.ADMIN}
 """Whole trees of paths, by prefix: their endpoint group reads the rest."""
 
 _BY_WORD = {"blobs": Endpoint.BLOB, "manifests": Endpoint.MANIFEST, "referrers": Endpoint.REFERRERS}

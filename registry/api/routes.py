@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from registry.api.admin.administration import Administration
+from registry.api.admin.endpoints import AdminEndpoints
 from registry.api.base import BaseEndpoints
 from registry.api.blobs import BlobEndpoints
 from registry.api.bodies import Bodies
@@ -19,7 +21,7 @@ Routes = Mapping[Endpoint, Mapping[str, Handler]]
 """Endpoint and method to handler."""
 
 
-def routes(content: ContentStore, settings: Settings) -> Routes:
+def routes(content: ContentStore, administration: Administration, settings: Settings) -> Routes:
     limits = settings.limits
     bodies = Bodies(limits.receive_timeout)
     sender = FileSender(limits.send_timeout)
@@ -30,6 +32,7 @@ def routes(content: ContentStore, settings: Settings) -> Routes:
                                   settings.manifests)
     listings = ListingEndpoints(content.tags, content.referrers, limits.page_size)
     search = SearchEndpoints(content.tags)
+    admin = AdminEndpoints(administration, bodies)
     return {
         Endpoint.BASE: {"GET": base.check, "HEAD": base.check},
         Endpoint.BLOB: {"GET": blobs.get, "HEAD": blobs.head, "DELETE": blobs.delete},
@@ -45,4 +48,5 @@ def routes(content: ContentStore, settings: Settings) -> Routes:
         Endpoint.SEARCH: {"GET": search.search, "HEAD": search.search},
         Endpoint.EXTENSIONS: {"GET": base.extensions, "HEAD": base.extensions},
         Endpoint.HEALTH: {"GET": base.health, "HEAD": base.health},
+        Endpoint.ADMIN: dict.fromkeys(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"), admin.handle),
     }

@@ -10,6 +10,7 @@ from aiohttp.web_protocol import RequestHandler
 from ocispec.errors import InvalidArgument
 from registry.api import answers
 from registry.api.accesslog import JsonAccessLog
+from registry.api.admin.administration import Administration
 from registry.api.edge import Edge
 from registry.api.lane import ManifestLane
 from registry.api.reached import Reached
@@ -84,11 +85,12 @@ class Server(web.Server):
         await super().shutdown(FLUSH)
 
 
-def make_server(content: ContentStore, grants: Access, settings: Settings) -> web.Server:
+def make_server(content: ContentStore, grants: Access, administration: Administration,
+                settings: Settings) -> web.Server:
     """For one event loop; it must be running."""
     limits = settings.limits
-    edge = Edge(routes(content, settings), ManifestLane(content.manifests, grants), grants, Reached(settings.proxies),
-                limits.send_timeout)
+    edge = Edge(routes(content, administration, settings), ManifestLane(content.manifests, grants), grants,
+                Reached(settings.proxies), limits.send_timeout)
     return Server(
         edge,
         keepalive_timeout=limits.idle_timeout,

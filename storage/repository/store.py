@@ -4,6 +4,7 @@ from storage.blobs.store import BlobStore
 from storage.metadata.engine import Database
 from storage.repository.blobs import RepositoryBlobs
 from storage.repository.manifests import Manifests
+from storage.repository.overview import Overview
 from storage.repository.referrers import Referrers
 from storage.repository.tags import Tags
 from storage.settings import ContentSettings
@@ -20,3 +21,4 @@ class ContentStore:
         self.manifests = Manifests(database, settings)
         self.tags = Tags(database)
         self.referrers = Referrers(database)
+        self.overview = Overview(database)

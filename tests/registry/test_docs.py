@@ -9,6 +9,7 @@ from typing import get_type_hints
 import click
 import pytest
 
+from registry.api.admin.administration import Administration
 from registry.api.paths import Endpoint
 from registry.api.routes import routes
 from registry.cli import main
@@ -24,7 +25,7 @@ PATHS = {
     Endpoint.UPLOAD: "/v2/<name>/blobs/uploads/<id>", Endpoint.TAGS: "/v2/<name>/tags/list",
     Endpoint.REFERRERS: "/v2/<name>/referrers/<digest>", Endpoint.CATALOG: "/v2/_catalog",
     Endpoint.EXTENSIONS: "/v2/_oci/ext/discover",
-    Endpoint.PING: "/v1/_ping", Endpoint.SEARCH: "/v1/search", Endpoint.HEALTH: "/healthz",
+    Endpoint.PING: "/v1/_ping", Endpoint.SEARCH: "/v1/search", Endpoint.HEALTH: "/healthz", Endpoint.ADMIN: "/api/v1/…",
 }
 
 
@@ -38,9 +39,9 @@ def errors() -> str:
     return table(("code", "status", "when"), rows)
 
 
-def operations(content: ContentStore) -> str:
+def operations(content: ContentStore, administration: Administration) -> str:
     return table(("path", "methods"), [(f"`{PATHS[endpoint]}`", " ".join(methods))
-                                       for endpoint, methods in routes(content, Settings()).items()])
+                                       for endpoint, methods in routes(content, administration, Settings()).items()])
 
 
 def commands() -> str:
@@ -83,7 +84,7 @@ def compare(path: Path, text: str) -> None:
 async def test_the_registry_page(api) -> None:
     path = DOCS / "registry.md"
     text = path.read_text()
-    for name, made in (("commands", commands()), ("operations", operations(api.registry.content)),
+    for name, made in (("commands", commands()), ("operations", operations(api.registry.content, api.registry.administration)),
                        ("errors", errors())):
         pattern = rf"(?s)(<!-- generated: {name} -->\n).*?(<!-- end -->)"
         assert re.search(pattern, text), name

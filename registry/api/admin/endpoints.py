@@ -1,0 +1,33 @@
+"""The administration API as HTTP: a thin skin around `administration`."""
+
+from aiohttp import web
+
+from ocispec.errors import InvalidArgument
+from registry.api.admin.administration import CHANGING, MAX_BODY, Administration, Request
+from registry.api.admin.operation import Asked
+from registry.api.answers import COMMON, JSON, empty
+from registry.api.bodies import Bodies
+from registry.api.call import Call
+
+PREFIX = "/api/v1"
+
+
+class AdminEndpoints:
+    def __init__(self, administration: Administration, bodies: Bodies) -> None:
+        self._administration = administration
+        self._bodies = bodies
+
+    async def handle(self, call: Call) -> web.StreamResponse:
+        request = call.request
+        if request.method in CHANGING and request.content_type != JSON:
+            # A page of another site can make a browser send forms and plain text, never this type: it would have to
+            # ask first (CORS), and nobody answers.
+            raise InvalidArgument(f"a body of type {JSON} is needed ({{}} when there is nothing to say)")
+        body = await self._bodies.whole(request, MAX_BODY)
+        path = request.rel_url.raw_path.removeprefix(PREFIX)
+        answer = await self._administration.answer(Request(
+            request.method, path, Asked(call.principal, call.access, call.origin), tuple(request.query.items()), body))
+        if answer.status == 204:
+            return empty(204)
+        return web.Response(status=answer.status, body=answer.body,
+                            headers={**COMMON, "Content-Type": JSON, "Cache-Control": "no-store"})

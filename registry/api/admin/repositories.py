@@ -1,0 +1,172 @@
+"""Repositories, their tags and manifests, as an operator looks at them and tidies up."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from ocispec import manifest as manifests
+from ocispec.descriptor import Descriptor
+from ocispec.digest import Digest
+from ocispec.reference import RepositoryName, Tag, parse_tag_or_digest
+from registry.api.admin.operation import Asked, Operation, Paged, Strict
+from registry.auth.policy import Action
+from storage.errors import RepositoryUnknown
+from storage.metadata.overview import RepositoryRow, TaggedRow
+from storage.repository.store import ContentStore
+
+PAGES_LOOKED_AT = 20
+"""How far one request looks for repositories that the caller may see."""
+
+
+class Repository(msgspec.Struct, frozen=True):
+    """`bytes` counts each blob once within the repository; one that others hold too is counted in each of them."""
+
+    name: str
+    created: datetime
+    pushed: datetime
+    tags: int
+    manifests: int
+    bytes: int
+
+    @classmethod
+    def of(cls, row: RepositoryRow) -> "Repository":
+        return cls(row.name.value, row.created, row.pushed, row.tags, row.manifests, row.bytes)
+
+
+class Repositories(msgspec.Struct, frozen=True):
+    """`next` is empty at the end. A page may be short, or empty, where most may not be seen."""
+
+    items: list[Repository]
+    next: str
+
+
+class TaggedManifest(msgspec.Struct, frozen=True):
+    """`size` is the manifest document's own, in bytes."""
+
+    tag: str
+    digest: str
+    media_type: str
+    artifact_type: str
+    size: int
+    updated: datetime
+
+    @classmethod
+    def of(cls, row: TaggedRow) -> "TaggedManifest":
+        return cls(row.tag.value, str(row.digest), row.media_type, row.artifact_type, row.size, row.updated)
+
+
+class Tags(msgspec.Struct, frozen=True):
+    items: list[TaggedManifest]
+    next: str
+
+
+class Part(msgspec.Struct, frozen=True):
+    """A descriptor; `platform` as `os/architecture[/variant]`, or empty."""
+
+    media_type: str
+    digest: str
+    size: int
+    platform: str = ""
+
+
+class ManifestDetail(msgspec.Struct, frozen=True):
+    """`bytes` is the sum of what the manifest names, without looking into children."""
+
+    digest: str
+    media_type: str
+    artifact_type: str
+    size: int
+    bytes: int
+    tags: list[str]
+    blobs: list[Part]
+    children: list[Part]
+    subject: str
+    annotations: dict[str, str]
+
+
+class Target(Strict, frozen=True):
+    digest: str
+
+
+class RepositoryOperations:
+    def __init__(self, content: ContentStore) -> None:
+        self._content = content
+
+    def operations(self) -> Sequence[Operation]:
+        repository = "/repositories/{repository}"
+        return (
+            Operation("GET", "/repositories", "Repositories that hold a manifest and that the caller may pull",
+                      self.repositories, needs=Action.LIST, query=Paged, result=Repositories),
+            Operation("GET", repository, "One repository", self.repository, needs=Action.PULL, result=Repository),
+            Operation("GET", f"{repository}/tags", "Its tags and what they name", self.tags, needs=Action.PULL,
+                      query=Paged, result=Tags),
+            Operation("PUT", f"{repository}/tags/{{tag}}", "Point a tag at one of its manifests", self.tag,
+                      needs=Action.OVERWRITE, body=Target, result=None, failures=(409,)),
+            Operation("DELETE", f"{repository}/tags/{{tag}}", "Delete one tag, and nothing else", self.untag,
+                      needs=Action.DELETE, result=None, failures=(409,)),
+            Operation("GET", f"{repository}/manifests/{{reference}}", "A manifest, by tag or digest", self.manifest,
+                      needs=Action.PULL, result=ManifestDetail),
+            Operation("DELETE", f"{repository}/manifests/{{digest}}", "Delete a manifest with its tags",
+                      self.delete_manifest, needs=Action.DELETE, result=None, failures=(409,)),
+        )
+
+    async def repositories(self, asked: Asked) -> Repositories:
+        wanted: Paged = asked.query
+        shown: list[RepositoryRow] = []
+        after = wanted.after
+        for _ in range(PAGES_LOOKED_AT):
+            page = await self._content.overview.repositories(limit=wanted.limit, after=after)
+            shown += [row for row in page if asked.access.allows(asked.principal, Action.PULL, row.name)]
+            after = page[-1].name.value if len(page) == wanted.limit else ""
+            if not after or len(shown) >= wanted.limit:
+                break
+        if len(shown) > wanted.limit:
+            shown = shown[: wanted.limit]
+            after = shown[-1].name.value
+        return Repositories([Repository.of(row) for row in shown], after)
+
+    async def repository(self, asked: Asked) -> Repository:
+        return Repository.of(await self._content.overview.repository(asked.repository))
+
+    async def tags(self, asked: Asked) -> Tags:
+        wanted: Paged = asked.query
+        rows = await self._content.overview.tags(asked.repository, limit=wanted.limit, after=wanted.after)
+        if not rows and not wanted.after:
+            await self._known(asked.repository)
+        return Tags([TaggedManifest.of(row) for row in rows],
+                    rows[-1].tag.value if len(rows) == wanted.limit else "")
+
+    async def tag(self, asked: Asked) -> None:
+        target: Target = asked.body
+        await self._content.tags.put(asked.repository, Tag.parse(asked.parameters["tag"]), Digest.parse(target.digest),
+                                     origin=asked.origin)
+
+    async def untag(self, asked: Asked) -> None:
+        await self._content.tags.delete(asked.repository, Tag.parse(asked.parameters["tag"]), origin=asked.origin)
+
+    async def manifest(self, asked: Asked) -> ManifestDetail:
+        repo = asked.repository
+        stored = await self._content.manifests.get(repo, parse_tag_or_digest(asked.parameters["reference"]))
+        parsed = manifests.parse(stored.raw, stored.media_type)
+        tags = await self._content.overview.tags_of(repo, stored.digest)
+        named = (*parsed.blobs, *parsed.children)
+        return ManifestDetail(
+            digest=str(stored.digest), media_type=stored.media_type, artifact_type=parsed.artifact_type or "",
+            size=len(stored.raw), bytes=sum(part.size for part in named), tags=[tag.value for tag in tags],
+            blobs=[_part(part) for part in parsed.blobs], children=[_part(part) for part in parsed.children],
+            subject=str(parsed.subject.digest) if parsed.subject else "", annotations=dict(parsed.annotations))
+
+    async def delete_manifest(self, asked: Asked) -> None:
+        await self._content.manifests.delete(asked.repository, Digest.parse(asked.parameters["digest"]),
+                                             origin=asked.origin)
+
+    async def _known(self, name: RepositoryName) -> None:
+        """Raises RepositoryUnknown."""
+        if (await self._content.overview.repository(name)).manifests == 0:
+            raise RepositoryUnknown(name)
+
+
+def _part(descriptor: Descriptor) -> Part:
+    return Part(descriptor.media_type, str(descriptor.digest), descriptor.size,
+                str(descriptor.platform) if descriptor.platform else "")

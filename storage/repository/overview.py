@@ -1,0 +1,37 @@
+"""Repositories as an operator looks at them."""
+
+from collections.abc import Sequence
+
+from ocispec.digest import Digest
+from ocispec.reference import RepositoryName, Tag
+from storage.errors import RepositoryUnknown
+from storage.metadata import overview as rows
+from storage.metadata.engine import Database
+from storage.metadata.overview import RepositoryRow, TaggedRow
+
+
+class Overview:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def repositories(self, *, limit: int, after: str = "") -> Sequence[RepositoryRow]:
+        """Those that hold a manifest, by name, after `after`."""
+        async with self._database.read() as tx:
+            return await rows.listed(tx, limit, after)
+
+    async def repository(self, name: RepositoryName) -> RepositoryRow:
+        """Raises RepositoryUnknown."""
+        async with self._database.read() as tx:
+            found = await rows.repository(tx, name)
+        if found is None:
+            raise RepositoryUnknown(name)
+        return found
+
+    async def tags(self, name: RepositoryName, *, limit: int, after: str = "") -> Sequence[TaggedRow]:
+        """With what they name, by name, after `after`; none for a repository that is not known."""
+        async with self._database.read() as tx:
+            return await rows.tagged(tx, name, limit, after)
+
+    async def tags_of(self, name: RepositoryName, digest: Digest) -> Sequence[Tag]:
+        async with self._database.read() as tx:
+            return await rows.tags_of(tx, name, digest)
