@@ -48,5 +48,5 @@ def routes(content: ContentStore, administration: Administration, settings: Sett
         Endpoint.SEARCH: {"GET": search.search, "HEAD": search.search},
         Endpoint.EXTENSIONS: {"GET": base.extensions, "HEAD": base.extensions},
         Endpoint.HEALTH: {"GET": base.health, "HEAD": base.health},
-        Endpoint.ADMIN: dict.fromkeys(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"), admin.handle),
+        Endpoint.ADMIN: dict.fromkeys(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"), admin.handle),
     }

@@ -19,12 +19,13 @@ class AdminEndpoints:
 
     async def handle(self, call: Call) -> web.StreamResponse:
         request = call.request
+        path = request.rel_url.raw_path.removeprefix(PREFIX)
+        self._administration.find(request.method, path)
         if request.method in CHANGING and request.content_type != JSON:
             # A page of another site can make a browser send forms and plain text, never this type: it would have to
             # ask first (CORS), and nobody answers.
             raise InvalidArgument(f"a body of type {JSON} is needed ({{}} when there is nothing to say)")
         body = await self._bodies.whole(request, MAX_BODY)
-        path = request.rel_url.raw_path.removeprefix(PREFIX)
         answer = await self._administration.answer(Request(
             request.method, path, Asked(call.principal, call.access, call.origin), tuple(request.query.items()), body))
         if answer.status == 204:

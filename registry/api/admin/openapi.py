@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from registry.api.admin.operation import Operation, Strict
+from ocispec.reference import MAX_NAME
+from registry.api.admin.operation import FORMS, Operation, Strict
 
 REFERENCE = "#/components/schemas/{name}"
 WORDS = {
@@ -68,8 +69,14 @@ def _describe(operation: Operation, schemas: Mapping[str, Any]) -> dict[str, Any
 
 
 def _path(operation: Operation) -> list[dict[str, Any]]:
-    return [{"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
-            for name in operation.parameters]
+    return [{"name": name, "in": "path", "required": True,
+             "schema": {"type": "string", "minLength": 1, **_form(name)}} for name in operation.parameters]
+
+
+def _form(name: str) -> dict[str, Any]:
+    """A repository's name has at most 255 characters (`ocispec.reference`)."""
+    form: dict[str, Any] = {"pattern": FORMS[name]} if name in FORMS else {}
+    return form | ({"maxLength": MAX_NAME} if name == "repository" else {})
 
 
 def _query(kind: type[Strict]) -> list[dict[str, Any]]:

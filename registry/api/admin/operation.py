@@ -44,6 +44,20 @@ class Asked:
         return RepositoryName.parse(self.parameters["repository"])
 
 
+_DIGEST = "(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})"
+_TAG = "[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
+_COMPONENT = "[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*"
+FORMS: Mapping[str, str] = {
+    "repository": f"^{_COMPONENT}(?:/{_COMPONENT})*$",
+    "tag": f"^{_TAG}$",
+    "digest": f"^{_DIGEST}$",
+    "reference": f"^(?:{_DIGEST}|{_TAG})$",
+}
+"""What the document says of parameters with these names. The values that handlers parse decide, not these: a test
+holds the two to each other."""
+
+DigestText = Annotated[str, msgspec.Meta(pattern=FORMS["digest"])]
+
 Run = Callable[[Asked], Awaitable[Any]]
 
 

@@ -9,7 +9,7 @@ from ocispec import manifest as manifests
 from ocispec.descriptor import Descriptor
 from ocispec.digest import Digest
 from ocispec.reference import RepositoryName, Tag, parse_tag_or_digest
-from registry.api.admin.operation import Asked, Operation, Paged, Strict
+from registry.api.admin.operation import Asked, DigestText, Operation, Paged, Strict
 from registry.auth.policy import Action
 from storage.errors import RepositoryUnknown
 from storage.metadata.overview import RepositoryRow, TaggedRow
@@ -86,7 +86,7 @@ class ManifestDetail(msgspec.Struct, frozen=True):
 
 
 class Target(Strict, frozen=True):
-    digest: str
+    digest: DigestText
 
 
 class RepositoryOperations:
@@ -107,7 +107,7 @@ class RepositoryOperations:
                       needs=Action.DELETE, result=None, failures=(409,)),
             Operation("GET", f"{repository}/manifests/{{reference}}", "A manifest, by tag or digest", self.manifest,
                       needs=Action.PULL, result=ManifestDetail),
-            Operation("DELETE", f"{repository}/manifests/{{digest}}", "Delete a manifest with its tags",
+            Operation("DELETE", f"{repository}/manifests/{{reference}}", "Delete a manifest with all its tags",
                       self.delete_manifest, needs=Action.DELETE, result=None, failures=(409,)),
         )
 
@@ -158,8 +158,10 @@ class RepositoryOperations:
             subject=str(parsed.subject.digest) if parsed.subject else "", annotations=dict(parsed.annotations))
 
     async def delete_manifest(self, asked: Asked) -> None:
-        await self._content.manifests.delete(asked.repository, Digest.parse(asked.parameters["digest"]),
-                                             origin=asked.origin)
+        reference = parse_tag_or_digest(asked.parameters["reference"])
+        if isinstance(reference, Tag):
+            reference = await self._content.manifests.resolve(asked.repository, reference)
+        await self._content.manifests.delete(asked.repository, reference, origin=asked.origin)
 
     async def _known(self, name: RepositoryName) -> None:
         """Raises RepositoryUnknown."""
