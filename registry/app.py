@@ -117,7 +117,11 @@ async def _serve(settings: Settings, sockets: Sockets, *, first: bool, parent: i
         loop.add_signal_handler(number, stop.set)
     if parent is not None:
         loop.add_reader(parent, stop.set)
-    async with open_registry(settings, migrate=False) as registry, serving(settings, registry, sockets):
+    async with (
+        open_registry(settings, migrate=False) as registry,
+        registry.content.pulls.flushing(),
+        serving(settings, registry, sockets),
+    ):
         upkeep = Upkeep(registry.collector, registry.content.uploads, settings.gc, settings.uploads)
         running = asyncio.create_task(upkeep.run() if first else asyncio.sleep(0))
         ready()

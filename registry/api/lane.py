@@ -23,6 +23,7 @@ from registry.auth.policy import Access, Action
 from registry.auth.principal import Presented
 from storage.metadata.manifests import StoredManifest
 from storage.repository.manifests import Manifests
+from storage.repository.pulls import Key, Pulls, key
 
 MAX_PATHS = 4096
 MAX_PATH = 512
@@ -35,13 +36,15 @@ class _Known:
 
     repository: RepositoryName
     reference: Tag | Digest
+    pulled: Key
     digest: Digest | None = None
     head: bytes = b""
 
 
 class ManifestLane:
-    def __init__(self, manifests: Manifests, access: Access) -> None:
+    def __init__(self, manifests: Manifests, pulls: Pulls, access: Access) -> None:
         self._manifests = manifests
+        self._pulls = pulls
         self._access = access
         self._paths: dict[str, _Known] = {}
         self._second = 0
@@ -67,6 +70,8 @@ class ManifestLane:
         # By identity: the object in memory is replaced whenever it was read anew, and then the head is made anew.
         if known.digest is not stored.digest:
             known.digest, known.head = stored.digest, _head(stored)
+        if request.method == "GET" or isinstance(known.reference, Tag):
+            self._pulls.count(known.pulled)  # which of them is a pull: see `manifests.is_pull`
         return Prepared(known.head, self._date_line(), f"{HEADER}: {name_of(request)}\r\n\r\n".encode(),
                         stored.raw if request.method == "GET" else b"")
 
@@ -75,9 +80,10 @@ class ManifestLane:
         if target is None or target.endpoint is not Endpoint.MANIFEST:
             return None
         try:
-            known = _Known(RepositoryName.parse(target.name), parse_tag_or_digest(target.value))
+            repository, reference = RepositoryName.parse(target.name), parse_tag_or_digest(target.value)
         except InvalidArgument:
             return None
+        known = _Known(repository, reference, key(repository, reference))
         if len(self._paths) >= MAX_PATHS:
             self._paths.clear()
         self._paths[path] = known

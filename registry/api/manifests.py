@@ -20,6 +20,7 @@ from registry.errors import TooManyTags
 from registry.settings import ManifestSettings
 from storage.metadata.manifests import StoredManifest
 from storage.repository.manifests import Manifests, ManifestUnknown
+from storage.repository.pulls import Pulls
 from storage.repository.tags import Tags
 
 PARSE_ON_LOOP = 32 * 1024
@@ -27,8 +28,9 @@ PARSE_ON_LOOP = 32 * 1024
 
 
 class ManifestEndpoints:
-    def __init__(self, held: Manifests, tags: Tags, bodies: Bodies, tags_per_push: int,
+    def __init__(self, held: Manifests, tags: Tags, pulls: Pulls, bodies: Bodies, tags_per_push: int,
                  settings: ManifestSettings) -> None:
+        self._pulls = pulls
         self._layers = settings.require_layers
         self._platforms = settings.required()
         self._manifests = held
@@ -40,7 +42,10 @@ class ManifestEndpoints:
         """The stored bytes with their own media type. `Accept` does not choose: every client of today takes all four
         types, and another answer than what was pushed would have another digest."""
         repo = call.repository(Action.PULL)
-        stored = await self._manifests.get(repo, _existing(repo, call.target.value))
+        reference = _existing(repo, call.target.value)
+        stored = await self._manifests.get(repo, reference)
+        if is_pull(call.request.method, reference):
+            self._pulls.note(repo, reference)
         headers = describe(stored)
         if is_among(headers["ETag"], call.request.headers.get("If-None-Match")):
             return empty(304, headers)
@@ -54,6 +59,7 @@ class ManifestEndpoints:
         manifest = await _parse(raw, call.request.headers.get("Content-Type", ""))
         digest = reference if isinstance(reference, Digest) else None
         stored = await self._manifests.put(repo, manifest, digest=digest, tags=tags, required=self._needs,
+                                           overwrite=call.access.allows(call.principal, Action.OVERWRITE, repo),
                                            origin=call.origin)
         answer = empty(201, {"Location": f"/v2/{repo}/manifests/{stored.digest}",
                              "Docker-Content-Digest": str(stored.digest)})
@@ -67,10 +73,12 @@ class ManifestEndpoints:
         """By tag only the tag goes, by digest the manifest and its tags: so the spec."""
         repo = call.repository(Action.DELETE)
         reference = _existing(repo, call.target.value)
+        # Nobody in particular administers an open registry, so there immutable tags stay.
+        force = not call.principal.is_anonymous and call.access.allows(call.principal, Action.ADMIN, repo)
         if isinstance(reference, Tag):
-            await self._tags.delete(repo, reference, origin=call.origin)
+            await self._tags.delete(repo, reference, force=force, origin=call.origin)
         else:
-            await self._manifests.delete(repo, reference, origin=call.origin)
+            await self._manifests.delete(repo, reference, force=force, origin=call.origin)
         return empty(202)
 
     def _needs(self, part: Descriptor) -> bool:
@@ -87,6 +95,12 @@ class ManifestEndpoints:
             raise TooManyTags(self._most_tags)
         first = [reference] if isinstance(reference, Tag) else []
         return list(dict.fromkeys([*first, *map(Tag.parse, named)]))
+
+
+def is_pull(method: str, reference: Tag | Digest) -> bool:
+    """Whether a read counts. A client resolves a tag with HEAD and then gets the manifest by digest: the tag was pulled
+    by the first, the manifest by the second. HEAD by digest is what pushers ask with."""
+    return method == "GET" or isinstance(reference, Tag)
 
 
 def describe(stored: StoredManifest) -> dict[str, str]:

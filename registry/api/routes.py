@@ -28,7 +28,7 @@ def routes(content: ContentStore, administration: Administration, settings: Sett
     base = BaseEndpoints(content.tags)
     blobs = BlobEndpoints(content.blobs, sender, limits.send_timeout)
     uploads = UploadEndpoints(content.uploads, content.blobs, bodies, settings.uploads, limits.blob_bytes)
-    manifests = ManifestEndpoints(content.manifests, content.tags, bodies, limits.tags_per_push,
+    manifests = ManifestEndpoints(content.manifests, content.tags, content.pulls, bodies, limits.tags_per_push,
                                   settings.manifests)
     listings = ListingEndpoints(content.tags, content.referrers, limits.page_size)
     search = SearchEndpoints(content.tags)

@@ -89,8 +89,9 @@ def make_server(content: ContentStore, grants: Access, administration: Administr
                 settings: Settings) -> web.Server:
     """For one event loop; it must be running."""
     limits = settings.limits
-    edge = Edge(routes(content, administration, settings), ManifestLane(content.manifests, grants), grants,
-                Reached(settings.proxies), limits.send_timeout)
+    lane = ManifestLane(content.manifests, content.pulls, grants)
+    edge = Edge(routes(content, administration, settings), lane, grants, Reached(settings.proxies),
+                limits.send_timeout)
     return Server(
         edge,
         keepalive_timeout=limits.idle_timeout,

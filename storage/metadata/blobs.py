@@ -14,7 +14,7 @@ from storage.metadata import repositories as repository_rows
 from storage.metadata import tombstones
 from storage.metadata.dialect import insert_or_ignore
 from storage.metadata.engine import Transaction
-from storage.metadata.tables import blobs, repositories, repository_blobs
+from storage.metadata.tables import EPOCH, blob_reviews, blobs, repositories, repository_blobs
 
 T = TypeVar("T")
 
@@ -85,19 +85,33 @@ async def outdate_holders(tx: Transaction, blob: int) -> None:
         await repository_rows.outdate(tx, repository)
 
 
-async def link(tx: Transaction, repository: int, blob: int, now: datetime) -> None:
+async def link(tx: Transaction, repository: int, blob: BlobRow, now: datetime) -> None:
     """Make the blob part of the repository, and believe it wanted from now on."""
-    await tx.execute(insert_or_ignore(tx, repository_blobs, {
-        "repository_id": repository, "blob_id": blob, "linked": now}))
-    await tx.execute(sa.update(blobs).where(blobs.c.id == blob).values(touched=now))
+    linked = await tx.execute(insert_or_ignore(tx, repository_blobs, {
+        "repository_id": repository, "blob_id": blob.id, "linked": now}))
+    if blob.touched != now:  # else it was made just now
+        await tx.execute(sa.update(blobs).where(blobs.c.id == blob.id).values(touched=now))
+    if linked.rowcount:
+        await tx.execute(sa.update(repositories).where(repositories.c.id == repository, repositories.c.dirty.is_(None))
+                         .values(dirty=now))
 
 
-async def unlink(tx: Transaction, repository: int, digest: Digest) -> bool:
-    """Whether it was part of the repository."""
-    blob = sa.select(blobs.c.id).where(blobs.c.digest == digest).scalar_subquery()
-    gone = await tx.execute(sa.delete(repository_blobs).where(
-        repository_blobs.c.repository_id == repository, repository_blobs.c.blob_id == blob))
-    return gone.rowcount > 0
+async def unlink(tx: Transaction, repository: int, digest: Digest) -> BlobRow | None:
+    """The blob, if it was part of the repository; it may be part of none now."""
+    query = (sa.select(*_COLUMNS).join(repository_blobs, repository_blobs.c.blob_id == blobs.c.id)
+             .where(blobs.c.digest == digest, repository_blobs.c.repository_id == repository))
+    blob = await _first(tx, query)
+    if blob is not None:
+        await unlink_rows(tx, repository, [blob.id])
+    return blob
+
+
+async def unlink_rows(tx: Transaction, repository: int, numbers: Collection[int]) -> None:
+    """Take blobs out of a repository; whether another has them is then to be looked at."""
+    for some in batches(numbers):
+        await tx.execute(sa.delete(repository_blobs).where(repository_blobs.c.repository_id == repository,
+                                                           repository_blobs.c.blob_id.in_(some)))
+        await tx.execute(insert_or_ignore(tx, blob_reviews, [{"blob_id": number, "since": EPOCH} for number in some]))
 
 
 async def touch(tx: Transaction, digests: Collection[Digest], now: datetime) -> None:

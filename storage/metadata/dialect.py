@@ -2,7 +2,7 @@
 
 import contextlib
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -71,6 +71,16 @@ def upsert(connection: Any, table: sa.Table, values: dict[str, Any], keys: list[
     statement = insert(table).values(values)
     changed = {name: statement.excluded[name] for name in values if name not in keys}
     return statement.on_conflict_do_update(index_elements=keys, set_=changed)
+
+
+def upsert_select(connection: Any, table: sa.Table, columns: list[str], source: Any, keys: list[str],
+                  changed: Callable[[Any], dict[str, Any]]) -> Any:
+    """INSERT of what `source` selects; where a row with these `keys` is, `changed` gives its new values from those that
+    were to be inserted."""
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    # SQLite takes the ON of ON CONFLICT for a join's unless a WHERE stands before it.
+    statement = insert(table).from_select(columns, source)
+    return statement.on_conflict_do_update(index_elements=keys, set_=changed(statement.excluded))
 
 
 def next_generation(connection: Any) -> Any:

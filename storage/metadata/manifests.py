@@ -116,11 +116,12 @@ async def sizes_in(tx: Transaction, repository: int, digests: Collection[Digest]
     return found
 
 
-async def delete(tx: Transaction, repository: int, digest: Digest) -> bool:
-    """With its tags and references. Whether it was there."""
-    gone = await tx.execute(sa.delete(manifests).where(manifests.c.repository_id == repository,
-                                                       manifests.c.digest == digest))
-    return gone.rowcount > 0
+async def delete(tx: Transaction, repository: int, digest: Digest) -> int | None:
+    """With its tags and references. Its size in bytes; None: it was not there."""
+    gone = await tx.execute(sa.delete(manifests).where(
+        manifests.c.repository_id == repository, manifests.c.digest == digest).returning(manifests.c.size))
+    size: int | None = gone.scalar()
+    return size
 
 
 _COLUMNS: tuple[sa.Column[Any], ...] = (

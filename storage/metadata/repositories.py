@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
 from ocispec.reference import RepositoryName
 from storage.metadata.dialect import insert_or_ignore, next_generation
 from storage.metadata.engine import Transaction
-from storage.metadata.tables import manifests, repositories, tags
+from storage.metadata.tables import EPOCH, Instant, manifests, repositories, tags
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +38,29 @@ async def ensure(tx: Transaction, name: RepositoryName, now: datetime) -> int:
     return found
 
 
-async def outdate(tx: Transaction, repository: int) -> None:
+async def outdate(tx: Transaction, repository: int, *, since: datetime | None = EPOCH) -> None:
     """Something that a process may remember of this repository stops being true with this transaction.
 
     Generations are numbered across all repositories, so that one look at the index finds whatever changed. What only
     becomes true (a new tag, a new link) outdates nothing, because absence is never remembered. A repository's row
     stays when it is empty: its removal would take the number along, and nobody would notice.
+
+    What stops being true may leave garbage: the collector looks at the repository a grace after `since` (EPOCH: in its
+    next turn; None: there is none).
     """
-    await tx.execute(sa.update(repositories).where(repositories.c.id == repository)
-                     .values(generation=next_generation(tx)))
+    values: dict[str, Any] = {"generation": next_generation(tx)}
+    if since is not None:
+        earlier = repositories.c.dirty < since
+        values["dirty"] = sa.case((earlier, repositories.c.dirty), else_=sa.literal(since, Instant))
+    await tx.execute(sa.update(repositories).where(repositories.c.id == repository).values(values))
 
 
-async def pushed(tx: Transaction, repository: int, now: datetime) -> None:
-    await tx.execute(sa.update(repositories).where(repositories.c.id == repository).values(pushed=now))
+async def pushed(tx: Transaction, repository: int, now: datetime, *, dirty: bool = True) -> None:
+    """`dirty`: what was pushed may be garbage one day without any other change (nothing names it, say)."""
+    values: dict[str, Any] = {"pushed": now}
+    if dirty:
+        values["dirty"] = sa.func.coalesce(repositories.c.dirty, sa.literal(now, Instant))
+    await tx.execute(sa.update(repositories).where(repositories.c.id == repository).values(values))
 
 
 async def catalog(tx: Transaction, limit: int | None, last: str | None) -> Sequence[str]:

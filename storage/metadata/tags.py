@@ -45,6 +45,12 @@ async def put(tx: Transaction, repository: int, tag: Tag, manifest: int, now: da
     return before is not None and before[0] != manifest
 
 
+async def naming(tx: Transaction, repository: int, digest: Digest) -> Sequence[Tag]:
+    query = (sa.select(tags.c.name).join(manifests, manifests.c.id == tags.c.manifest_id)
+             .where(manifests.c.repository_id == repository, manifests.c.digest == digest))
+    return [Tag(name) for name in await tx.scalars(query)]
+
+
 async def delete(tx: Transaction, repository: int, tag: Tag) -> None:
     await tx.execute(sa.delete(tags).where(tags.c.repository_id == repository, tags.c.name == tag.value))
 

@@ -16,6 +16,8 @@ from storage.metadata.blobs import BlobInfo, BlobRow
 from storage.metadata.engine import Database, Transaction
 from storage.repository.cache import Cache
 from storage.repository.touches import Touches
+from storage.rules.quotas import Quotas
+from storage.rules.service import Rules
 from storage.settings import ContentSettings
 
 CACHE_SHARE = 8  # a blob's entry is small: an eighth of the manifests' memory holds many
@@ -30,10 +32,11 @@ class _Known:
 class RepositoryBlobs:
     """A blob is reached through a repository that it is part of, and through no other."""
 
-    def __init__(self, database: Database, blobs: BlobReader, settings: ContentSettings) -> None:
+    def __init__(self, database: Database, blobs: BlobReader, settings: ContentSettings, rules: Rules) -> None:
         self._database = database
         self._blobs = blobs
         self._settings = settings
+        self._quotas = Quotas(rules)
         self._cache: Cache[_Known] = Cache(database.changes, settings.cache_bytes // CACHE_SHARE)
         self._touches = Touches(database, rows.touch_rows)
 
@@ -63,7 +66,8 @@ class RepositoryBlobs:
 
     async def mount(self, repo: RepositoryName, digest: Digest, source: RepositoryName, *,
                     origin: Origin | None = None) -> BlobInfo | None:
-        """Make a blob of `source` part of `repo`. None: it is not there; the client then uploads."""
+        """Make a blob of `source` part of `repo`. None: it is not there; the client then uploads. Raises
+        QuotaExceeded."""
         async with self._database.write() as tx:
             row = await rows.find_in(tx, source, digest)
             if row is None:
@@ -80,7 +84,7 @@ class RepositoryBlobs:
             return await rows.holders(tx, digest, limit)
 
     async def link(self, repo: RepositoryName, digest: Digest) -> BlobInfo:
-        """Make a blob that is held, in whatever repository, part of `repo`. Raises BlobUnknown."""
+        """Make a blob that is held, in whatever repository, part of `repo`. Raises BlobUnknown, QuotaExceeded."""
         async with self._database.write() as tx:
             row = await rows.find(tx, digest)
             if row is None:
@@ -97,8 +101,10 @@ class RepositoryBlobs:
         """Take it out of this repository alone; its bytes go when no repository has it. Raises BlobUnknown."""
         async with self._database.write() as tx:
             repository = await repositories.find(tx, repo)
-            if repository is None or not await rows.unlink(tx, repository, digest):
+            blob = None if repository is None else await rows.unlink(tx, repository, digest)
+            if repository is None or blob is None:
                 raise BlobUnknown(digest)
+            await self._quotas.blobs_gone(tx, repo, {blob.id: blob.info.size})
             await repositories.outdate(tx, repository)
             if origin is not None:
                 await events.record(tx, Event(Action.BLOB_DELETE, origin, repo, digest), self._database.now())
@@ -112,5 +118,6 @@ class RepositoryBlobs:
 
     async def _link(self, tx: Transaction, repo: RepositoryName, row: BlobRow) -> BlobInfo:
         now = self._database.now()
-        await rows.link(tx, await repositories.ensure(tx, repo, now), row.id, now)
+        await self._quotas.blob(tx, repo, row.id, row.info.size)
+        await rows.link(tx, await repositories.ensure(tx, repo, now), row, now)
         return row.info

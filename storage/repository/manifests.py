@@ -20,7 +20,11 @@ from storage.metadata import tags as tag_rows
 from storage.metadata.engine import Database, Transaction
 from storage.metadata.manifests import ManifestRow, StoredManifest
 from storage.repository.cache import Cache, Key
+from storage.repository.pointing import point
 from storage.repository.touches import Touches
+from storage.rules.quotas import Quotas
+from storage.rules.refusals import TagImmutable
+from storage.rules.service import Rules
 from storage.settings import ContentSettings
 
 HASH_ON_LOOP = 256 * 1024  # bytes; above it a thread hop costs less than the hashing
@@ -63,9 +67,11 @@ class _Known:
 
 
 class Manifests:
-    def __init__(self, database: Database, settings: ContentSettings) -> None:
+    def __init__(self, database: Database, settings: ContentSettings, rules: Rules) -> None:
         self._database = database
         self._settings = settings
+        self._rules = rules
+        self._quotas = Quotas(rules)
         self._cache: Cache[_Known] = Cache(database.changes, settings.cache_bytes)
         self._touches = Touches(database, rows.touch_rows)
 
@@ -107,7 +113,7 @@ class Manifests:
 
     async def put(self, repo: RepositoryName, manifest: Manifest, *, digest: Digest | None = None,
                   tags: Sequence[Tag] = (), require_children: bool = True, required: Required = every,
-                  pinned: bool = True, origin: Origin | None = None) -> StoredManifest:
+                  pinned: bool = True, overwrite: bool = True, origin: Origin | None = None) -> StoredManifest:
         """Store the manifest and point `tags` at it, all or nothing.
 
         `digest`, when given, must be that of the bytes, and its algorithm names the manifest. What is `required` of
@@ -115,7 +121,8 @@ class Manifests:
         former none that may not be distributed), the config always. An absent subject is accepted (distribution-spec,
         "Pushing Manifests with Subject"). `pinned` False marks a manifest that is wanted only as the child of an index
         (see `gc.sweep`).
-        Raises DigestMismatch, ManifestBlobUnknown, ManifestSizeMismatch.
+        `overwrite` False: no tag may be moved by this. Raises DigestMismatch, ManifestBlobUnknown,
+        ManifestSizeMismatch, TagExists, TagImmutable, QuotaExceeded.
         """
         name = await _named(manifest, digest)
         now = self._database.now()
@@ -125,29 +132,47 @@ class Manifests:
             await self._check(tx, repository, manifest, [*filter(required, (*manifest.layers, *children))])
             number, healed = await rows.find_id(tx, repository, name), False
             if number is None:
+                await self._quotas.manifest(tx, repo, len(manifest.raw))
                 number = await rows.insert(tx, repository, manifest, name, now, pinned=pinned)
             else:
                 healed = await rows.pushed_again(tx, number, manifest, now, pinned=pinned)
             # What it names lives now, and a collector that looked before this commit must notice.
             await blob_rows.touch(tx, _digests(manifest.blobs), now)
             await rows.touch(tx, repository, _digests(manifest.children), now)
-            moved = [await tag_rows.put(tx, repository, tag, number, now) for tag in tags]
-            await repositories.pushed(tx, repository, now)
+            book = await self._rules.book(tx)
+            moved = [await point(tx, repo, repository, tag, number, now, book=book, overwrite=overwrite)
+                     for tag in tags]
+            await repositories.pushed(tx, repository, now, dirty=not tags)
             if healed or any(moved):
-                await repositories.outdate(tx, repository)
+                await repositories.outdate(tx, repository, since=now)
             if origin is not None:
                 await events.record_all(tx, _pushes(repo, manifest, name, tags, origin), now)
         return StoredManifest(name, manifest.media_type, manifest.raw)
 
-    async def delete(self, repo: RepositoryName, digest: Digest, *, origin: Origin | None = None) -> None:
-        """With its tags. Children and blobs stay until they are collected. Raises ManifestUnknown."""
+    async def delete(self, repo: RepositoryName, digest: Digest, *, force: bool = False,
+                     origin: Origin | None = None) -> None:
+        """With its tags. Children and blobs stay until they are collected. `force`: also where a tag is immutable.
+        Raises ManifestUnknown, TagImmutable."""
         async with self._database.write() as tx:
             repository = await repositories.find(tx, repo)
-            if repository is None or not await rows.delete(tx, repository, digest):
+            if repository is None:
                 raise ManifestUnknown(repo, digest)
+            if not force:
+                await self._check_tags(tx, repo, repository, digest)
+            size = await rows.delete(tx, repository, digest)
+            if size is None:
+                raise ManifestUnknown(repo, digest)
+            await self._quotas.manifests_gone(tx, repo, [size])
             await repositories.outdate(tx, repository)
             if origin is not None:
                 await events.record(tx, Event(Action.MANIFEST_DELETE, origin, repo, digest), self._database.now())
+
+    async def _check_tags(self, tx: Transaction, repo: RepositoryName, repository: int, digest: Digest) -> None:
+        """The manifest goes with its tags, so none of them may be immutable. Raises TagImmutable."""
+        book = await self._rules.book(tx)
+        for tag in await tag_rows.naming(tx, repository, digest) if book.may_be_immutable(repo) else ():
+            if rule := book.immutable(repo, tag):
+                raise TagImmutable(repo, tag, rule)
 
     async def _find(self, repo: RepositoryName, reference: Tag | Digest) -> ManifestRow:
         async with self._database.read() as tx:

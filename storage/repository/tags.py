@@ -13,6 +13,9 @@ from storage.metadata.engine import Database
 from storage.metadata.repositories import RepositorySummary
 from storage.metadata.tags import TagRow
 from storage.repository.manifests import ManifestUnknown
+from storage.repository.pointing import point
+from storage.rules.refusals import TagImmutable
+from storage.rules.service import Rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,35 +27,46 @@ class Page:
 
 
 class Tags:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, rules: Rules) -> None:
         self._database = database
+        self._rules = rules
 
-    async def put(self, repo: RepositoryName, tag: Tag, digest: Digest, *, origin: Origin | None = None) -> None:
-        """Point the tag at a manifest of the repository. Raises ManifestUnknown."""
+    async def put(self, repo: RepositoryName, tag: Tag, digest: Digest, *, overwrite: bool = True,
+                  origin: Origin | None = None) -> None:
+        """Point the tag at a manifest of the repository. `overwrite` False: it must not move. Raises ManifestUnknown,
+        TagExists, TagImmutable."""
         now = self._database.now()
         async with self._database.write() as tx:
             repository = await repositories.find(tx, repo)
             number = None if repository is None else await manifest_rows.find_id(tx, repository, digest)
             if repository is None or number is None:
                 raise ManifestUnknown(repo, digest)
-            moved = await rows.put(tx, repository, tag, number, now)
+            moved = await point(tx, repo, repository, tag, number, now, book=await self._rules.book(tx),
+                                overwrite=overwrite)
             await manifest_rows.touch(tx, repository, [digest], now)
             if moved:
-                await repositories.outdate(tx, repository)
+                await repositories.outdate(tx, repository, since=now)
             if origin is not None:
                 await events.record(tx, Event(Action.TAG_PUT, origin, repo, digest, tag), now)
 
-    async def delete(self, repo: RepositoryName, tag: Tag, *, origin: Origin | None = None) -> Digest:
-        """The tag alone; gives what it named. Raises ManifestUnknown."""
+    async def delete(self, repo: RepositoryName, tag: Tag, *, force: bool = False,
+                     origin: Origin | None = None) -> Digest:
+        """The tag alone; gives what it named. `force`: also where it is immutable. Raises ManifestUnknown,
+        TagImmutable."""
         async with self._database.write() as tx:
             repository = await repositories.find(tx, repo)
             named = None if repository is None else await rows.target(tx, repository, tag)
             if repository is None or named is None:
                 raise ManifestUnknown(repo, tag)
+            rule = None if force else (await self._rules.book(tx)).immutable(repo, tag)
+            if rule is not None:
+                raise TagImmutable(repo, tag, rule)
+            now = self._database.now()
             await rows.delete(tx, repository, tag)
-            await repositories.outdate(tx, repository)
+            await manifest_rows.touch_rows(tx, [named[0]], now)  # a grace for those who resolved the tag just before
+            await repositories.outdate(tx, repository, since=now)
             if origin is not None:
-                await events.record(tx, Event(Action.TAG_DELETE, origin, repo, named[1], tag), self._database.now())
+                await events.record(tx, Event(Action.TAG_DELETE, origin, repo, named[1], tag), now)
         return named[1]
 
     async def catalog(self, *, limit: int | None, last: str | None) -> Page:

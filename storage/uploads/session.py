@@ -30,6 +30,8 @@ from storage.metadata import uploads as rows
 from storage.metadata.blobs import BlobInfo
 from storage.metadata.engine import Database
 from storage.metadata.uploads import UploadRow
+from storage.rules.quotas import Quotas
+from storage.rules.refusals import QuotaExceeded
 from storage.settings import ContentSettings
 from storage.uploads.errors import OffsetMismatch, UploadBusy, UploadUnknown
 from storage.uploads.hashing import HashCache, Hashed
@@ -48,18 +50,21 @@ class _HeldAlready(Exception):
 class Uploads:
     """Begins sessions and finds them again."""
 
-    def __init__(self, database: Database, blobs: BlobStore, settings: ContentSettings) -> None:
+    def __init__(self, database: Database, blobs: BlobStore, settings: ContentSettings, quotas: Quotas) -> None:
         self._database = database
         self._blobs = blobs
         self._settings = settings
+        self._quotas = quotas
         self._hashes = HashCache()
         self._busy: set[str] = set()
 
     async def start(self, repo: RepositoryName, algorithm: str = "sha256") -> "Upload":
-        """A new session; `algorithm` is the one its bytes are hashed with as they come. Raises InvalidDigest."""
+        """A new session; `algorithm` is the one its bytes are hashed with as they come. Raises InvalidDigest, and
+        QuotaExceeded when not one byte more may be kept."""
         new_hasher(algorithm)
         now = self._database.now()
         async with self._database.write() as tx:
+            await self._quotas.room(tx, repo, 1)
             repository = await repositories.ensure(tx, repo, now)
             row = UploadRow(str(uuid.uuid4()), repository, repo, None, algorithm, 0)
             await rows.insert(tx, row, now)
@@ -87,7 +92,7 @@ class Uploads:
         return expired
 
     def _upload(self, row: UploadRow) -> "Upload":
-        return Upload(self._database, self._blobs, self._settings, self._hashes, self._busy, row)
+        return Upload(self._database, self._blobs, self._settings, self._quotas, self._hashes, self._busy, row)
 
 
 class Upload:
@@ -97,11 +102,12 @@ class Upload:
     update of the row. Every method raises UploadBusy then, and UploadUnknown when the session is over.
     """
 
-    def __init__(self, database: Database, blobs: BlobStore, settings: ContentSettings, hashes: HashCache,
-                 busy: set[str], row: UploadRow) -> None:
+    def __init__(self, database: Database, blobs: BlobStore, settings: ContentSettings, quotas: Quotas,
+                 hashes: HashCache, busy: set[str], row: UploadRow) -> None:
         self._database = database
         self._blobs = blobs
         self._settings = settings
+        self._quotas = quotas
         self._hashes = hashes
         self._busy = busy
         self._row = row
@@ -131,7 +137,8 @@ class Upload:
         """Add what `chunks` yields; gives the new offset.
 
         `at` must be the offset, else OffsetMismatch. When `chunks` raises, what had arrived is kept and the error
-        goes on. Raises StoreFull: then the session is where its last checkpoint was, and may be continued later.
+        goes on. Raises StoreFull and QuotaExceeded: then the session is where its last checkpoint was, and may be
+        continued later.
         """
         with self._claimed():
             await self._refresh()
@@ -142,7 +149,7 @@ class Upload:
             try:
                 pipeline = Pipeline(writer, hashed, self._settings, self._checkpoint)
                 await pipeline.run(chunks)
-            except (StoreFull, UploadBusy):
+            except (StoreFull, UploadBusy, QuotaExceeded):
                 await writer.close()
                 await self._cut_back(writer.key)
                 raise
@@ -152,7 +159,8 @@ class Upload:
             return self.offset
 
     async def commit(self, digest: Digest, *, origin: Origin | None = None) -> BlobInfo:
-        """Make the bytes a blob of the repository. Raises DigestMismatch, which leaves the session as it was."""
+        """Make the bytes a blob of the repository. Raises DigestMismatch and QuotaExceeded, which leave the session as
+        it was."""
         with self._claimed():
             await self._refresh()
             actual = await self._digest(digest.algorithm)
@@ -184,6 +192,7 @@ class Upload:
         if offset == self.offset:
             return
         async with self._database.write() as tx:
+            await self._quotas.room(tx, self.repo, offset)
             if not await rows.advance(tx, self._row, writer.key, offset, hashed.digest(), self._database.now()):
                 raise UploadBusy(self.id)
         self._row = replace(self._row, key=writer.key, offset=offset, digest=hashed.digest())
@@ -274,7 +283,8 @@ class Upload:
                 raise _HeldAlready(blob.info)
             if blob.info.key != info.key:
                 await tombstones.bury(tx, info.key, info.size, now)
-            await blob_rows.link(tx, self._row.repository_id, blob.id, now)
+            await self._quotas.blob(tx, self.repo, blob.id, blob.info.size)
+            await blob_rows.link(tx, self._row.repository_id, blob, now)
             if origin is not None:
                 await events.record(tx, Event(Action.BLOB_PUSH, origin, self.repo, info.digest, size=info.size), now)
         return blob.info

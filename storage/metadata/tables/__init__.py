@@ -8,7 +8,7 @@ live in rows whole. They belong to one repository: nobody reads a manifest throu
 collector leaves alone what was touched within its grace; see `storage.gc`.
 """
 
-from storage.metadata.tables.base import DigestText, Instant, metadata
+from storage.metadata.tables.base import EPOCH, DigestText, Instant, metadata
 from storage.metadata.tables.content import (
     blobs,
     lease_contents,
@@ -24,14 +24,18 @@ from storage.metadata.tables.content import (
 )
 from storage.metadata.tables.events import events, webhook_cursors, webhook_dead, webhooks
 from storage.metadata.tables.replicas import topics
+from storage.metadata.tables.rules import blob_reviews, duties, pulls, rules, usage
 from storage.metadata.tables.scrub import scrub_passes
 from storage.metadata.tables.upstreams import cached_tags, fills
 
 __all__ = [
+    "EPOCH",
     "DigestText",
     "Instant",
+    "blob_reviews",
     "blobs",
     "cached_tags",
+    "duties",
     "events",
     "fills",
     "lease_contents",
@@ -40,13 +44,16 @@ __all__ = [
     "manifest_references",
     "manifests",
     "metadata",
+    "pulls",
     "repositories",
     "repository_blobs",
+    "rules",
     "scrub_passes",
     "tags",
     "tombstones",
     "topics",
     "uploads",
+    "usage",
     "webhook_cursors",
     "webhook_dead",
     "webhooks",

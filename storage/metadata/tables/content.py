@@ -23,6 +23,10 @@ repositories = Table(
     Column("pushed", Instant, nullable=False),
     # Grows, across all repositories, whenever something that may be cached here stops being true (metadata.changes).
     Column("generation", BigInteger, nullable=False, index=True),
+    # Since when something here may be garbage that the collector has not looked at; NULL: nothing (storage.gc.reviews).
+    Column("dirty", Instant, nullable=True, index=True),
+    # The `dirty` that a collector took to look at; still set when it died over it.
+    Column("reviewing", Instant, nullable=True, index=True),
 )
 
 blobs = Table(

@@ -1,0 +1,57 @@
+"""The rules as a service: a book in memory that is current in every process, and the ways to change it."""
+
+from storage.metadata import rules as rows
+from storage.metadata.engine import Database, Transaction
+from storage.metadata.rules import TOPIC, InvalidRule, Kind, QuotaRule, RetentionRule, Rule
+from storage.metadata.topics import PREFIX
+from storage.rules.book import EACH, WHOLE, RuleBook
+
+
+class Rules:
+    """For one event loop."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._known: tuple[int, RuleBook] | None = None
+
+    async def book(self, tx: Transaction) -> RuleBook:
+        """As of now. Asked in the transaction that the answer decides: then it is as the transaction's own view, or
+        (Postgres, another replica) as long behind as a notification takes."""
+        mark = self._database.changes.mark(PREFIX + TOPIC)
+        if mark is not None and self._known is not None and self._known[0] == mark:
+            return self._known[1]
+        book = RuleBook(await rows.all_rules(tx))
+        self._known = None if mark is None else (mark, book)
+        return book
+
+    async def current(self) -> RuleBook:
+        """For whoever has no transaction."""
+        async with self._database.read() as tx:
+            return await self.book(tx)
+
+    async def put(self, rule: Rule) -> None:
+        """In place of the one with the same kind and patterns. Raises InvalidRule."""
+        check(rule)
+        async with self._database.write() as tx:
+            await rows.put(tx, rule, self._database.now())
+
+    async def remove(self, kind: Kind, repositories: str, tags: str | None = None) -> int:
+        """How many rules there were; `tags` None: whatever their tag pattern."""
+        async with self._database.write() as tx:
+            return await rows.delete(tx, kind, repositories, tags)
+
+
+def check(rule: Rule) -> None:
+    """Raises InvalidRule."""
+    if isinstance(rule, QuotaRule):
+        if rule.limit < 0:
+            raise InvalidRule(f"a quota of {rule.limit} bytes")
+        if rule.namespace not in (EACH, WHOLE) and ("*" in rule.namespace or "?" in rule.namespace):
+            raise InvalidRule(f"a quota is for a namespace, for `*` (each first component) or for `**` (the whole "
+                              f"registry), not for a pattern: {rule.namespace!r}")
+    if isinstance(rule, RetentionRule):
+        if rule.last is not None and rule.last < 1:
+            raise InvalidRule("to keep the last tags means at least one")
+        spans = [span for span in (rule.pushed_within, rule.pulled_within) if span is not None]
+        if any(span.total_seconds() <= 0 for span in spans):
+            raise InvalidRule("a time span must be longer than nothing")
