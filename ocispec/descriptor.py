@@ -93,6 +93,7 @@ class Descriptor:
         """Raises InvalidDescriptor (naming `where`) or InvalidDigest."""
         if not isinstance(value, dict):
             raise InvalidDescriptor(f"{where} is not an object")
+        no_lookalikes(value, _FIELDS, where)
         size = value.get("size")
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= MAX_SIZE:
             raise InvalidDescriptor(f"{where}.size is not a size in bytes: {str(size)[:50]}")
@@ -126,6 +127,18 @@ class Descriptor:
             if self.platform.variant:
                 out["platform"]["variant"] = self.platform.variant
         return out
+
+
+_FIELDS = frozenset({"mediaType", "digest", "size", "urls", "annotations", "data", "artifactType", "platform"})
+
+
+def no_lookalikes(value: Mapping[str, Any], fields: frozenset[str], where: str) -> None:
+    """Raises InvalidDescriptor for a name that is one of `fields` but for its case: encoding/json, which most clients
+    read with, takes `Digest` for `digest`, and what was checked here would not be what they pull."""
+    for name in value.keys() - fields:
+        twin = next((field for field in fields if field.casefold() == name.casefold()), None)
+        if twin:
+            raise InvalidDescriptor(f"{where} has {name[:50]!r}, which some readers take for {twin!r}")
 
 
 def annotations_from_json(value: object, where: str) -> dict[str, str]:

@@ -1,18 +1,29 @@
 """Manifests: parsed once, the raw bytes kept and never re-serialised (OCI image-spec manifest.md, image-index.md)."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ocispec import mediatype
-from ocispec.descriptor import Descriptor, InvalidDescriptor, annotations_from_json, media_type_from_json
+from ocispec.descriptor import (
+    Descriptor,
+    InvalidDescriptor,
+    annotations_from_json,
+    media_type_from_json,
+    no_lookalikes,
+)
 from ocispec.digest import Digest
 from ocispec.errors import InvalidArgument
 
 MAX_BYTES = 4 * 1024 * 1024
 """The largest manifest we store: the size the distribution-spec asks every registry to accept."""
 MAX_CHILDREN = 20_000
+"""Descriptors of one list. An image has some hundred at most; each costs a row, and a look whether it is there."""
+
+_FIELDS = frozenset({"schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "subject",
+                     "annotations"})
 
 
 class InvalidManifest(InvalidArgument):
@@ -57,11 +68,12 @@ def parse(raw: bytes, content_type: str = "") -> Manifest:
 
     `content_type` is the HTTP header it came with; empty means "believe the document". Raises InvalidManifest for
     broken JSON, an unknown media type, a type that differs from the document's own (the confusion of CVE-2021-41190),
-    a document that is both image and index, and malformed descriptors; InvalidDigest for a bad digest in it.
+    a document that is both image and index, one that readers may understand differently (a name twice, or in another
+    case), and malformed descriptors; InvalidDigest for a bad digest in it.
     """
-    document = _document(raw)
-    media_type = _media_type(document, mediatype.strip_parameters(content_type))
     try:
+        document = _document(raw)
+        media_type = _media_type(document, mediatype.strip_parameters(content_type))
         if media_type in mediatype.INDEXES:
             return _index(raw, document, media_type)
         return _image(raw, document, media_type)
@@ -73,16 +85,32 @@ def _document(raw: bytes) -> dict[str, Any]:
     if len(raw) > MAX_BYTES:
         raise InvalidManifest(f"manifest is larger than {MAX_BYTES} bytes")
     try:
-        document = json.loads(raw.decode())  # bytes would let UTF-16 in, which no other client reads (RFC 8259, 8.1)
+        # Decoded first: bytes would let UTF-16 in, which no other client reads (RFC 8259, 8.1).
+        document = json.loads(raw.decode(), object_pairs_hook=_unique, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise InvalidManifest(f"manifest is not JSON: {error}") from error
     if not isinstance(document, dict):
         raise InvalidManifest("manifest is not a JSON object")
+    no_lookalikes(document, _FIELDS, "manifest")
     if document.get("schemaVersion") != 2:
         raise InvalidManifest(f"unsupported schemaVersion: {str(document.get('schemaVersion'))[:50]} (want 2)")
     if "manifests" in document and ("config" in document or "layers" in document):
         raise InvalidManifest("manifest has both 'manifests' and 'config' or 'layers': it must be one or the other")
     return document
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of a name that comes twice some readers take the first and some the last: what was checked here would not be
+    what a client runs."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise InvalidManifest(f"{twice[:100]!r} comes twice in one object")
+    return found
+
+
+def _no_number(text: str) -> Any:
+    raise InvalidManifest(f"{text} is not JSON")
 
 
 def _media_type(document: dict[str, Any], content_type: str) -> str:

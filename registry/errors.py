@@ -23,6 +23,14 @@ class BodyTooLarge(ResourceExhausted):
         super().__init__(f"the request body is larger than {limit} bytes", detail={"limit": limit})
 
 
+class TooManyRequests(ResourceExhausted):
+    """The client, or its address, asks more often than a setting allows; `seconds`: when it may again."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(f"too many requests: try again in {seconds} s", detail={"seconds": seconds})
+        self.seconds = seconds
+
+
 class TooManyTags(ResourceExhausted):
     """One manifest push names more tags than it may."""
 
@@ -109,6 +117,7 @@ ANSWERS: dict[type[SeawallError], Answer] = {
     InvalidName: Answer("NAME_INVALID", 400, "the repository name is malformed"),
     RepositoryUnknown: Answer("NAME_UNKNOWN", 404, "no such repository"),
     BodyTooLarge: Answer("SIZE_INVALID", 413, "the body exceeds a limit (manifests: 4 MiB)"),
+    TooManyRequests: Answer("TOOMANYREQUESTS", 429, "too many requests from one client; see `Retry-After`"),
     TooManyTags: Answer("MANIFEST_INVALID", 414, "too many `tag` parameters in one push"),
     BodySlow: Answer("BLOB_UPLOAD_INVALID", 408, "the client stopped sending"),
     BodyBroken: Answer("SIZE_INVALID", 400, "the transfer coding of the body is broken"),

@@ -6,6 +6,7 @@ composition root; every other room gets the values it needs through its construc
 
 import dataclasses
 import ipaddress
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from ocispec.descriptor import Platform
 from ocispec.errors import InvalidArgument
 
 PREFIX = "SEAWALL_REGISTRY_"
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(?::[0-9]{1,5})?|https?://\[[0-9a-f:.]+\](?::[0-9]{1,5})?")
 MAX_PORT = 65535
 DATA = Path("registry-data")
 TRUE, FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
@@ -46,6 +48,15 @@ class LimitSettings:
     shutdown_timeout: float = _doc(10.0, "seconds that running requests get to finish at the end")
     page_size: int = _doc(10_000, "most entries in one page of a listing; more come with a `Link`")
     tags_per_push: int = _doc(100, "most tags that one manifest push may set")
+
+
+@dataclass(frozen=True, slots=True)
+class RateSettings:
+    """Requests a second, each worker process counting its own."""
+
+    address: float = _doc(0.0, "requests a second from one client address (IPv6: one /64 network); 0: no limit")
+    principal: float = _doc(0.0, "requests a second of one user or robot, from everywhere; 0: no limit")
+    burst: int = _doc(200, "requests that may come at once when few came before")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +112,13 @@ class Settings:
     workers: int = _doc(0, "processes that share the port; 0: one for each core")
     insecure_no_auth: bool = _doc(
         False, "allow to listen beyond the loopback interface while everybody may do everything")
+    cors_origins: str = _doc(
+        "", "origins whose pages may read answers, as in `https://ui.example.com`, separated by commas")
     trusted_proxies: str = _doc(
         "", "addresses or networks, separated by commas, whose `X-Forwarded-For`, `-Proto` and `-Host` are believed")
     tls: TlsSettings = field(default_factory=TlsSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
+    rate: RateSettings = field(default_factory=RateSettings)
     uploads: UploadSettings = field(default_factory=UploadSettings)
     manifests: ManifestSettings = field(default_factory=ManifestSettings)
     gc: GcSettings = field(default_factory=GcSettings)
@@ -121,7 +135,7 @@ class Settings:
 
     def check(self) -> None:
         """Raises InvalidSettings."""
-        _ = self.address, self.proxies
+        _ = self.address, self.proxies, self.origins
         limits = self.limits
         _at_least("workers", self.workers, 0)
         _at_least("limits.blob_bytes", limits.blob_bytes, 0)
@@ -129,6 +143,9 @@ class Settings:
         _at_least("limits.tags_per_push", limits.tags_per_push, 1)
         for name in ("idle_timeout", "receive_timeout", "send_timeout", "shutdown_timeout"):
             _at_least(f"limits.{name}", getattr(limits, name), 0.1)
+        _at_least("rate.address", self.rate.address, 0)
+        _at_least("rate.principal", self.rate.principal, 0)
+        _at_least("rate.burst", self.rate.burst, 1)
         _at_least("uploads.expire_after", self.uploads.expire_after, 60)
         _at_least("uploads.chunk_min_bytes", self.uploads.chunk_min_bytes, 0)
         self.manifests.check()
@@ -146,6 +163,15 @@ class Settings:
         if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > MAX_PORT:
             raise InvalidSettings(f"listen is not HOST:PORT: {self.listen!r}")
         return host.removeprefix("[").removesuffix("]"), int(port)
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Of `cors_origins`. Raises InvalidSettings."""
+        found = tuple(item.strip() for item in self.cors_origins.split(",") if item.strip())
+        for item in found:
+            if not _ORIGIN.fullmatch(item):
+                raise InvalidSettings(f"cors_origins has {item!r}, which is no origin (want scheme://host[:port])")
+        return found
 
     @property
     def proxies(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from ocispec.errors import SeawallError, Unavailable
 from registry.auth.challenge import Challenge
-from registry.errors import INTERNAL, MethodNotAllowed, RangeUnsatisfiable, answer_for
+from registry.errors import INTERNAL, MethodNotAllowed, RangeUnsatisfiable, TooManyRequests, answer_for
 
 COMMON = {
     "Docker-Distribution-Api-Version": "registry/2.0",
@@ -41,6 +41,8 @@ def failure(error: SeawallError, headers: Mapping[str, str] | None = None) -> we
     extra = dict(headers or {})
     if isinstance(error, Unavailable):
         extra["Retry-After"] = RETRY_AFTER
+    if isinstance(error, TooManyRequests):
+        extra["Retry-After"] = str(error.seconds)
     if isinstance(error, RangeUnsatisfiable):
         extra["Content-Range"] = f"bytes */{error.size}"
     if isinstance(error, MethodNotAllowed):

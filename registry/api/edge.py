@@ -14,7 +14,8 @@ from ocispec.errors import SeawallError, Unauthenticated
 from registry.api import answers
 from registry.api.call import Call
 from registry.api.lane import ManifestLane
-from registry.api.paths import parse
+from registry.api.paths import Endpoint, parse
+from registry.api.rates import Rates
 from registry.api.reached import Reached
 from registry.api.requests import name_of
 from registry.api.routes import Routes
@@ -30,15 +31,20 @@ LARGE = 64 * 1024
 """Bytes of a body that may wait in a transport's buffer without anybody waiting for it."""
 
 
+UNCOUNTED = frozenset({Endpoint.HEALTH})
+"""What load balancers and monitors ask, whatever the rate of others."""
+
+
 class Edge:
     """`send_timeout`: seconds a client may take no byte of an answer."""
 
-    def __init__(self, routes: Routes, lane: ManifestLane, access: Access, reached: Reached,
+    def __init__(self, routes: Routes, lane: ManifestLane, access: Access, reached: Reached, rates: Rates,
                  send_timeout: float) -> None:
         self._routes = routes
         self._lane = lane
         self._access = access
         self._reached = reached
+        self._rates = rates
         self._timeout = send_timeout
         self._running = 0
         self._none_runs = asyncio.Event()
@@ -103,14 +109,20 @@ class Edge:
         raw = request.raw_path
         # A proxy may send the absolute form (RFC 9112 section 3.2.2).
         target = parse(raw.partition("?")[0] if raw.startswith("/") else request.rel_url.raw_path)
+        remote = self._reached.remote(request)
+        if target is None or target.endpoint not in UNCOUNTED:
+            self._rates.address(remote)
         if target is None:
             raise NoSuchEndpoint("there is nothing at this path")
         methods = self._routes[target.endpoint]
+        if request.method == "OPTIONS":  # without identity: browsers ask so before they send any
+            return answers.empty(204, {"Allow": ", ".join([*methods, "OPTIONS"])})
         handler = methods.get(request.method)
         if handler is None:
             raise MethodNotAllowed(request.method, tuple(methods))
-        presented = Presented(request.headers.get("Authorization"), remote=self._reached.remote(request))
+        presented = Presented(request.headers.get("Authorization"), remote=remote)
         principal = await self._access.identify(presented)
+        self._rates.principal(principal.name)
         return await handler(Call(request, target, principal, self._access, presented.remote))
 
     def _challenge(self, error: SeawallError, request: web.BaseRequest) -> dict[str, str]:

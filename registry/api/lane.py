@@ -18,6 +18,8 @@ from ocispec.reference import RepositoryName, Tag, parse_tag_or_digest
 from registry.api.answers import COMMON
 from registry.api.manifests import describe
 from registry.api.paths import Endpoint, parse
+from registry.api.rates import Rates
+from registry.api.reached import Reached
 from registry.api.requests import HEADER, name_of
 from registry.auth.policy import Access, Action
 from registry.auth.principal import Presented
@@ -42,10 +44,12 @@ class _Known:
 
 
 class ManifestLane:
-    def __init__(self, manifests: Manifests, pulls: Pulls, access: Access) -> None:
+    def __init__(self, manifests: Manifests, pulls: Pulls, access: Access, reached: Reached, rates: Rates) -> None:
         self._manifests = manifests
         self._pulls = pulls
         self._access = access
+        self._reached = reached
+        self._rates = rates
         self._paths: dict[str, _Known] = {}
         self._second = 0
         self._date = b""
@@ -53,7 +57,7 @@ class ManifestLane:
     def answer(self, request: web.BaseRequest) -> web.StreamResponse | None:
         """None: take the ordinary way."""
         headers = request.headers
-        if "If-None-Match" in headers or not request.keep_alive:
+        if "If-None-Match" in headers or "Origin" in headers or not request.keep_alive:
             return None
         if request.version != (1, 1):
             return None
@@ -66,6 +70,8 @@ class ManifestLane:
             return None
         stored = self._manifests.cached(known.repository, known.reference)
         if stored is None:
+            return None
+        if self._rates.on and not self._rates.admit(self._reached.remote(request), principal.name):
             return None
         # By identity: the object in memory is replaced whenever it was read anew, and then the head is made anew.
         if known.digest is not stored.digest:

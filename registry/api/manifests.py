@@ -11,6 +11,7 @@ from ocispec.descriptor import Descriptor
 from ocispec.digest import Digest, InvalidDigest
 from ocispec.manifest import MAX_BYTES, Manifest
 from ocispec.reference import InvalidTag, RepositoryName, Tag, parse_tag_or_digest
+from registry.api import remarks
 from registry.api.answers import COMMON, empty
 from registry.api.blobs import is_among
 from registry.api.bodies import Bodies
@@ -67,6 +68,9 @@ class ManifestEndpoints:
             answer.headers["OCI-Subject"] = str(manifest.subject.digest)
         for tag in tags if digest else ():
             answer.headers.add("OCI-Tag", str(tag))
+        absent = await self._manifests.absent(repo, manifest) if self._may_lack(manifest) else ()
+        for remark in remarks.of_push(manifest, absent):
+            answer.headers.add("Warning", remark)
         return answer
 
     async def delete(self, call: Call) -> web.StreamResponse:
@@ -80,6 +84,11 @@ class ManifestEndpoints:
         else:
             await self._manifests.delete(repo, reference, force=force, origin=call.origin)
         return empty(202)
+
+    def _may_lack(self, manifest: Manifest) -> bool:
+        """Whether it can have been taken without all that it names."""
+        return manifest.subject is not None or (
+            self._platforms is not None if manifest.is_index else not self._layers)
 
     def _needs(self, part: Descriptor) -> bool:
         """Whether a layer, or a manifest of an index, must be there."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
+from registry.api.cors import Cors
 from storage.events import Origin
 
 HEADER = "X-Request-Id"
@@ -29,15 +30,19 @@ class RequestIds:
 
 
 class Request(web.BaseRequest):
-    """A request that has its name, and writes it into its answer, whoever makes that."""
+    """A request that has its name, and writes it into its answer, whoever makes that, with what lets a page of another
+    origin read the answer."""
 
-    def __init__(self, *arguments: Any, name: str) -> None:
+    def __init__(self, *arguments: Any, name: str, cors: Cors | None = None) -> None:
         super().__init__(*arguments)
         self.name = name
+        self._cors = cors
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         # aiohttp's only place between "the headers are complete" and "they are sent".
         response.headers[HEADER] = self.name
+        if self._cors is not None:
+            response.headers.update(self._cors.headers(self))
 
 
 def name_of(request: web.BaseRequest) -> str:

@@ -11,8 +11,10 @@ from ocispec.errors import InvalidArgument
 from registry.api import answers
 from registry.api.accesslog import JsonAccessLog
 from registry.api.admin.administration import Administration
+from registry.api.cors import Cors
 from registry.api.edge import Edge
 from registry.api.lane import ManifestLane
+from registry.api.rates import Rates
 from registry.api.reached import Reached
 from registry.api.requests import HEADER, Request, RequestIds, name_of
 from registry.api.routes import routes
@@ -60,9 +62,10 @@ class Connection(RequestHandler):
 
 
 class Server(web.Server):
-    def __init__(self, edge: Edge, **options: Any) -> None:
+    def __init__(self, edge: Edge, cors: Cors, **options: Any) -> None:
         super().__init__(edge, request_factory=self._request, **options)
         self._edge = edge
+        self._cors = cors
         self._options = options
         self._ids = RequestIds()
 
@@ -71,7 +74,7 @@ class Server(web.Server):
 
     def _request(self, message: Any, *rest: Any) -> Request:
         name = self._ids.name(message.headers.get(HEADER))
-        return Request(message, *rest, asyncio.get_running_loop(), name=name)
+        return Request(message, *rest, asyncio.get_running_loop(), name=name, cors=self._cors)
 
     def pre_shutdown(self) -> None:
         """Ends the idle connections alone. aiohttp's own would also stop listening to the others: an upload would hang
@@ -89,11 +92,12 @@ def make_server(content: ContentStore, grants: Access, administration: Administr
                 settings: Settings) -> web.Server:
     """For one event loop; it must be running."""
     limits = settings.limits
-    lane = ManifestLane(content.manifests, content.pulls, grants)
-    edge = Edge(routes(content, administration, settings), lane, grants, Reached(settings.proxies),
-                limits.send_timeout)
+    reached, rates = Reached(settings.proxies), Rates(settings.rate)
+    lane = ManifestLane(content.manifests, content.pulls, grants, reached, rates)
+    edge = Edge(routes(content, administration, settings), lane, grants, reached, rates, limits.send_timeout)
     return Server(
         edge,
+        Cors(settings.origins),
         keepalive_timeout=limits.idle_timeout,
         read_bufsize=READ_BUFFER,
         lingering_time=LINGER,

@@ -149,6 +149,17 @@ class Manifests:
                 await events.record_all(tx, _pushes(repo, manifest, name, tags, origin), now)
         return StoredManifest(name, manifest.media_type, manifest.raw)
 
+    async def absent(self, repo: RepositoryName, manifest: Manifest) -> Sequence[Digest]:
+        """What the manifest names (parts and subject) and the repository does not have, in the manifest's order."""
+        wanted = (*manifest.blobs, *manifest.children, *([manifest.subject] if manifest.subject else []))
+        async with self._database.read() as tx:
+            repository = await repositories.find(tx, repo)
+            held = {} if repository is None else {
+                **await blob_rows.sizes_in(tx, repository, _digests(manifest.blobs)),
+                **await rows.sizes_in(tx, repository, _digests(wanted))}
+        return [*dict.fromkeys(part.digest for part in wanted if part.digest not in held
+                               and not mediatype.is_nondistributable(part.media_type))]
+
     async def delete(self, repo: RepositoryName, digest: Digest, *, force: bool = False,
                      origin: Origin | None = None) -> None:
         """With its tags. Children and blobs stay until they are collected. `force`: also where a tag is immutable.

@@ -210,3 +210,47 @@ def test_chain_ids():
 def test_what_is_no_image_config(raw):
     with pytest.raises((InvalidImage, InvalidArgument)):
         ImageConfig.parse(raw)
+
+
+def image_text(extra: str = "", config: str = "") -> bytes:
+    return (f'{{"schemaVersion": 2, "mediaType": "{mediatype.OCI_MANIFEST}", "config": {{"mediaType": '
+            f'"{mediatype.OCI_CONFIG}", "digest": "{EMPTY}", "size": 2{config}}}, "layers": []{extra}}}').encode()
+
+
+@pytest.mark.parametrize(("extra", "config", "says"), [
+    (', "layers": []', "", "twice"), (', "config": {}', "", "twice"), (', "x": {"a": 1, "a": 1}', "", "twice"),
+    ("", ', "digest": "sha256:0"', "twice"), (', "x": NaN', "", "NaN"), (', "x": [-Infinity]', "", "Infinity"),
+    (', "Layers": []', "", "layers"), (', "MANIFESTS": []', "", "manifests"), (', "mediatype": "a/b"', "", "mediaType"),
+    ("", ', "Digest": "sha256:0"', "digest"), ("", ', "ſize": 3', "size"), (', "ſubject": {}', "", "subject"),
+])
+def test_what_readers_may_understand_differently(extra, config, says):
+    with pytest.raises(InvalidManifest, match=says):
+        manifests.parse(image_text(extra, config))
+
+
+def test_names_of_others_may_look_as_they_like():
+    raw = image_text(', "x": {"Layers": 1, "layers": 2}, "annotations": {"A": "1", "a": "2"}', ', "y": 1')
+    assert manifests.parse(raw).annotations == {"A": "1", "a": "2"}
+
+
+MANY = ", ".join(f'"{number}": 0' for number in range(200_000))
+
+
+@pytest.mark.parametrize("raw", [
+    f'{{{MANY}, "7": 0}}'.encode(), b"[" * 1_000_000, b'{"a":' * 300_000, b'{"schemaVersion": ' + b"9" * 100_000 + b"}", b'{"schemaVersion": 1e999}',
+    b"\xff\xfe{\x00}\x00", b'"\xed\xa0\x80"', image_text(', "annotations": {"a": "\\ud800', ""),
+], ids=lambda raw: repr(raw[:20]))
+def test_hostile_json(raw):
+    with pytest.raises(InvalidManifest):
+        manifests.parse(raw)
+
+
+def test_no_more_descriptors_than_there_may_be():
+    layer = f'{{"mediaType": "a/b", "digest": "{EMPTY}", "size": 1}}'
+    for count, allowed in ((manifests.MAX_CHILDREN, True), (manifests.MAX_CHILDREN + 1, False)):
+        raw = image_text().replace(b"[]", ("[" + ",".join([layer] * count) + "]").encode())
+        if allowed:
+            assert len(manifests.parse(raw).layers) == count
+        else:
+            with pytest.raises(InvalidManifest, match="20001"):
+                manifests.parse(raw)

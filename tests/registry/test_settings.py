@@ -39,7 +39,8 @@ def test_switches_in_the_environment(value: str, meant: bool) -> None:
     "limits = 5", "workers = {}", "[limits]\nidle_timeout = 0", "[limits]\nidle_timeout = nan",
     "[gc]\ngrace = 60", "[log]\nlevel = 'LOUD'", "[log]\naccess = 'maybe'", "[log]\naccess = 1",
     '[tls]\ncertificate = "a"', '[tls]\nkey = "a"', "not toml", "[manifests]\nrequire_platforms = 'some/where/else/x'",
-    "[manifests]\nrequire_platforms = ''", "[uploads]\nchunk_min_bytes = -1", "[uploads]\nexpire_after = 1", "data = 5",
+    "[manifests]\nrequire_platforms = ''", "[uploads]\nchunk_min_bytes = -1",
+    "[rate]\naddress = -1", "[rate]\nburst = 0", 'cors_origins = "*"', 'cors_origins = "https://a/b"', "[uploads]\nexpire_after = 1", "data = 5",
 ])
 def test_what_cannot_be_right_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(InvalidSettings):

@@ -50,7 +50,7 @@ async def test_no_such_path(api, refused, path) -> None:
 @pytest.mark.parametrize(("method", "path", "allow"), [
     ("POST", "/v2/", "GET, HEAD"), ("PATCH", f"/v2/a/blobs/{UNKNOWN}", "GET, HEAD, DELETE"),
     ("GET", "/v2/a/blobs/uploads/", "POST"), ("POST", "/v2/a/manifests/b", "GET, HEAD, PUT, DELETE"),
-    ("DELETE", "/v2/_catalog", "GET, HEAD"), ("OPTIONS", "/healthz", "GET, HEAD"),
+    ("DELETE", "/v2/_catalog", "GET, HEAD"), ("TRACE", "/healthz", "GET, HEAD"),
 ])
 async def test_method_not_allowed(api, refused, method, path, allow) -> None:
     await refused(api.request(method, path), 405, "UNSUPPORTED")
@@ -173,3 +173,36 @@ async def test_reserved_names(api, refused) -> None:
     for name in ("_catalog", "_docker", "_chainguard", "_oci", "a/_docker"):
         await refused(api.get(f"/v2/{name}/tags/list"), 400, "NAME_INVALID")
         await refused(api.get(f"/v2/{name}/manifests/v1"), 400, "NAME_INVALID")
+
+
+async def test_options_need_no_identity(api) -> None:
+    async with api.session.options("/v2/team/app/manifests/v1") as answer:
+        assert answer.status == 204
+        assert answer.headers["Allow"] == "GET, HEAD, PUT, DELETE, OPTIONS"
+        assert not [name for name in answer.headers if name.startswith("Access-Control")]
+
+
+async def test_pages_of_named_origins_may_read(serve, settings) -> None:
+    ours = {"Origin": "https://ui.example.com"}
+    async with serve(replace(settings, cors_origins="https://ui.example.com, http://localhost:3000")) as api:
+        await api.image("v1")
+        path = f"/v2/{api.repo}/manifests/v1"
+        for _ in range(2):  # the second from memory
+            async with api.get(path, headers=ours) as answer:
+                assert answer.headers["Access-Control-Allow-Origin"] == "https://ui.example.com"
+                assert "Docker-Content-Digest" in answer.headers["Access-Control-Expose-Headers"]
+                assert "Access-Control-Allow-Credentials" not in answer.headers
+        for origin in ("https://evil.example.com", "https://ui.example.com.evil.org", "null", "http://ui.example.com"):
+            async with api.get(path, headers={"Origin": origin}) as answer:
+                assert "Access-Control-Allow-Origin" not in answer.headers
+                assert answer.headers["Vary"] == "Origin"
+        asked = {**ours, "Access-Control-Request-Method": "DELETE"}
+        async with api.session.options(path, headers=asked) as answer:
+            assert answer.status == 204
+            assert "DELETE" in answer.headers["Access-Control-Allow-Methods"]
+            assert "Authorization" in answer.headers["Access-Control-Allow-Headers"]
+
+
+async def test_no_page_may_read_by_itself(api) -> None:
+    async with api.get("/v2/", headers={"Origin": "https://ui.example.com"}) as answer:
+        assert not [name for name in answer.headers if name.startswith("Access-Control")]

@@ -3,6 +3,9 @@
 import pytest
 
 from registry.api.lane import MAX_PATHS, ManifestLane
+from registry.api.rates import Rates
+from registry.api.reached import Reached
+from registry.settings import RateSettings
 
 
 class Counting(ManifestLane):
@@ -100,7 +103,8 @@ async def test_pipelined_requests_are_answered_in_order(api) -> None:
 
 
 async def test_strangers_cannot_fill_its_memory(api) -> None:
-    lane = ManifestLane(api.registry.content.manifests, api.registry.content.pulls, api.registry.access)
+    lane = ManifestLane(api.registry.content.manifests, api.registry.content.pulls, api.registry.access, Reached(),
+                        Rates(RateSettings()))
     for number in range(MAX_PATHS + 10):
         lane._learn(f"/v2/a/manifests/tag{number}")
     assert len(lane._paths) <= MAX_PATHS
