@@ -8,11 +8,15 @@ import inspect
 import os
 import shutil
 import time
-from collections.abc import Awaitable, Callable
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+
+from storage.blobs.s3.options import SMALLEST_PART, S3Options
+from tests import s3
 
 CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -38,6 +42,21 @@ def shared() -> Path:
     if not path.is_dir():
         lacking(f"no shared material at {path}: set SEAWALL_SHARED")
     return path
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[s3.S3Server]:
+    """Started by the first test that wants a bucket."""
+    with s3.running() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_options(s3_server: s3.S3Server, tmp_path: Path) -> S3Options:
+    """A place in the bucket that no other test has."""
+    return S3Options(
+        s3.BUCKET, prefix=f"{tmp_path.name}-{uuid.uuid4().hex}", endpoint=s3_server.endpoint, region="us-east-1",
+        path_style=True, access_key=s3.ACCESS, secret_key=s3.SECRET, part_size=SMALLEST_PART, spool=tmp_path)
 
 
 class Until(Protocol):

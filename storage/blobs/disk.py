@@ -8,17 +8,14 @@ Every system call runs in a thread of the store's own pool: a slow disk delays i
 nor those who need the loop's default executor.
 """
 
-import asyncio
 import errno
 import fcntl
 import os
 import stat
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
 from storage.blobs import keys
 from storage.blobs.store import (
@@ -30,6 +27,7 @@ from storage.blobs.store import (
     StoredBytes,
     StoreUnavailable,
 )
+from storage.blobs.threads import Threads
 from storage.errors import StoreFull
 
 READ_CHUNK = 1024 * 1024
@@ -46,16 +44,13 @@ UNSHARED = {
 }
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
 
 class DiskBlobs:
     """BlobStore and LocalFiles upon a folder of one local file system. Call `prepare` before anything else."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._threads = Threads()
+        self._threads = Threads(THREADS, "blobs", _translated)
 
     async def prepare(self) -> None:
         """Make the folders, once, so that no write has to. Raises StoreFull or StoreUnavailable."""
@@ -68,7 +63,7 @@ class DiskBlobs:
         return await self._threads.run(_size, key, self.path(key))
 
     async def read(self, key: StorageKey, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
-        file = await self._threads.open(_open_for_reading, key, self.path(key))
+        file = await self._threads.open(os.close, _open_for_reading, key, self.path(key))
         try:
             left = length
             while left is None or left > 0:
@@ -80,16 +75,22 @@ class DiskBlobs:
                 left = None if left is None else left - len(chunk)
                 yield chunk
         finally:
-            self._threads.close_soon(file)
+            # Without waiting: the last close of a deleted file frees its blocks, which takes a while for a large one.
+            self._threads.soon(os.close, file)
 
     async def create(self) -> "DiskWriter":
         key = keys.new_key()
         path = self.path(key)
-        return DiskWriter(key, path, await self._threads.open(_create, key, path), 0, self._threads)
+        return DiskWriter(key, path, await self._threads.open(os.close, _create, key, path), 0, self._threads)
 
-    async def resume(self, key: StorageKey, offset: int) -> "DiskWriter":
+    async def resume(self, key: StorageKey, offset: int, mark: str = "", *,  # noqa: ARG002  # the lock says who writes
+                     contested: bool = False) -> "DiskWriter":  # noqa: ARG002
         path = self.path(key)
-        return DiskWriter(key, path, await self._threads.open(_resume, key, path, offset), offset, self._threads)
+        file = await self._threads.open(os.close, _resume, key, path, offset)
+        return DiskWriter(key, path, file, offset, self._threads)
+
+    async def settle(self, key: StorageKey, offset: int, mark: str = "") -> None:
+        """Files can be read while they grow."""
 
     async def link(self, file: int) -> StorageKey:
         return await self._threads.run(_link, self._root, file)
@@ -109,7 +110,7 @@ class DiskBlobs:
 class DiskWriter:
     """BlobWriter. The open file is locked (flock(2)), so that two processes never write one upload at once."""
 
-    def __init__(self, key: StorageKey, path: Path, file: int, offset: int, threads: "Threads") -> None:
+    def __init__(self, key: StorageKey, path: Path, file: int, offset: int, threads: Threads) -> None:
         self._key = key
         self._path = path
         self._file = file
@@ -121,8 +122,16 @@ class DiskWriter:
         return self._key
 
     @property
+    def mark(self) -> str:
+        return ""
+
+    @property
     def offset(self) -> int:
         return self._offset
+
+    @property
+    def readable(self) -> int:
+        return self.offset
 
     async def write(self, chunks: Sequence[bytes | bytearray]) -> None:
         try:
@@ -154,52 +163,6 @@ class DiskWriter:
                     written -= len(views.pop(0))
                 if written:
                     views[0] = views[0][written:]
-
-
-class Threads:
-    """Runs blocking calls, translates what the kernel says, and never leaves one running behind its caller.
-
-    A cancelled caller waits until its call is over: closing a file that a thread still writes would hand the
-    descriptor's number to somebody else's file.
-    """
-
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="blobs")
-
-    async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        future = asyncio.get_running_loop().run_in_executor(self._pool, lambda: call(*args, **kwargs))
-        with _translated():
-            try:
-                return await asyncio.shield(future)
-            except asyncio.CancelledError:
-                await _over(future)
-                raise
-
-    async def open(self, call: Callable[P, int], *args: P.args, **kwargs: P.kwargs) -> int:
-        """`run` for a call that gives a file descriptor: a cancelled caller leaves none behind."""
-        future = asyncio.get_running_loop().run_in_executor(self._pool, lambda: call(*args, **kwargs))
-        with _translated():
-            try:
-                return await asyncio.shield(future)
-            except asyncio.CancelledError:
-                await _over(future)
-                if not future.cancelled() and future.exception() is None:
-                    self.close_soon(future.result())
-                raise
-
-    def close_soon(self, file: int) -> None:
-        """Without waiting: the last close of a deleted file frees its blocks, which takes a while for a large one."""
-        self._pool.submit(os.close, file)
-
-
-async def _over(future: asyncio.Future[T]) -> None:
-    while not future.done():
-        try:
-            await asyncio.wait([future])
-        except asyncio.CancelledError:
-            continue
-    if not future.cancelled():
-        future.exception()  # taken, so that it is not reported as never retrieved
 
 
 @contextmanager

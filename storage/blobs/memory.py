@@ -46,7 +46,8 @@ class MemoryBlobs:
         self._objects[key] = stored = _Object()
         return MemoryWriter(self, key, stored)
 
-    async def resume(self, key: StorageKey, offset: int) -> "MemoryWriter":
+    async def resume(self, key: StorageKey, offset: int, mark: str = "", *,  # noqa: ARG002  # nobody else has this memory
+                     contested: bool = False) -> "MemoryWriter":  # noqa: ARG002
         stored = self._get(key)
         if stored.busy:
             raise KeyBusy(key)
@@ -56,6 +57,9 @@ class MemoryBlobs:
             raise BytesMissing(key)
         del stored.data[offset:]
         return MemoryWriter(self, key, stored)
+
+    async def settle(self, key: StorageKey, offset: int, mark: str = "") -> None:
+        """Memory can be read while it grows."""
 
     async def delete(self, key: StorageKey) -> None:
         self._objects.pop(key, None)
@@ -88,8 +92,16 @@ class MemoryWriter:
         return self._key
 
     @property
+    def mark(self) -> str:
+        return ""
+
+    @property
     def offset(self) -> int:
         return len(self._stored.data)
+
+    @property
+    def readable(self) -> int:
+        return self.offset
 
     async def write(self, chunks: Sequence[bytes | bytearray]) -> None:
         self._stored.modified = datetime.now(UTC)

@@ -6,7 +6,7 @@ pending deletion of the old one. A key that was sealed never changes its bytes a
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NewType, Protocol, runtime_checkable
 
@@ -85,16 +85,36 @@ class SharedFiles(Protocol):
         ...
 
 
-class BlobWriter(Protocol):
-    """One open key. Not safe for concurrent use; `close` it whatever happens (it keeps what was written)."""
+class Written(Protocol):
+    """What an open key holds, and where."""
 
     @property
-    def key(self) -> StorageKey: ...
+    def key(self) -> StorageKey:
+        """Where the bytes lie. `flush` and `seal` may move them to another key: whoever recorded the one before
+        records the new one and deletes the old."""
+        ...
+
+    @property
+    def mark(self) -> str:
+        """What `resume` wants to know besides key and offset, as of the last flush; opaque, recorded with them.
+        One that is not empty means that the store cannot keep two processes from writing the key: they must agree
+        otherwise whose turn it is before they `resume`."""
+        ...
 
     @property
     def offset(self) -> int:
         """Bytes accepted so far."""
         ...
+
+    @property
+    def readable(self) -> int:
+        """How many of them can be read under `key` now: for who reads what is still being written. A bucket gives
+        out nothing of parts before they are one object."""
+        ...
+
+
+class BlobWriter(Written, Protocol):
+    """One open key. Not safe for concurrent use; `close` it whatever happens (it keeps what was written)."""
 
     async def write(self, chunks: Sequence[bytes | bytearray]) -> None:
         """Append. Raises StoreFull; then `offset` says how much was kept. A cancelled write is over when the
@@ -120,9 +140,18 @@ class BlobIngest(Protocol):
         """A writer to a new key."""
         ...
 
-    async def resume(self, key: StorageKey, offset: int) -> BlobWriter:
-        """Continue an unsealed key at `offset`; bytes beyond it are cut off. Raises BytesMissing when the key holds
-        fewer than `offset` bytes, KeySealed, and KeyBusy while another writer has it open."""
+    async def resume(self, key: StorageKey, offset: int, mark: str = "", *, contested: bool = False) -> BlobWriter:
+        """Continue an unsealed key at `offset`; bytes beyond it are cut off, by the next flush at the latest.
+
+        `mark` is that of the flush that gave `offset`. `contested`: another process may still be writing the key,
+        alive or half dead; what it does from now on must not matter. Raises BytesMissing when the key holds fewer
+        than `offset` bytes, KeyBusy while another writer has it open, and KeySealed when it is sealed, unless the
+        store cannot tell: then the writer goes on under another key, and the sealed bytes stay as they are."""
+        ...
+
+    async def settle(self, key: StorageKey, offset: int, mark: str = "") -> None:
+        """Make the first `offset` bytes of an unsealed key readable; its mark stays good for `resume`. Raises
+        BytesMissing."""
         ...
 
 
@@ -133,6 +162,29 @@ class BlobAdmin(Protocol):
 
     def list(self) -> AsyncIterator[StoredBytes]:
         """Every key, sealed or not, in no order."""
+        ...
+
+
+@runtime_checkable
+class Leftovers(Protocol):
+    """The capability of a store in which unfinished writes take room beside the bytes under a key. `list` names such
+    keys too, and `delete` removes all of it; this is for keys that live."""
+
+    def leftovers(self) -> AsyncIterator[StoredBytes]:
+        """Keys that have unfinished writes; some belong to uploads that go on. In no order, perhaps twice."""
+        ...
+
+    async def tidy(self, key: StorageKey) -> None:
+        """Remove what unfinished writes left beside the sealed bytes of `key`."""
+        ...
+
+
+@runtime_checkable
+class Presigner(Protocol):
+    """The capability of a store that clients can read from without us."""
+
+    async def url(self, key: StorageKey, *, expires: timedelta, content_type: str) -> str:
+        """An address that gives the sealed bytes to whoever has it, for so long, as a download of this type."""
         ...
 
 

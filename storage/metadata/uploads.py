@@ -16,7 +16,8 @@ from storage.metadata.tables import repositories, uploads
 @dataclass(frozen=True, slots=True)
 class UploadRow:
     """`key` is None until something durable has arrived; `offset` is in bytes. `digest`, when it is known, is that of
-    the first `offset` bytes, by `algorithm`."""
+    the first `offset` bytes, by `algorithm`. `mark` is the store's (see BlobWriter); `writer` the claim of a process
+    that writes, or died while it did."""
 
     id: str
     repository_id: int
@@ -25,6 +26,8 @@ class UploadRow:
     algorithm: str
     offset: int
     digest: Digest | None = None
+    mark: str = ""
+    writer: str | None = None
 
 
 async def insert(tx: Transaction, row: UploadRow, now: datetime) -> None:
@@ -39,12 +42,10 @@ async def find(tx: Transaction, name: RepositoryName, upload_id: str) -> UploadR
     return found[0] if found else None
 
 
-async def advance(tx: Transaction, row: UploadRow, key: StorageKey, offset: int, digest: Digest,
-                  now: datetime) -> bool:
-    """Record that `offset` bytes with this digest are durable under `key`. False when the row is no longer as `row`
-    says."""
+async def advance(tx: Transaction, row: UploadRow, after: UploadRow, now: datetime) -> bool:
+    """Record that the session is as `after` says. False when the row is no longer as `row` says."""
     changed = await tx.execute(sa.update(uploads).where(_unchanged(row)).values(
-        key=key, offset=offset, digest=digest, touched=now))
+        key=after.key, offset=after.offset, digest=after.digest, mark=after.mark, writer=after.writer, touched=now))
     return changed.rowcount > 0
 
 
@@ -59,13 +60,14 @@ async def idle_since(tx: Transaction, cutoff: datetime) -> Sequence[UploadRow]:
 
 def _unchanged(row: UploadRow) -> sa.ColumnElement[bool]:
     key = uploads.c.key.is_(None) if row.key is None else uploads.c.key == row.key
-    return sa.and_(uploads.c.id == row.id, uploads.c.offset == row.offset, key)
+    writer = uploads.c.writer.is_(None) if row.writer is None else uploads.c.writer == row.writer
+    return sa.and_(uploads.c.id == row.id, uploads.c.offset == row.offset, key, writer)
 
 
 async def _rows(tx: Transaction, where: sa.ColumnElement[bool]) -> list[UploadRow]:
     query = (sa.select(uploads.c.id, uploads.c.repository_id, repositories.c.name, uploads.c.key,
-                       uploads.c.algorithm, uploads.c.offset, uploads.c.digest)
+                       uploads.c.algorithm, uploads.c.offset, uploads.c.digest, uploads.c.mark, uploads.c.writer)
              .join(repositories, repositories.c.id == uploads.c.repository_id).where(where))
     return [UploadRow(row[0], row[1], RepositoryName(row[2]), StorageKey(row[3]) if row[3] else None, row[4], row[5],
-                      row[6])
+                      row[6], row[7], row[8])
             for row in await tx.execute(query)]

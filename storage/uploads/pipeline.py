@@ -2,15 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
+from typing import Protocol
 
 from storage.blobs.store import BlobWriter
 from storage.settings import ContentSettings
 from storage.uploads.batch import Batch
 from storage.uploads.hashing import Hashed
 
-Checkpoint = Callable[[BlobWriter, Hashed], Awaitable[None]]
-"""Makes what the writer holds durable and records it."""
+
+class Checkpoint(Protocol):
+    """Makes what the writer holds durable and records it. After the `last` one nothing more is written."""
+
+    def __call__(self, writer: BlobWriter, hashed: Hashed, *, last: bool) -> Awaitable[None]: ...
 
 
 class Pipeline:
@@ -47,13 +51,13 @@ class Pipeline:
         if not self._failed:
             await self._dispatch(batch)
             await self._settle()
-            await self._checkpoint()
+            await self._checkpoint(last=True)
 
     async def _dispatch(self, batch: Batch) -> None:
         """Begin to store the batch, once the one before is stored. Taken if this returns, untouched if it raises."""
         await self._settle()
         if self._writer.offset >= self._checkpoint_at or time.monotonic() >= self._checkpoint_by:
-            await self._checkpoint()
+            await self._checkpoint(last=False)
         if batch.size:
             self._in_flight = asyncio.create_task(self._store(batch))
 
@@ -88,9 +92,9 @@ class Pipeline:
             self._failed = True
             raise
 
-    async def _checkpoint(self) -> None:
+    async def _checkpoint(self, *, last: bool) -> None:
         try:
-            await self._record(self._writer, self._hashed)
+            await self._record(self._writer, self._hashed, last=last)
         except BaseException:
             self._failed = True
             raise

@@ -100,6 +100,12 @@ class Upload:
 
     One writer at a time: within the process `_busy` says so, between processes the key's lock and the conditional
     update of the row. Every method raises UploadBusy then, and UploadUnknown when the session is over.
+
+    A bucket has no locks. Where the writer's mark says so, whoever is about to write first puts a token into the row
+    (a claim), and takes it out with the last checkpoint: then whoever comes next goes on with the same parts. A claim
+    that is found there is of a process that died, or of one that still writes for a client that gave it up: the new
+    one takes over at once, and what the old one does afterwards can neither be recorded nor harm (see
+    `storage.blobs.s3.writing`).
     """
 
     def __init__(self, database: Database, blobs: BlobStore, settings: ContentSettings, quotas: Quotas,
@@ -112,6 +118,8 @@ class Upload:
         self._busy = busy
         self._row = row
         self._writing: BlobWriter | None = None
+        self._token = str(uuid.uuid4())
+        self._contested = False
 
     @property
     def id(self) -> str:
@@ -130,8 +138,8 @@ class Upload:
         """Where the bytes are and how many can be read there now, durable or not; for who reads them while they come
         (they are no blob before `commit`, and may yet be cut off). None: nothing is anywhere."""
         if self._writing is not None:
-            return self._writing.key, self._writing.offset
-        return (self._row.key, self.offset) if self._row.key is not None else None
+            return self._writing.key, self._writing.readable
+        return (self._row.key, 0 if self._row.mark else self.offset) if self._row.key is not None else None
 
     async def append(self, chunks: AsyncIterator[bytes], *, at: int | None = None) -> int:
         """Add what `chunks` yields; gives the new offset.
@@ -144,6 +152,7 @@ class Upload:
             await self._refresh()
             if at is not None and at != self.offset:
                 raise OffsetMismatch(self.offset, at)
+            await self._claim()
             hashed = await self._hashed(self._row.algorithm)
             writer = self._writing = await self._writer()
             try:
@@ -166,11 +175,12 @@ class Upload:
             actual = await self._digest(digest.algorithm)
             if actual != digest:
                 raise DigestMismatch(digest, actual)
+            await self._claim()
             key = await self._seal()
             stored = await self._keep(BlobInfo(digest, self.offset, key), origin)
             self._hashes.forget(self.id)
-            if stored.key != key:
-                await self._remove(key)
+            for unneeded in {key, self._row.key or key} - {stored.key}:
+                await self._remove(unneeded)
             return stored
 
     async def abort(self) -> None:
@@ -186,17 +196,35 @@ class Upload:
             if self._row.key:
                 await self._remove(self._row.key)
 
-    async def _checkpoint(self, writer: BlobWriter, hashed: Hashed) -> None:
+    async def _checkpoint(self, writer: BlobWriter, hashed: Hashed, *, last: bool) -> None:
         """What the writer holds becomes durable, then the row says so."""
         offset = await writer.flush()
-        if offset == self.offset:
+        before, claim = self._row, self._token if writer.mark and not last else None
+        if (offset, claim) == (before.offset, before.writer) and before.key in (None, writer.key):
             return
+        after = replace(before, key=writer.key, offset=offset, digest=hashed.digest(), mark=writer.mark, writer=claim)
+        left = before.key if before.key != writer.key else None
         async with self._database.write() as tx:
             await self._quotas.room(tx, self.repo, offset)
-            if not await rows.advance(tx, self._row, writer.key, offset, hashed.digest(), self._database.now()):
+            if not await rows.advance(tx, before, after, self._database.now()):
                 raise UploadBusy(self.id)
-        self._row = replace(self._row, key=writer.key, offset=offset, digest=hashed.digest())
+            if left:
+                await tombstones.bury(tx, left, before.offset, self._database.now())
+        self._row = after
         self._hashes.put(self.id, hashed)
+        if left:
+            with contextlib.suppress(SeawallError):  # the collector tries again
+                await self._remove(left)
+
+    async def _claim(self) -> None:
+        if not self._row.mark or self._row.writer == self._token:
+            return
+        self._contested = self._row.writer is not None
+        claimed = replace(self._row, writer=self._token)
+        async with self._database.write() as tx:
+            if not await rows.advance(tx, self._row, claimed, self._database.now()):
+                raise UploadBusy(self.id)
+        self._row = claimed
 
     @contextmanager
     def _claimed(self) -> Iterator[None]:
@@ -221,7 +249,7 @@ class Upload:
     async def _writer(self) -> BlobWriter:
         if self._row.key is None:
             return await self._blobs.create()
-        return await self._blobs.resume(self._row.key, self.offset)
+        return await self._blobs.resume(self._row.key, self.offset, self._row.mark, contested=self._contested)
 
     async def _digest(self, algorithm: str) -> Digest:
         """Of the bytes up to the offset: the row has it when they were hashed with this algorithm as they came."""
@@ -237,6 +265,8 @@ class Upload:
             return known
         if self._row.key is None:
             return Hashed.nothing(algorithm)
+        await self._claim()
+        await self._blobs.settle(self._row.key, self.offset, self._row.mark)
         hashed = await Hashed.of(self._blobs.read(self._row.key, 0, self.offset), algorithm)
         if hashed.offset != self.offset:
             raise BytesMissing(self._row.key)
@@ -281,8 +311,8 @@ class Upload:
             blob = await blob_rows.insert(tx, info, now, lost=None if there else seen)
             if blob.info.key not in (info.key, seen):
                 raise _HeldAlready(blob.info)
-            if blob.info.key != info.key:
-                await tombstones.bury(tx, info.key, info.size, now)
+            for unneeded in {info.key, self._row.key or info.key} - {blob.info.key}:
+                await tombstones.bury(tx, unneeded, info.size, now)
             await self._quotas.blob(tx, self.repo, blob.id, blob.info.size)
             await blob_rows.link(tx, self._row.repository_id, blob, now)
             if origin is not None:
@@ -300,5 +330,5 @@ class Upload:
         with contextlib.suppress(SeawallError):
             if self._row.key != key:
                 await self._blobs.delete(key)
-            else:
+            elif not self._row.mark:
                 await (await self._blobs.resume(key, self.offset)).close()

@@ -1,6 +1,8 @@
-"""What every BlobStore keeps to: disk and the fake in memory alike."""
+"""What every BlobStore keeps to: disk, bucket and the fake in memory alike."""
 
 import asyncio
+import random
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 
@@ -9,18 +11,25 @@ import pytest
 from storage.blobs.disk import DiskBlobs
 from storage.blobs.keys import new_key
 from storage.blobs.memory import MemoryBlobs
+from storage.blobs.s3.store import S3Blobs
 from storage.blobs.store import BlobStore, BytesMissing, KeyBusy, KeySealed
 
 MIB = 1024 * 1024
 
 
-@pytest.fixture(params=["disk", "memory"])
-async def store(request, tmp_path) -> BlobStore:
+@pytest.fixture(params=["disk", "memory", "s3"])
+async def store(request, tmp_path) -> AsyncIterator[BlobStore]:
     if request.param == "memory":
-        return MemoryBlobs()
-    disk = DiskBlobs(tmp_path / "content")
-    await disk.prepare()
-    return disk
+        yield MemoryBlobs()
+    elif request.param == "disk":
+        disk = DiskBlobs(tmp_path / "content")
+        await disk.prepare()
+        yield disk
+    else:
+        bucket = S3Blobs(request.getfixturevalue("s3_options"))
+        await bucket.prepare()
+        yield bucket
+        bucket.close()
 
 
 async def stored(store, *chunks: bytes):
@@ -73,8 +82,9 @@ async def test_an_unsealed_key_goes_on_where_it_is_told_to(store):
     assert writer.offset == 11
     assert await writer.flush() == 11
     await writer.close()
-    writer = await store.resume(writer.key, 7)
+    writer = await store.resume(writer.key, 7, writer.mark)
     assert writer.offset == 7
+    assert await writer.flush() == 7
     assert await store.size(writer.key) == 7
     await writer.write([b" again"])
     assert await writer.seal() == 13
@@ -85,15 +95,22 @@ async def test_one_writer_at_a_time(store):
     writer = await store.create()
     await writer.write([b"x"])
     with pytest.raises(KeyBusy):
-        await store.resume(writer.key, 0)
+        await store.resume(writer.key, 0, writer.mark)
     await writer.close()
-    await (await store.resume(writer.key, 1)).close()
+    await (await store.resume(writer.key, 1, writer.mark)).close()
 
 
 async def test_sealed_means_sealed(store):
     key = await stored(store, b"final")
-    with pytest.raises(KeySealed):
-        await store.resume(key, 5)
+    try:
+        writer = await store.resume(key, 5)
+    except KeySealed:
+        pass
+    else:  # a store that cannot tell writes elsewhere
+        await writer.write([b" not"])
+        await writer.seal()
+        assert writer.key != key
+        assert await content(store, writer.key) == b"final not"
     assert await content(store, key) == b"final"
 
 
@@ -101,7 +118,7 @@ async def test_closing_twice_and_after_sealing_is_nothing(store):
     writer = await store.create()
     await writer.close()
     await writer.close()
-    writer = await store.resume(writer.key, 0)
+    writer = await store.resume(writer.key, 0, writer.mark)
     await writer.seal()
     await writer.close()
 
@@ -111,7 +128,7 @@ async def test_fewer_bytes_than_promised_are_missing_bytes(store):
     await writer.write([b"abc"])
     await writer.close()
     with pytest.raises(BytesMissing):
-        await store.resume(writer.key, 4)
+        await store.resume(writer.key, 4, writer.mark)
 
 
 async def test_absent_keys(store):
@@ -143,6 +160,29 @@ async def test_sealing_a_deleted_key_fails(store):
     with pytest.raises(BytesMissing):
         await writer.seal()
     await writer.close()
+
+
+@pytest.mark.parametrize("contested", [False, True])
+@pytest.mark.parametrize("cuts", [(3, 10), (6, 12), (12, 13, 20), (20, 21), (5, 10, 15)], ids=str)
+async def test_a_large_blob_in_pieces_is_whole_and_readable_when_it_was_settled(store, cuts, contested):
+    """Sizes on both sides of a bucket's parts (5 MiB here)."""
+    data = random.Random(1).randbytes(24 * MIB + 7)
+    writer = await store.create()
+    begin = 0
+    for cut in cuts:
+        await writer.write([data[begin : cut * MIB]])
+        assert await writer.flush() == writer.offset == cut * MIB
+        await writer.close()
+        begin = cut * MIB
+        if contested:
+            await store.settle(writer.key, begin, writer.mark)
+            assert await content(store, writer.key, 0, begin) == data[:begin]
+        writer = await store.resume(writer.key, begin, writer.mark, contested=contested)
+        assert writer.offset == begin
+    await writer.write([data[begin:]])
+    assert await writer.seal() == len(data)
+    assert await content(store, writer.key) == data
+    assert await content(store, writer.key, 5 * MIB - 3, 6) == data[5 * MIB - 3 : 5 * MIB + 3]
 
 
 async def test_list_names_every_key_sealed_or_not(store):

@@ -48,6 +48,14 @@ class StoppingWriter:
         return self._writer.key
 
     @property
+    def mark(self) -> str:
+        return self._writer.mark
+
+    @property
+    def readable(self) -> int:
+        return self._writer.readable
+
+    @property
     def offset(self) -> int:
         return self._writer.offset
 
@@ -86,8 +94,13 @@ class StoppingBlobs:
         await self._stops.at("created")
         return writer
 
-    async def resume(self, key: StorageKey, offset: int) -> StoppingWriter:
-        return StoppingWriter(await self._blobs.resume(key, offset), self._stops)
+    async def resume(self, key: StorageKey, offset: int, mark: str = "", *, contested: bool = False) -> StoppingWriter:
+        writer = StoppingWriter(await self._blobs.resume(key, offset, mark, contested=contested), self._stops)
+        await self._stops.at("resumed")
+        return writer
+
+    async def settle(self, key: StorageKey, offset: int, mark: str = "") -> None:
+        await self._blobs.settle(key, offset, mark)
 
     async def delete(self, key: StorageKey) -> None:
         await self._stops.at("deleting")

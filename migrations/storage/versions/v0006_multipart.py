@@ -1,4 +1,7 @@
-"""Uploads in buckets."""
+"""Uploads in buckets: what the store wants to know of an unfinished one, and which process claims to write it."""
+
+import sqlalchemy as sa
+from alembic import op
 
 revision = "0006"
 down_revision = "0005"
@@ -7,8 +10,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Nothing yet."""
+    op.add_column("uploads", sa.Column("mark", sa.Text, nullable=False, server_default=""))
+    op.add_column("uploads", sa.Column("writer", sa.String(36), nullable=True))
 
 
 def downgrade() -> None:
-    """Nothing yet."""
+    op.drop_column("uploads", "writer")
+    op.drop_column("uploads", "mark")

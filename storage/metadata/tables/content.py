@@ -9,6 +9,7 @@ from sqlalchemy import (
     LargeBinary,
     String,
     Table,
+    Text,
     UniqueConstraint,
 )
 
@@ -112,6 +113,9 @@ uploads = Table(
     Column("offset", BigInteger, nullable=False),
     # Of the first `offset` bytes: a commit by another process, or after a restart, need not read them back.
     Column("digest", DigestText, nullable=True),
+    # What a store without locks and without appending (a bucket) wants to know to go on, and who claims to write.
+    Column("mark", Text, nullable=False, server_default=""),
+    Column("writer", String(36), nullable=True),
     Column("started", Instant, nullable=False),
     Column("touched", Instant, nullable=False, index=True),
 )
