@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import re
 import time
 import warnings
 from collections import OrderedDict
@@ -43,6 +44,8 @@ KEYS_AGAIN = 10.0
 """Seconds. A key set is believed for the first; a token with an unknown key asks again, but not within the second, so
 that made-up key ids cause no storm of requests at the issuer."""
 
+_LABEL = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
+
 Fetch = Callable[[str], Awaitable[bytes]]
 """Gives the document at a URL or path. Raises Unavailable."""
 
@@ -55,8 +58,10 @@ class TokenRefused(Unauthenticated):
 class Issuer:
     """`issuer` and `audience` are what `iss` and `aud` must be. `keys` is the key set's URL or file. A token with an
     `access` claim grants what that says, if `grants` allows the issuer to; otherwise it is an identity, named by
-    `name_claim` and `groups_claim`, whose rights are those of the policy."""
+    `name_claim` and `groups_claim`, whose rights are those of the policy. `name` is ours: policies call the issuer's
+    people and groups `external:<name>:<who>` and `group:<name>:<group>`."""
 
+    name: str
     issuer: str
     audience: str
     keys: str
@@ -67,12 +72,14 @@ class Issuer:
 
     def check(self) -> None:
         """Raises InvalidArgument."""
+        if not _LABEL.fullmatch(self.name):
+            raise InvalidArgument(f"an issuer of tokens needs a name of small letters, not {self.name[:50]!r}")
         for name in ("issuer", "audience", "keys"):
             if not getattr(self, name):
-                raise InvalidArgument(f"an issuer of tokens has no {name}")
+                raise InvalidArgument(f"the issuer of tokens {self.name} has no {name}")
         unknown = [name for name in self.algorithms if name not in KEY_TYPES]
         if unknown or not self.algorithms:
-            raise InvalidArgument(f"issuer {self.issuer}: {', '.join(unknown) or 'no algorithm'} is not usable "
+            raise InvalidArgument(f"issuer {self.name}: {', '.join(unknown) or 'no algorithm'} is not usable "
                                   f"(want some of {', '.join(KEY_TYPES)})")
 
 
@@ -83,8 +90,8 @@ class Issuers:
         for issuer in issuers:
             issuer.check()
         self._issuers = {issuer.issuer: (issuer, _Keys(issuer, fetch)) for issuer in issuers}
-        if len(self._issuers) != len(issuers):
-            raise InvalidArgument("two issuers of tokens have the same name")
+        if len(self._issuers) != len(issuers) or len({issuer.name for issuer in issuers}) != len(issuers):
+            raise InvalidArgument("two issuers of tokens have the same name or URL")
         self._clock = clock
         self._verified: OrderedDict[bytes, tuple[Principal, float]] = OrderedDict()
 
@@ -201,9 +208,9 @@ def _principal(issuer: Issuer, claims: Mapping[str, Any]) -> Principal:
     if not isinstance(groups, list | tuple) or not all(isinstance(group, str) for group in groups):
         groups = ()
     grants = _grants(claims.get("access")) if issuer.grants and "access" in claims else None
-    # Without the issuer a name would be whoever's any configured issuer likes.
-    return Principal(f"{issuer.issuer}#{name}", Kind.EXTERNAL,
-                     frozenset(f"{issuer.issuer}#{group}" for group in groups), grants)
+    # Without the issuer's name one issuer could name its people after another's, or after our own groups.
+    return Principal(f"{issuer.name}:{name}", Kind.EXTERNAL, frozenset(f"{issuer.name}:{group}" for group in groups),
+                     grants)
 
 
 def _grants(access: object) -> tuple[Grant, ...]:

@@ -70,7 +70,7 @@ def now() -> list[float]:
 @pytest.fixture
 def make(outside: Outside, now: list[float]) -> Callable[..., Issuers]:
     def made(**options: Any) -> Issuers:
-        return Issuers([Issuer(ISSUER, AUDIENCE, f"{ISSUER}/keys", **options)], outside.fetch, lambda: now[0])
+        return Issuers([Issuer("ci", ISSUER, AUDIENCE, f"{ISSUER}/keys", **options)], outside.fetch, lambda: now[0])
     return made
 
 
@@ -80,7 +80,7 @@ async def test_an_identity_is_named_after_its_issuer(make, outside, key, algorit
     token = outside.token(getattr(outside, key), algorithm, groups=["team"])
     assert issuers.knows(token)
     who = await issuers.identify(token)
-    assert (who.name, who.kind, who.groups) == (f"{ISSUER}#job/7", Kind.EXTERNAL, {f"{ISSUER}#team"})
+    assert (who.name, who.kind, who.groups) == ("ci:job/7", Kind.EXTERNAL, {"ci:team"})
     assert who.grants is None
     assert not who.administers
 
@@ -220,6 +220,6 @@ async def test_a_token_is_remembered_until_it_expires(make, outside, now) -> Non
 async def test_a_set_with_private_keys_is_refused(make, outside) -> None:
     async def leak(_where: str) -> bytes:
         return json.dumps({"keys": [outside.rsa.as_dict(private=True)]}).encode()
-    issuers = Issuers([Issuer(ISSUER, AUDIENCE, "file")], leak, lambda: float(NOW))
+    issuers = Issuers([Issuer("ci", ISSUER, AUDIENCE, "file")], leak, lambda: float(NOW))
     with pytest.raises(Unavailable, match="private"):
         await issuers.identify(outside.token())
