@@ -19,6 +19,9 @@ from registry.api.admin.administration import Administration
 from registry.api.admin.table import administration
 from registry.api.server import make_server
 from registry.auth.policy import Access, NoAccounts, OpenPolicy
+from registry.proxy.fills import FillSettings
+from registry.proxy.service import PullThrough, open_pull_through
+from registry.proxy.upstreams import Upstreams
 from registry.settings import InvalidSettings, Settings
 from registry.upkeep import Upkeep
 from registry.workers import COULD_NOT_START, Sockets, resolve
@@ -40,18 +43,22 @@ class Registry:
     access: Access
     collector: Collector
     administration: Administration
+    proxy: PullThrough
 
 
 @asynccontextmanager
 async def open_registry(settings: Settings, *, migrate: bool = True) -> AsyncIterator[Registry]:
     """Raises what opening the database and the data folder can raise (`storage.metadata.engine`, `storage.blobs`)."""
+    upstreams = Upstreams.of(settings.upstreams, settings.proxy)
     _make_folder(settings)
     blobs = DiskBlobs(settings.data / "content")
     async with open_database(settings.database_url, migrate=migrate) as database:
         await blobs.prepare()
         content = ContentStore(database, blobs, ContentSettings())
         collector = Collector(database, blobs, keep_untagged=settings.gc.keep_untagged)
-        yield Registry(content, Access(NoAccounts(), OpenPolicy()), collector, administration(content))
+        fills = FillSettings(settings.limits.blob_bytes, settings.proxy.downloads, settings.data)
+        async with open_pull_through(upstreams, database, content, blobs, fills) as proxy:
+            yield Registry(content, Access(NoAccounts(), OpenPolicy()), collector, administration(content), proxy)
 
 
 def _make_folder(settings: Settings) -> None:
@@ -74,7 +81,7 @@ def check_exposure(settings: Settings) -> None:
 @asynccontextmanager
 async def serving(settings: Settings, registry: Registry, sockets: Sockets) -> AsyncIterator[None]:
     """Answers on `sockets` (listening already) during the block; then accepts no more and lets requests finish."""
-    server = make_server(registry.content, registry.access, registry.administration, settings)
+    server = make_server(registry.content, registry.access, registry.administration, settings, registry.proxy)
     runner = web.ServerRunner(server, shutdown_timeout=settings.limits.shutdown_timeout)
     await runner.setup()
     try:
@@ -122,7 +129,7 @@ async def _serve(settings: Settings, sockets: Sockets, *, first: bool, parent: i
         registry.content.pulls.flushing(),
         serving(settings, registry, sockets),
     ):
-        upkeep = Upkeep(registry.collector, registry.content.uploads, settings.gc, settings.uploads)
+        upkeep = Upkeep(registry.collector, registry.content.uploads, registry.proxy, settings)
         running = asyncio.create_task(upkeep.run() if first else asyncio.sleep(0))
         ready()
         await stop.wait()

@@ -11,6 +11,14 @@ from ocispec.digest import InvalidDigest
 from ocispec.errors import InvalidArgument, OutOfRange, ResourceExhausted, SeawallError
 from ocispec.manifest import InvalidManifest
 from ocispec.reference import InvalidName, InvalidTag
+from registry.proxy.errors import (
+    PushRefused,
+    UpstreamBroken,
+    UpstreamDenied,
+    UpstreamSlow,
+    UpstreamThrottled,
+    UpstreamUnavailable,
+)
 from storage.errors import BlobUnknown, DigestMismatch, RepositoryUnknown, StoreFull
 from storage.repository.manifests import ManifestBlobUnknown, ManifestSizeMismatch, ManifestUnknown
 from storage.uploads.errors import OffsetMismatch, UploadBusy, UploadUnknown
@@ -127,6 +135,12 @@ ANSWERS: dict[type[SeawallError], Answer] = {
     MethodNotAllowed: Answer("UNSUPPORTED", 405, "the path does not answer to this method; see `Allow`"),
     NoSuchEndpoint: Answer("UNSUPPORTED", 404, "the path is none of the API's"),
     ExpectationFailed: Answer("UNSUPPORTED", 417, "`Expect` asks for something else than 100-continue"),
+    PushRefused: Answer("DENIED", 403, "the name belongs to an upstream: nothing is pushed there"),
+    UpstreamDenied: Answer("DENIED", 403, "an upstream, or what is allowed of it, does not let this be pulled"),
+    UpstreamThrottled: Answer("TOOMANYREQUESTS", 429, "an upstream wants fewer requests; see `Retry-After`"),
+    UpstreamSlow: Answer("UNAVAILABLE", 504, "an upstream takes too long"),
+    UpstreamUnavailable: Answer("UNAVAILABLE", 502, "an upstream does not answer and there is no copy"),
+    UpstreamBroken: Answer("UNAVAILABLE", 502, "an upstream's answer cannot be right; nothing of it was kept"),
     kinds.Unauthenticated: Answer("UNAUTHORIZED", 401, "log in first"),
     kinds.PermissionDenied: Answer("DENIED", 403, "not allowed"),
     kinds.ResourceExhausted: Answer("TOOMANYREQUESTS", 429, "a limit was reached"),

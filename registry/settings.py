@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from ocispec.descriptor import Platform
 from ocispec.errors import InvalidArgument
@@ -101,6 +101,37 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class UpstreamSettings:
+    """One registry whose content is pulled through this one."""
+
+    name: str = _doc("", "first component of its repositories' names here, as in `docker.io/library/alpine`")
+    url: str = _doc("", "where it is; empty: `https://` and the name. `http://` only if you mean it")
+    mirrors: tuple[str, ...] = _doc((), "URLs of the same content, asked in this order when the one before fails")
+    namespaces: tuple[str, ...] = _doc((), "further values of clients' `ns` parameter that mean this upstream")
+    prefix: str = _doc("", "what its own repository names begin with, left out of the names here")
+    repositories: tuple[str, ...] = _doc((), "which repositories (without `prefix`); `*` within a component, `**`"
+                                             " across; none: all")
+    platforms: tuple[str, ...] = _doc((), "which images of an index may be fetched, as `linux/amd64`; none: all")
+    username: str = _doc("", "who we are there")
+    password: str = field(default="", repr=False, metadata={"doc": "the password or access token that goes with it"})
+    password_file: str = _doc("", "file whose first line is the password")
+    realms: tuple[str, ...] = _doc((), "hosts of its token service that may see the password, if not its own")
+    ca: str = _doc("", "PEM file of the certificates it is verified against, if not the system's")
+    allow_private: bool = _doc(False, "whether it, and what it redirects to, may be at private or loopback addresses")
+    tag_ttl: float = _doc(60.0, "seconds for which a tag is believed before the upstream is asked whether it moved")
+    missing_ttl: float = _doc(10.0, "seconds for which it is believed that something does not exist")
+
+
+@dataclass(frozen=True, slots=True)
+class ProxySettings:
+    """Pull-through, whatever the upstream."""
+
+    own_names: tuple[str, ...] = _doc((), "values of the `ns` parameter that mean this registry itself")
+    unused_after: float = _doc(30 * 86400.0, "seconds after which a cached tag that nobody pulls is dropped")
+    downloads: int = _doc(32, "most blobs that one process fetches at the same time")
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """One registry."""
 
@@ -123,6 +154,8 @@ class Settings:
     manifests: ManifestSettings = field(default_factory=ManifestSettings)
     gc: GcSettings = field(default_factory=GcSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    proxy: ProxySettings = field(default_factory=ProxySettings)
+    upstreams: tuple[UpstreamSettings, ...] = _doc((), "the registries to pull through, each a `[[upstreams]]` table")
 
     @classmethod
     def load(cls, file: Path | None, environment: Mapping[str, str], **flags: Any) -> "Settings":
@@ -151,6 +184,11 @@ class Settings:
         self.manifests.check()
         _at_least("gc.interval", self.gc.interval, 0)
         _at_least("gc.grace", self.gc.grace, MIN_GRACE)
+        _at_least("proxy.unused_after", self.proxy.unused_after, 3600)
+        _at_least("proxy.downloads", self.proxy.downloads, 1)
+        for number, upstream in enumerate(self.upstreams):
+            _at_least(f"upstreams[{number}].tag_ttl", upstream.tag_ttl, 0)
+            _at_least(f"upstreams[{number}].missing_ttl", upstream.missing_ttl, 0)
         if self.log.level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
             raise InvalidSettings(f"log.level is no level: {self.log.level!r}")
         if bool(self.tls.certificate) != bool(self.tls.key):
@@ -237,6 +275,8 @@ def _value(of: Any, value: Any, name: str) -> Any:
         if not isinstance(value, dict):
             raise InvalidSettings(f"{name} is a section, not a value")
         return _build(of, value, f"{name}.")  # type: ignore[arg-type]  # a class: it comes from a type hint
+    if get_origin(of) is tuple:
+        return _several(get_args(of)[0], value, name)
     if of is bool:
         return _flag(value, name)
     if isinstance(value, bool | dict | list) or (of in (str, Path) and not isinstance(value, str | Path)):
@@ -245,6 +285,20 @@ def _value(of: Any, value: Any, name: str) -> Any:
         return of(value)
     except (ValueError, OverflowError) as error:
         raise InvalidSettings(f"{name} is not a {of.__name__}: {value!r}") from error
+
+
+def _several(of: Any, value: Any, name: str) -> tuple[Any, ...]:
+    """A list. From the environment it is text: values with commas between, sections as a TOML list of inline tables."""
+    if isinstance(value, str) and dataclasses.is_dataclass(of):
+        try:
+            value = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError as error:
+            raise InvalidSettings(f"{name} is not a TOML list of tables: {error}") from error
+    elif isinstance(value, str):
+        value = [item.strip() for item in value.split(",") if item.strip()]
+    if not isinstance(value, list | tuple):
+        raise InvalidSettings(f"{name} is not a list")  # not shown: it may hold a password
+    return tuple(_value(of, item, f"{name}[{number}]") for number, item in enumerate(value))
 
 
 def _flag(value: Any, name: str) -> bool:

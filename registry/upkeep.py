@@ -6,7 +6,8 @@ import random
 from datetime import timedelta
 
 from ocispec.errors import SeawallError
-from registry.settings import GcSettings, UploadSettings
+from registry.proxy.service import PullThrough
+from registry.settings import Settings
 from storage.gc.sweep import Collector
 from storage.uploads.session import Uploads
 
@@ -16,11 +17,13 @@ log = logging.getLogger(__name__)
 class Upkeep:
     """One of a registry's processes runs it; that two do is harmless and wasteful."""
 
-    def __init__(self, collector: Collector, uploads: Uploads, gc: GcSettings, sessions: UploadSettings) -> None:
+    def __init__(self, collector: Collector, uploads: Uploads, proxy: PullThrough, settings: Settings) -> None:
         self._collector = collector
         self._uploads = uploads
-        self._gc = gc
-        self._sessions = sessions
+        self._proxy = proxy
+        self._gc = settings.gc
+        self._sessions = settings.uploads
+        self._unused_after = timedelta(seconds=settings.proxy.unused_after)
 
     async def run(self) -> None:
         """Until it is cancelled. The first turn comes at a random moment of the interval, so that replicas that were
@@ -39,7 +42,8 @@ class Upkeep:
 
     async def _once(self) -> None:
         expired = await self._uploads.expire(timedelta(seconds=self._sessions.expire_after))
+        expired += await self._proxy.expire(self._unused_after)
         report = await self._collector.run(grace=timedelta(seconds=self._gc.grace))
         if expired or report.removed:
-            log.info("upkeep: %d uploads expired, %d things removed, %d bytes freed", expired, len(report.removed),
-                     report.freed)
+            log.info("upkeep: %d uploads and cached tags expired, %d things removed, %d bytes freed", expired,
+                     len(report.removed), report.freed)

@@ -1,6 +1,7 @@
 """Responses: the headers that all of them carry, JSON documents, and failures in the spec's form."""
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from aiohttp import web
 from ocispec.errors import SeawallError, Unavailable
 from registry.auth.challenge import Challenge
 from registry.errors import INTERNAL, MethodNotAllowed, RangeUnsatisfiable, TooManyRequests, answer_for
+from registry.proxy.errors import UpstreamUnavailable
 
 COMMON = {
     "Docker-Distribution-Api-Version": "registry/2.0",
@@ -43,6 +45,8 @@ def failure(error: SeawallError, headers: Mapping[str, str] | None = None) -> we
         extra["Retry-After"] = RETRY_AFTER
     if isinstance(error, TooManyRequests):
         extra["Retry-After"] = str(error.seconds)
+    if isinstance(error, UpstreamUnavailable) and error.retry_after is not None:
+        extra["Retry-After"] = str(math.ceil(error.retry_after))
     if isinstance(error, RangeUnsatisfiable):
         extra["Content-Range"] = f"bytes */{error.size}"
     if isinstance(error, MethodNotAllowed):

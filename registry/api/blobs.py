@@ -1,5 +1,7 @@
 """`/v2/<name>/blobs/<digest>`: GET, HEAD, DELETE."""
 
+from collections.abc import Mapping
+
 from aiohttp import web
 
 from ocispec.digest import Digest
@@ -15,6 +17,7 @@ from storage.metadata.blobs import BlobInfo
 from storage.repository.blobs import RepositoryBlobs
 
 OCTETS = "application/octet-stream"
+NO_MORE: Mapping[str, str] = {}
 
 
 class BlobEndpoints:
@@ -25,16 +28,17 @@ class BlobEndpoints:
         self._sender = sender
         self._timeout = send_timeout
 
-    async def head(self, call: Call) -> web.StreamResponse:
+    async def head(self, call: Call, more: Mapping[str, str] = NO_MORE) -> web.StreamResponse:
+        """`more`: headers that the answer is to carry beside its own."""
         info = await self._blobs.stat(call.repository(Action.PULL), call.digest)
-        headers = _headers(info)
+        headers = {**describe_blob(info.digest), **more}
         if _holds(call, headers["ETag"]):
             return empty(304, headers)
         return empty(200, {**headers, "Content-Type": OCTETS, "Content-Length": str(info.size)})
 
-    async def get(self, call: Call) -> web.StreamResponse:
+    async def get(self, call: Call, more: Mapping[str, str] = NO_MORE) -> web.StreamResponse:
         info = await self._blobs.stat(call.repository(Action.PULL), call.digest)
-        headers = _headers(info)
+        headers = {**describe_blob(info.digest), **more}
         if _holds(call, headers["ETag"]):
             return empty(304, headers)
         part = self._part(call, headers["ETag"], info.size)
@@ -73,10 +77,10 @@ def location(repo: RepositoryName, digest: Digest) -> str:
     return f"/v2/{repo}/blobs/{digest}"
 
 
-def _headers(info: BlobInfo) -> dict[str, str]:
+def describe_blob(digest: Digest) -> dict[str, str]:
     return {
-        "Docker-Content-Digest": str(info.digest),
-        "ETag": f'"{info.digest}"',
+        "Docker-Content-Digest": str(digest),
+        "ETag": f'"{digest}"',
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, max-age=31536000, immutable",
     }

@@ -15,6 +15,7 @@ from registry.api import answers
 from registry.api.call import Call
 from registry.api.lane import ManifestLane
 from registry.api.paths import Endpoint, parse
+from registry.api.proxied import ProxiedEndpoints
 from registry.api.rates import Rates
 from registry.api.reached import Reached
 from registry.api.requests import name_of
@@ -38,9 +39,10 @@ UNCOUNTED = frozenset({Endpoint.HEALTH})
 class Edge:
     """`send_timeout`: seconds a client may take no byte of an answer."""
 
-    def __init__(self, routes: Routes, lane: ManifestLane, access: Access, reached: Reached, rates: Rates,
-                 send_timeout: float) -> None:
+    def __init__(self, routes: Routes, proxied: ProxiedEndpoints | None, lane: ManifestLane, access: Access,
+                 reached: Reached, rates: Rates, send_timeout: float) -> None:
         self._routes = routes
+        self._proxied = proxied
         self._lane = lane
         self._access = access
         self._reached = reached
@@ -114,7 +116,8 @@ class Edge:
             self._rates.address(remote)
         if target is None:
             raise NoSuchEndpoint("there is nothing at this path")
-        methods = self._routes[target.endpoint]
+        target, others = self._proxied.choose(target, request) if self._proxied is not None else (target, None)
+        methods = others or self._routes[target.endpoint]
         if request.method == "OPTIONS":  # without identity: browsers ask so before they send any
             return answers.empty(204, {"Allow": ", ".join([*methods, "OPTIONS"])})
         handler = methods.get(request.method)

@@ -7,6 +7,7 @@ it to.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import formatdate
 
@@ -44,9 +45,12 @@ class _Known:
 
 
 class ManifestLane:
-    def __init__(self, manifests: Manifests, pulls: Pulls, access: Access, reached: Reached, rates: Rates) -> None:
+    def __init__(self, manifests: Manifests, pulls: Pulls, access: Access, reached: Reached, rates: Rates,
+                 elsewhere: Callable[[str], object] | None = None) -> None:
+        """`elsewhere`: whether the repository of this name is another registry's, whose tags must be asked after."""
         self._manifests = manifests
         self._pulls = pulls
+        self._elsewhere = elsewhere
         self._access = access
         self._reached = reached
         self._rates = rates
@@ -84,6 +88,8 @@ class ManifestLane:
     def _learn(self, path: str) -> _Known | None:
         target = parse(path) if len(path) <= MAX_PATH and "?" not in path else None
         if target is None or target.endpoint is not Endpoint.MANIFEST:
+            return None
+        if self._elsewhere is not None and self._elsewhere(target.name):
             return None
         try:
             repository, reference = RepositoryName.parse(target.name), parse_tag_or_digest(target.value)

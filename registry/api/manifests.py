@@ -43,7 +43,7 @@ class ManifestEndpoints:
         """The stored bytes with their own media type. `Accept` does not choose: every client of today takes all four
         types, and another answer than what was pushed would have another digest."""
         repo = call.repository(Action.PULL)
-        reference = _existing(repo, call.target.value)
+        reference = existing(repo, call.target.value)
         stored = await self._manifests.get(repo, reference)
         if is_pull(call.request.method, reference):
             self._pulls.note(repo, reference)
@@ -76,7 +76,7 @@ class ManifestEndpoints:
     async def delete(self, call: Call) -> web.StreamResponse:
         """By tag only the tag goes, by digest the manifest and its tags: so the spec."""
         repo = call.repository(Action.DELETE)
-        reference = _existing(repo, call.target.value)
+        reference = existing(repo, call.target.value)
         # Nobody in particular administers an open registry, so there immutable tags stay.
         force = not call.principal.is_anonymous and call.access.allows(call.principal, Action.ADMIN, repo)
         if isinstance(reference, Tag):
@@ -116,7 +116,7 @@ def describe(stored: StoredManifest) -> dict[str, str]:
     return {"Docker-Content-Digest": str(stored.digest), "ETag": f'"{stored.digest}"'}
 
 
-def _existing(repo: RepositoryName, text: str) -> Tag | Digest:
+def existing(repo: RepositoryName, text: str) -> Tag | Digest:
     """A reference to look up. What can be no tag names nothing (404); what can be no digest is an error (400)."""
     try:
         return parse_tag_or_digest(text)

@@ -11,14 +11,28 @@ from registry.api.call import Handler
 from registry.api.listings import ListingEndpoints
 from registry.api.manifests import ManifestEndpoints
 from registry.api.paths import Endpoint
+from registry.api.proxied import ProxiedEndpoints
 from registry.api.search import SearchEndpoints
 from registry.api.sendfile import FileSender
 from registry.api.uploads import UploadEndpoints
+from registry.proxy.service import PullThrough
 from registry.settings import Settings
 from storage.repository.store import ContentStore
 
 Routes = Mapping[Endpoint, Mapping[str, Handler]]
 """Endpoint and method to handler."""
+
+
+def proxied(content: ContentStore, settings: Settings, proxy: PullThrough) -> ProxiedEndpoints | None:
+    """What answers for repositories of upstreams; None without upstreams."""
+    if not proxy.upstreams:
+        return None
+    limits = settings.limits
+    return ProxiedEndpoints(
+        proxy, BlobEndpoints(content.blobs, FileSender(limits.send_timeout), limits.send_timeout),
+        ManifestEndpoints(content.manifests, content.tags, content.pulls, Bodies(limits.receive_timeout),
+                          limits.tags_per_push, settings.manifests),
+        content.pulls, limits.page_size, limits.send_timeout)
 
 
 def routes(content: ContentStore, administration: Administration, settings: Settings) -> Routes:

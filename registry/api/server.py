@@ -17,8 +17,9 @@ from registry.api.lane import ManifestLane
 from registry.api.rates import Rates
 from registry.api.reached import Reached
 from registry.api.requests import HEADER, Request, RequestIds, name_of
-from registry.api.routes import routes
+from registry.api.routes import proxied, routes
 from registry.auth.policy import Access
+from registry.proxy.service import PullThrough
 from registry.settings import Settings
 from storage.repository.store import ContentStore
 
@@ -88,13 +89,15 @@ class Server(web.Server):
         await super().shutdown(FLUSH)
 
 
-def make_server(content: ContentStore, grants: Access, administration: Administration,
-                settings: Settings) -> web.Server:
+def make_server(content: ContentStore, grants: Access, administration: Administration, settings: Settings,
+                proxy: PullThrough) -> web.Server:
     """For one event loop; it must be running."""
     limits = settings.limits
     reached, rates = Reached(settings.proxies), Rates(settings.rate)
-    lane = ManifestLane(content.manifests, content.pulls, grants, reached, rates)
-    edge = Edge(routes(content, administration, settings), lane, grants, reached, rates, limits.send_timeout)
+    lane = ManifestLane(content.manifests, content.pulls, grants, reached, rates,
+                        proxy.upstreams.covers if proxy.upstreams else None)
+    edge = Edge(routes(content, administration, settings), proxied(content, settings, proxy), lane, grants, reached,
+                rates, limits.send_timeout)
     return Server(
         edge,
         Cors(settings.origins),

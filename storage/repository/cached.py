@@ -23,31 +23,39 @@ from storage.metadata import tags as tag_rows
 from storage.metadata.cached import CachedTag, FillRow
 from storage.metadata.engine import Database, Transaction
 from storage.metadata.manifests import StoredManifest
+from storage.rules.quotas import Quotas
+from storage.rules.service import Rules
 
 INDEXES_ASKED = 20
 
 
 class CachedContent:
-    def __init__(self, database: Database) -> None:
+    """Quotas count copies like anything else; rules of immutability do not: the upstream decides what a tag names."""
+
+    def __init__(self, database: Database, rules: Rules) -> None:
         self._database = database
+        self._quotas = Quotas(rules)
 
     async def keep(self, repo: RepositoryName, manifest: Manifest, digest: Digest,
                    tag: Tag | None = None) -> StoredManifest:
-        """Store a manifest whose bytes have this digest (the caller verified it), and point `tag` at it."""
+        """Store a manifest whose bytes have this digest (the caller verified it), and point `tag` at it. Raises
+        QuotaExceeded."""
         now = self._database.now()
         async with self._database.write() as tx:
             repository = await repositories.ensure(tx, repo, now)
-            number = await manifest_rows.find_id(tx, repository, digest)
+            number, healed = await manifest_rows.find_id(tx, repository, digest), False
             if number is None:
+                await self._quotas.manifest(tx, repo, len(manifest.raw))
                 number = await manifest_rows.insert(tx, repository, manifest, digest, now, pinned=False)
-                await repositories.pushed(tx, repository, now)
             else:
-                await manifest_rows.touch(tx, repository, [digest], now)
+                healed = await manifest_rows.pushed_again(tx, number, manifest, now, pinned=False)
             # As with a push: a collector that looked before this commit must notice what is named now.
             await blob_rows.touch(tx, {descriptor.digest for descriptor in manifest.blobs}, now)
             await manifest_rows.touch(tx, repository, {descriptor.digest for descriptor in manifest.children}, now)
-            if tag is not None and await self._tag(tx, repository, tag, number):
-                await repositories.outdate(tx, repository)
+            moved = tag is not None and await self._tag(tx, repository, tag, number)
+            await repositories.pushed(tx, repository, now, dirty=tag is None)
+            if moved or healed:
+                await repositories.outdate(tx, repository, since=now)
         return StoredManifest(digest, manifest.media_type, manifest.raw)
 
     async def confirm(self, repo: RepositoryName, tag: Tag, digest: Digest) -> bool:
@@ -58,8 +66,9 @@ class CachedContent:
             if repository is None or number is None:
                 return False
             if await self._tag(tx, repository, tag, number):
-                await manifest_rows.touch(tx, repository, [digest], self._database.now())
-                await repositories.outdate(tx, repository)
+                now = self._database.now()
+                await manifest_rows.touch(tx, repository, [digest], now)
+                await repositories.outdate(tx, repository, since=now)
         return True
 
     async def _tag(self, tx: Transaction, repository: int, tag: Tag, number: int) -> bool:

@@ -4,7 +4,7 @@ import dataclasses
 import os
 import re
 from pathlib import Path
-from typing import get_type_hints
+from typing import get_args, get_type_hints
 
 import click
 import pytest
@@ -62,16 +62,21 @@ def settings() -> str:
             if dataclasses.is_dataclass(of):
                 found += rows(of, f"{section}{item.name}.")
                 continue
-            default = str(item.default).lower() if of is bool else str(item.default)
+            default = str(item.default).lower() if of is bool else "" if item.default == () else str(item.default)
             name = f"{section}{item.name}"
-            variable = PREFIX + name.replace(".", "_").upper()
-            found.append((f"`{name}`", f"`{variable}`", f"`{default}`" if default else "", item.metadata["doc"]))
+            variable = "" if "[]" in name else f"`{PREFIX}{name.replace('.', '_').upper()}`"
+            found.append((f"`{name}`", variable, f"`{default}`" if default else "", item.metadata["doc"]))
+            listed = get_args(of)
+            if listed and dataclasses.is_dataclass(listed[0]):
+                found += rows(listed[0], f"{name}[].")
         return found
 
     top = [row for row in rows(Settings, "") if "." not in row[0]]
     below = [row for row in rows(Settings, "") if "." in row[0]]
     return ("# Settings of the registry\n\nA name with a dot is a key in a section of the TOML file: `limits.page_size`"
-            " is `page_size` under `[limits]`.\nFlags win over the environment, which wins over the file.\n\n"
+            " is `page_size` under `[limits]`;\none with `[]` is a key of each table in a list: `upstreams[].url` is "
+            "`url` under `[[upstreams]]`. In the environment a\nlist of values has commas, a list of tables is TOML: "
+            "`[{name = \"docker.io\"}]`.\nFlags win over the environment, which wins over the file.\n\n"
             + table(("setting", "environment", "default", "meaning"), [*top, *below]) + "\n")
 
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from ocispec.errors import Unavailable
-from registry.settings import GcSettings, UploadSettings
+from registry.settings import GcSettings, Settings, UploadSettings
 from registry.upkeep import Upkeep
 from storage.gc.report import GcReport
 
@@ -23,6 +23,12 @@ class Collector:
         return GcReport(dry_run)
 
 
+class Proxy:
+    async def expire(self, age) -> int:
+        assert age.total_seconds() == 30 * 86400
+        return 1
+
+
 class Uploads:
     async def expire(self, older_than) -> int:
         assert older_than.total_seconds() == 90
@@ -31,7 +37,8 @@ class Uploads:
 
 async def test_it_goes_on_after_failures(until, caplog) -> None:
     collector = Collector(Unavailable("database gone"), RuntimeError("a fault"))
-    upkeep = Upkeep(collector, Uploads(), GcSettings(interval=0.01, grace=7200), UploadSettings(expire_after=90))
+    upkeep = Upkeep(collector, Uploads(), Proxy(), Settings(
+        gc=GcSettings(interval=0.01, grace=7200), uploads=UploadSettings(expire_after=90)))
     running = asyncio.create_task(upkeep.run())
     await until(lambda: collector.runs >= 4)
     running.cancel()
@@ -42,4 +49,4 @@ async def test_it_goes_on_after_failures(until, caplog) -> None:
 
 
 async def test_never_when_the_setting_says_so() -> None:
-    await Upkeep(Collector(), Uploads(), GcSettings(interval=0), UploadSettings()).run()
+    await Upkeep(Collector(), Uploads(), Proxy(), Settings(gc=GcSettings(interval=0))).run()
