@@ -15,9 +15,10 @@ from types import TracebackType
 from typing import Self
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
-RTM_NEWADDR, RTM_NEWROUTE = 20, 24
-NLM_F_REQUEST, NLM_F_ACK, NLM_F_EXCL, NLM_F_CREATE = 1, 4, 0x200, 0x400
-NLMSG_ERROR = 2
+RTM_NEWADDR, RTM_GETADDR, RTM_NEWROUTE = 20, 22, 24
+NLM_F_REQUEST, NLM_F_MULTI, NLM_F_ACK, NLM_F_EXCL, NLM_F_CREATE, NLM_F_DUMP = 1, 2, 4, 0x200, 0x400, 0x300
+NLMSG_ERROR, NLMSG_DONE = 2, 3
+MAX_DATAGRAM = 64 * 1024
 NLM_F_CAPPED, NLM_F_ACK_TLVS = 0x100, 0x200
 NLMSGERR_ATTR_MSG = 1
 SOL_NETLINK, NETLINK_CAP_ACK, NETLINK_EXT_ACK = 270, 10, 11
@@ -56,11 +57,12 @@ def _link(index: int = 0, *, up: bool = False) -> bytes:
     return struct.pack("=BxHiII", socket.AF_UNSPEC, 0, index, flags, flags)
 
 
-class Netlink:
-    """A route socket. Not for concurrent use. Every method raises OSError with the kernel's errno and text."""
+class Channel:
+    """A netlink socket of one family. Not for concurrent use. Every method raises OSError with the kernel's errno and
+    text."""
 
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+    def __init__(self, family: int) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, family)
         self._socket.setsockopt(SOL_NETLINK, NETLINK_EXT_ACK, 1)
         self._socket.setsockopt(SOL_NETLINK, NETLINK_CAP_ACK, 1)
         self._socket.bind((0, 0))
@@ -77,10 +79,49 @@ class Netlink:
     def close(self) -> None:
         self._socket.close()
 
+    def ask(self, kind: int, flags: int, body: bytes, what: str, *, ack: bool = True) -> bytes:
+        """One message and its answer, empty for an acknowledgement. `what` begins the text of an error."""
+        self._send(kind, flags | (NLM_F_ACK if ack else 0), body)
+        return next(self._answers(what), b"")
+
+    def dump(self, kind: int, body: bytes, what: str) -> list[bytes]:
+        """Everything of a kind. All of it is read before anything is done with it: a socket holds one dump."""
+        self._send(kind, NLM_F_DUMP, body)
+        return list(self._answers(what))
+
+    def _send(self, kind: int, flags: int, body: bytes) -> None:
+        self._sequence += 1
+        header = struct.pack("=IHHII", 16 + len(body), kind, flags | NLM_F_REQUEST, self._sequence, 0)
+        self._socket.send(header + body)
+
+    def _answers(self, what: str) -> Iterator[bytes]:
+        while True:
+            data = self._socket.recv(MAX_DATAGRAM)
+            position = 0
+            while position + 16 <= len(data):
+                length, kind, flags, sequence, _pid = struct.unpack_from("=IHHII", data, position)
+                message = data[position:position + length]
+                position += max((length + 3) & ~3, 16)
+                if sequence != self._sequence:
+                    continue  # an answer to a request that was given up
+                if kind in (NLMSG_ERROR, NLMSG_DONE):
+                    _check(message, flags, what)
+                    return
+                yield message[16:]
+                if not flags & NLM_F_MULTI:
+                    return
+
+
+class Netlink(Channel):
+    """A route socket."""
+
+    def __init__(self) -> None:
+        super().__init__(socket.NETLINK_ROUTE)
+
     def add_bridge(self, name: str, mac: str) -> None:
         """It is down: what must be set before anything passes can be."""
         info = attribute(IFLA_LINKINFO, text(IFLA_INFO_KIND, "bridge"))
-        self._ask(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL,
+        self.ask(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL,
                   _link() + text(IFLA_IFNAME, name) + attribute(IFLA_ADDRESS, _mac(mac)) + info,
                   f"add bridge {name}")
 
@@ -90,7 +131,7 @@ class Netlink:
                  + number(IFLA_NET_NS_FD, peer_netns))
         info = attribute(IFLA_LINKINFO, text(IFLA_INFO_KIND, "veth")
                          + attribute(IFLA_INFO_DATA, attribute(VETH_INFO_PEER, there)))
-        self._ask(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL,
+        self.ask(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL,
                   _link(up=True) + text(IFLA_IFNAME, name) + number(IFLA_MTU, mtu) + number(IFLA_MASTER, master) + info,
                   f"add interface {name}")
 
@@ -98,13 +139,13 @@ class Netlink:
         """Let the bridge send a frame back by the port it came from."""
         mode = attribute(IFLA_BRPORT_MODE, b"\x01")
         info = attribute(IFLA_LINKINFO, text(IFLA_INFO_SLAVE_KIND, "bridge") + attribute(IFLA_INFO_SLAVE_DATA, mode))
-        self._ask(RTM_NEWLINK, 0, _link() + text(IFLA_IFNAME, name) + info, f"set interface {name} to hairpin mode")
+        self.ask(RTM_NEWLINK, 0, _link() + text(IFLA_IFNAME, name) + info, f"set interface {name} to hairpin mode")
 
     def set_up(self, index: int) -> None:
-        self._ask(RTM_NEWLINK, 0, _link(index, up=True), f"set interface {index} up")
+        self.ask(RTM_NEWLINK, 0, _link(index, up=True), f"set interface {index} up")
 
     def delete(self, name: str) -> None:
-        self._ask(RTM_DELLINK, 0, _link() + text(IFLA_IFNAME, name), f"delete interface {name}")
+        self.ask(RTM_DELLINK, 0, _link() + text(IFLA_IFNAME, name), f"delete interface {name}")
 
     def index(self, name: str) -> int:
         """Raises OSError (ENODEV)."""
@@ -112,38 +153,34 @@ class Netlink:
 
     def link(self, name: str) -> Link:
         """Raises OSError (ENODEV)."""
-        answer = self._ask(RTM_GETLINK, 0, _link() + text(IFLA_IFNAME, name), f"find interface {name}", ack=False)
+        answer = self.ask(RTM_GETLINK, 0, _link() + text(IFLA_IFNAME, name), f"find interface {name}", ack=False)
         index: int = struct.unpack_from("=BxHi", answer)[2]
-        info = dict(_attributes(dict(_attributes(answer[16:])).get(IFLA_LINKINFO, b"")))
+        info = dict(attributes(dict(attributes(answer[16:])).get(IFLA_LINKINFO, b"")))
         return Link(index, info.get(IFLA_INFO_KIND, b"").rstrip(b"\0").decode(errors="replace"))
 
     def add_address(self, index: int, address: IPv4Address, prefix: int, broadcast: IPv4Address) -> None:
         body = (struct.pack("=BBBBI", socket.AF_INET, prefix, 0, 0, index) + attribute(IFA_LOCAL, address.packed)
                 + attribute(IFA_ADDRESS, address.packed) + attribute(IFA_BROADCAST, broadcast.packed))
-        self._ask(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, body, f"add address {address}")
+        self.ask(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, body, f"add address {address}")
+
+    def addresses(self) -> list[IPv4Address]:
+        """All IPv4 addresses of this namespace, the loopback's too."""
+        entries = self.dump(RTM_GETADDR, struct.pack("=BBBBI", socket.AF_INET, 0, 0, 0, 0), "list addresses")
+        found = (dict(attributes(entry[8:])).get(IFA_LOCAL, b"") for entry in entries)
+        return [IPv4Address(address) for address in found if len(address) == 4]
 
     def add_default_route(self, gateway: IPv4Address) -> None:
         # table main, protocol boot, scope universe, type unicast
         body = struct.pack("=BBBBBBBBI", socket.AF_INET, 0, 0, 0, 254, 3, 0, 1, 0)
-        self._ask(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, body + attribute(RTA_GATEWAY, gateway.packed),
+        self.ask(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, body + attribute(RTA_GATEWAY, gateway.packed),
                   f"add route via {gateway}")
 
-    def _ask(self, kind: int, flags: int, body: bytes, what: str, *, ack: bool = True) -> bytes:
-        self._sequence += 1
-        flags |= NLM_F_REQUEST | (NLM_F_ACK if ack else 0)
-        self._socket.send(struct.pack("=IHHII", 16 + len(body), kind, flags, self._sequence, 0) + body)
-        while True:
-            data = self._socket.recv(64 * 1024)
-            length, answered, answer_flags, sequence, _pid = struct.unpack_from("=IHHII", data)
-            if sequence != self._sequence:
-                continue  # an answer to a request that was given up
-            if answered != NLMSG_ERROR:
-                return data[16:length]
-            (code,) = struct.unpack_from("=i", data, 16)
-            if code == 0:
-                return b""
-            reason = _reason(data, length, answer_flags) or os.strerror(-code)
-            raise OSError(-code, f"{what}: {reason}")
+
+def _check(message: bytes, flags: int, what: str) -> None:
+    """Raises what an NLMSG_ERROR or NLMSG_DONE says; both begin with a code, 0 when all is well."""
+    code: int = struct.unpack_from("=i", message, 16)[0] if len(message) >= 20 else 0
+    if code < 0:
+        raise OSError(-code, f"{what}: {_reason(message, len(message), flags) or os.strerror(-code)}")
 
 
 def _reason(data: bytes, length: int, flags: int) -> str:
@@ -152,13 +189,13 @@ def _reason(data: bytes, length: int, flags: int) -> str:
         return ""
     (inner,) = struct.unpack_from("=I", data, 20)
     start = 20 + (16 if flags & NLM_F_CAPPED else (inner + 3) & ~3)
-    for kind, payload in _attributes(data[start:length]):
+    for kind, payload in attributes(data[start:length]):
         if kind == NLMSGERR_ATTR_MSG:
             return payload.rstrip(b"\0").decode(errors="replace")
     return ""
 
 
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Kind and payload of each; the flags in the two upper bits of a kind are left out (NLA_TYPE_MASK)."""
     position = 0
     while position + 4 <= len(data):

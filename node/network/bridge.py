@@ -3,14 +3,16 @@
 import contextlib
 import errno
 import os
+from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import NamedTuple
 
 from node.linux import syscalls
+from node.linux.conntrack import Conntrack
 from node.linux.netlink import Netlink
 from node.network.addresses import mac_of
-from node.network.model import InvalidSubnet
+from node.network.model import ANY, InvalidSubnet, PortBinding
 
 MTU = 1500
 POOLS = ((IPv4Network("172.16.0.0/12"), 16), (IPv4Network("192.168.0.0/16"), 20))
@@ -96,6 +98,17 @@ class Bridge:
         """The host's end goes with its namespace; where another container still holds that, it goes now."""
         with Netlink() as host:
             _ignore_absent(host, veth_name(container_id))
+
+
+def forget_udp(published: Iterable[PortBinding]) -> None:
+    """Flows to these ports meet the rules anew, as they are now."""
+    ports = [port for port in published if port.proto == "udp"]
+    if not ports:
+        return
+    with Netlink() as host, Conntrack() as connections:
+        every = host.addresses()
+        for port in ports:
+            connections.forget_udp(every if port.host_ip == ANY else [IPv4Address(port.host_ip)], port.host_port)
 
 
 def exists(name: str) -> bool:

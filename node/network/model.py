@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from ocispec.errors import FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
 
+ANY = "0.0.0.0"  # noqa: S104 -- Docker's meaning of -p without an address
+
 
 class NoSuchNetwork(NotFound):
     def __init__(self, name: str) -> None:

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
 
-from node.network.model import PortBinding, PortInUse
+from node.network.model import ANY, PortBinding, PortInUse
 from ocispec.errors import InvalidArgument, Unimplemented
 
 KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
-ANY = "0.0.0.0"  # noqa: S104 -- Docker's meaning of -p without an address
 
 MAX_PORTS = 240
 """Each is a descriptor that goes to the container's monitor in one message, which holds 253 (unix(7), SCM_RIGHTS)."""

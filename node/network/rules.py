@@ -7,8 +7,7 @@ ports does not slow packets down.
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Network
 
-from node.network.model import PortBinding
-from node.network.ports import ANY
+from node.network.model import ANY, PortBinding
 
 PROTOCOLS = ("tcp", "udp")
 

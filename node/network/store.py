@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv4Network
 from node.linux.nftables import Nftables, RulesRefused
 from node.network import ports, rules
 from node.network.addresses import Addresses, mac_of
-from node.network.bridge import Bridge, choose_subnet, exists, new_namespace
+from node.network.bridge import Bridge, choose_subnet, exists, forget_udp, new_namespace
 from node.network.model import Endpoint, Network, NoSuchNetwork, PortBinding, PortInUse, Sandbox
 from node.settings import Settings
 from node.state.database import State
@@ -127,6 +127,7 @@ class Networks:
             undo.push_async_callback(sandbox.close)
             if resolved:
                 await self._run(rules.publish(self._table, str(address), resolved))
+                await self._forget_udp(resolved)
             undo.pop_all()
         gateway, prefix = str(self._addresses.gateway), self._addresses.subnet.prefixlen
         sandbox.endpoint = Endpoint(str(address), prefix, gateway, mac_of(address), self._networks[0].id, endpoint_id)
@@ -148,6 +149,7 @@ class Networks:
                 await self._run(rules.withdraw(self._table, str(attached.address), attached.ports))
         except NetworkUnavailable as error:
             log.warning("ports of container %s stay translated: %s", container_id[:12], error.message)
+        await self._forget_udp(attached.ports)
         try:
             await asyncio.to_thread(self._bridge.disconnect, container_id)
         except OSError as error:
@@ -169,6 +171,13 @@ class Networks:
         """
         held = [(str(attached.address), attached.ports) for attached in self._attached.values()]
         await self._run(rules.exactly(self._table, held))
+
+    async def _forget_udp(self, ports: Sequence[PortBinding]) -> None:
+        if any(port.proto == "udp" for port in ports):
+            try:
+                await asyncio.to_thread(forget_udp, ports)
+            except OSError as error:
+                log.warning("clients that sent to a UDP port before may not reach it: %s", error)
 
     def _taken(self) -> dict[tuple[str, str, int], str]:
         return {(port.proto, port.host_ip, port.host_port): container

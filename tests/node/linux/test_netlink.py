@@ -73,6 +73,15 @@ def test_an_error_says_what_was_tried_and_the_kernels_reason(host: Netlink, othe
         host.add_address(host.index("br"), GATEWAY, 24, BROADCAST)
 
 
+def test_all_addresses_are_listed_however_many(host: Netlink) -> None:
+    host.add_bridge("br", MAC)
+    added = [IPv4Address("10.99.0.0") + number for number in range(1, 1000)]
+    for address in added:
+        host.add_address(host.link("br").index, address, 16, IPv4Address("10.99.255.255"))
+    assert set(host.addresses()) == {*added, IPv4Address("127.0.0.1")}
+    assert host.link("br").kind == "bridge"  # the dump was read to its end
+
+
 @pytest.mark.parametrize("name", ["", "sixteen-letters!", "a/b", "..", "with space"])
 def test_a_bad_name_is_the_kernels_to_refuse(host: Netlink, name: str) -> None:
     if name:
@@ -107,4 +116,4 @@ def test_the_thread_is_back_in_its_own_namespace() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"\x00", b"\x03\x00\x01\x00", b"\x00\x00\x00\x00", b"\xff\xff\x01\x00ab"])
 def test_attributes_that_are_cut_off_end_the_list(data: bytes) -> None:
-    assert len(list(netlink._attributes(data))) <= 1
+    assert len(list(netlink.attributes(data))) <= 1

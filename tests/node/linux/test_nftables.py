@@ -9,7 +9,7 @@ import pytest
 
 from node.linux import nftables
 from node.linux.nftables import Nftables, RulesRefused
-from tests.node.network.conftest import Place
+from tests.node.network.place import Place
 
 pytestmark = pytest.mark.root
 

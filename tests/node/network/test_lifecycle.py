@@ -14,7 +14,7 @@ from node.network.bridge import Bridge
 from node.network.model import InvalidSubnet, PortBinding, PortInUse
 from node.network.store import Networks, NetworkUnavailable
 from ocispec.errors import InvalidArgument, Unimplemented
-from tests.node.network.conftest import HOST, Host, Servers, fetch, in_namespace, networks_of
+from tests.node.network.place import HOST, Host, Servers, fetch, in_namespace, networks_of
 
 pytestmark = pytest.mark.root
 

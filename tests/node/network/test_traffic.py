@@ -9,7 +9,7 @@ import pytest
 
 from node.network.model import PortBinding, Sandbox
 from node.network.store import Networks
-from tests.node.network.conftest import HOST, NEIGHBOUR, Host, Servers, ask, fetch, in_namespace, networks_of
+from tests.node.network.place import HOST, NEIGHBOUR, Host, Servers, ask, fetch, in_namespace, networks_of
 
 pytestmark = pytest.mark.root
 
@@ -84,6 +84,40 @@ def test_udp_is_published_too_and_answers_come_from_the_address_asked(
             ask(host.path, "127.0.0.1", 15354, within=0.3)
 
     scene(host, tmp_path, play)
+
+
+def test_a_udp_client_that_never_stops_reaches_whoever_has_the_port(
+    host: Host, servers: Servers, tmp_path: Path
+) -> None:
+    """It sends from one port, so all its packets are one flow, which the kernel would translate as its first."""
+    published = PortBinding("udp", 53, "", 15353)
+
+    def client() -> socket.socket:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind((NEIGHBOUR, 40000))
+        return sock
+
+    def say(sock: socket.socket, within: float) -> str:
+        sock.settimeout(within)
+        sock.sendto(b"?", (HOST, 15353))
+        try:
+            return sock.recv(100).decode()
+        except OSError:
+            return ""
+
+    async def main() -> None:
+        async with networks_of(tmp_path) as networks:
+            with host.neighbour.run(client) as sock:
+                assert say(sock, 0.1) == ""
+                for name, answer in ((ONE, "one"), (TWO, "two")):
+                    sandbox = await networks.attach(name, mode="bridge", published=[published])
+                    servers.udp(str(sandbox.netns_path), 53, answer)
+                    assert say(sock, 3).startswith(answer)
+                    await networks.release(name)
+                    await sandbox.close()
+                    assert say(sock, 0.1) == ""
+
+    host.node(main)
 
 
 def test_containers_reach_outside_as_the_host(host: Host, servers: Servers, tmp_path: Path) -> None:
