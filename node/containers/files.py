@@ -7,18 +7,33 @@ from node.network.model import Sandbox
 
 HOST_RESOLV = Path("/etc/resolv.conf")
 HOST_HOSTS = Path("/etc/hosts")
-LOOPBACK = ("127.", "::1")
+UPSTREAM_RESOLV = Path("/run/systemd/resolve/resolv.conf")
+"""systemd-resolved(8) keeps the servers of the network here, when /etc/resolv.conf names only itself (127.0.0.53)."""
+
 HOST_GATEWAY = "host-gateway"
 
 
-def write(container: Container, sandbox: Sandbox) -> None:
-    """Into the container's folder; at each start, because the address is that start's."""
+def write(container: Container, sandbox: Sandbox, joined: Path | None = None) -> None:
+    """Into the container's folder; at each start, because the address is that start's.
+
+    `joined`: the folder of the container whose network this one shares. Names mean there what they mean here.
+    """
     directory = Path(container.directory)
-    own = sandbox.endpoint is not None
     (directory / "hostname").write_text(f"{container.spec.hostname}\n")
+    if joined is not None:
+        for name in ("hosts", "resolv.conf"):
+            (directory / name).write_text(_read(joined / name))
+        return
+    own = sandbox.endpoint is not None
     (directory / "hosts").write_text(_hosts(container, sandbox))
-    host = _read(HOST_RESOLV)
+    host = _host_resolver() if own else _read(HOST_RESOLV)
     (directory / "resolv.conf").write_text(resolv_conf(host, container.spec.network, own_namespace=own))
+
+
+def _host_resolver() -> str:
+    """What the host asks. Where that is a resolver of its own, which no container reaches, what that one asks."""
+    text = _read(HOST_RESOLV)
+    return text if any(reachable(server) for server in _servers(text)) else _read(UPSTREAM_RESOLV) or text
 
 
 def _hosts(container: Container, sandbox: Sandbox) -> str:
@@ -41,12 +56,12 @@ def _hosts(container: Container, sandbox: Sandbox) -> str:
 
 
 def resolv_conf(host: str, asked: NetworkSpec, *, own_namespace: bool) -> str:
-    """The host's, with what the user asked for in its place; nameservers on the host's loopback are left out where
-    the container could not reach them (resolv.conf(5))."""
-    lines = [line.split() for line in host.splitlines() if line.strip() and line.strip()[0] not in "#;"]
-    servers = [words[1] for words in lines if words[0] == "nameserver" and len(words) > 1]
+    """The host's, with what the user asked for in its place; nameservers that the container could not reach are left
+    out (resolv.conf(5))."""
+    lines = _lines(host)
+    servers = _servers(host)
     if own_namespace:
-        servers = [server for server in servers if not server.startswith(LOOPBACK)]
+        servers = [server for server in servers if reachable(server)]
     search = next((words[1:] for words in reversed(lines) if words[0] in ("search", "domain")), [])
     options = [option for words in lines if words[0] == "options" for option in words[1:]]
     servers = list(asked.dns) or servers
@@ -55,6 +70,19 @@ def resolv_conf(host: str, asked: NetworkSpec, *, own_namespace: bool) -> str:
     text = "".join(f"nameserver {server}\n" for server in servers)
     text += f"search {' '.join(search)}\n" if search else ""
     return text + (f"options {' '.join(options)}\n" if options else "")
+
+
+def reachable(server: str) -> bool:
+    """Whether a container on the bridge can ask it: not on the host's loopback, and not over IPv6."""
+    return not server.startswith("127.") and ":" not in server
+
+
+def _lines(text: str) -> list[list[str]]:
+    return [line.split() for line in text.splitlines() if line.strip() and line.strip()[0] not in "#;"]
+
+
+def _servers(text: str) -> list[str]:
+    return [words[1] for words in _lines(text) if words[0] == "nameserver" and len(words) > 1]
 
 
 def _read(path: Path) -> str:

@@ -126,7 +126,7 @@ class Startup:
 
     def _write(self, container: Container, sandbox: Sandbox, root: RootMount, pid_path: str) -> None:
         """The bundle and the files that are bound over /etc."""
-        files.write(container, sandbox)
+        files.write(container, sandbox, self._joined(container))
         layers = LayeredRoot.of_mount(root.type, root.source, root.options, root.cwd)
         around = Surroundings(f"{self._site.cgroup_parent}/{container.id}", sandbox.netns_path, pid_path, layers.read)
         (Path(container.directory) / "config.json").write_text(json.dumps(config(container, around)))
@@ -136,6 +136,10 @@ class Startup:
         pid_mode, net_mode = container.spec.namespaces.pid, container.spec.network.mode
         pid = f"/proc/{self._running_pid(pid_mode)}/ns/pid" if pid_mode.startswith(JOIN) else ""
         return pid, f"/proc/{self._running_pid(net_mode)}/ns/net" if net_mode.startswith(JOIN) else None
+
+    def _joined(self, container: Container) -> Path | None:
+        mode = container.spec.network.mode
+        return Path(self._find(mode.removeprefix(JOIN)).container.directory) if mode.startswith(JOIN) else None
 
     def _running_pid(self, mode: str) -> int:
         other = self._find(mode.removeprefix(JOIN))
