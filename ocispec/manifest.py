@@ -34,8 +34,9 @@ class InvalidManifest(InvalidArgument):
 class Manifest:
     """An image manifest, an artifact manifest or an index.
 
-    `children` are the manifests of an index; `config` and `layers` belong to an image manifest. `artifact_type` is
-    the effective one of the referrers API: the field, else an image manifest's config media type.
+    `children` are the manifests of an index; `config` and `layers` belong to an image manifest, but an index may list
+    layers too (a build cache does). `artifact_type` is the effective one of the referrers API: the field, else an
+    image manifest's config media type.
     """
 
     raw: bytes
@@ -146,8 +147,11 @@ def _subject(document: dict[str, Any]) -> Descriptor | None:
 def _index(raw: bytes, document: dict[str, Any], media_type: str) -> Manifest:
     if not isinstance(document.get("manifests"), list):
         raise InvalidManifest("index has no 'manifests' list")
+    entries = _list(document, "manifests")
     return Manifest(
-        raw=raw, media_type=media_type, config=None, layers=(), children=_list(document, "manifests"),
+        raw=raw, media_type=media_type, config=None,
+        layers=tuple(entry for entry in entries if mediatype.is_blob(entry.media_type)),
+        children=tuple(entry for entry in entries if not mediatype.is_blob(entry.media_type)),
         subject=_subject(document), annotations=annotations_from_json(document.get("annotations"), "index"),
         artifact_type=media_type_from_json(document, "artifactType", "manifest"),
     )

@@ -24,6 +24,17 @@ _NONDISTRIBUTABLE = (
 )
 
 
+# What an index lists beside manifests: BuildKit's caches (`--cache-to type=registry`, image-manifest=false) are indexes
+# of layers and a config.
+_BLOBS = ("application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs.",
+          "application/vnd.buildkit.cacheconfig.")
+
+
+def is_blob(media_type: str) -> bool:
+    """Whether an entry of an index with this type is a blob, not a manifest."""
+    return media_type.startswith(_BLOBS)
+
+
 def is_nondistributable(media_type: str) -> bool:
     """Layers whose bytes a registry need not hold; clients fetch them from the descriptor's `urls`."""
     return media_type.startswith(_NONDISTRIBUTABLE)

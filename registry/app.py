@@ -26,10 +26,13 @@ from registry.settings import InvalidSettings, Settings
 from registry.upkeep import Upkeep
 from registry.workers import COULD_NOT_START, Sockets, resolve
 from storage.blobs.disk import DiskBlobs
+from storage.gc.leases import Leases
 from storage.gc.report import GcReport
 from storage.gc.sweep import Collector
 from storage.metadata.engine import open_database
+from storage.repository.intake import Intake
 from storage.repository.store import ContentStore
+from storage.scrub import Scrubber
 from storage.settings import ContentSettings
 
 log = logging.getLogger(__name__)
@@ -44,6 +47,9 @@ class Registry:
     collector: Collector
     administration: Administration
     proxy: PullThrough
+    intake: Intake
+    leases: Leases
+    scrubber: Scrubber
 
 
 @asynccontextmanager
@@ -54,11 +60,13 @@ async def open_registry(settings: Settings, *, migrate: bool = True) -> AsyncIte
     blobs = DiskBlobs(settings.data / "content")
     async with open_database(settings.database_url, migrate=migrate) as database:
         await blobs.prepare()
-        content = ContentStore(database, blobs, ContentSettings())
+        how = ContentSettings()
+        content = ContentStore(database, blobs, how)
         collector = Collector(database, blobs, keep_untagged=settings.gc.keep_untagged)
         fills = FillSettings(settings.limits.blob_bytes, settings.proxy.downloads, settings.data)
         async with open_pull_through(upstreams, database, content, blobs, fills) as proxy:
-            yield Registry(content, Access(NoAccounts(), OpenPolicy()), collector, administration(content), proxy)
+            yield Registry(content, Access(NoAccounts(), OpenPolicy()), collector, administration(content), proxy,
+                           Intake(database, blobs, how, content.rules), Leases(database), Scrubber(database, blobs))
 
 
 def _make_folder(settings: Settings) -> None:

@@ -1,5 +1,7 @@
 """The `seawall-registry` command, a file a group of verbs. Start at `root`."""
 
+from registry.cli import importing as importing
+from registry.cli import verify as verify
 from registry.cli.root import LATER, main
 
 __all__ = ["LATER", "main"]

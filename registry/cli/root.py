@@ -20,10 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 SUPERVISION = 5.0
 """Seconds beyond the shutdown timeout after which a worker that does not end is killed."""
 
-LATER = {
-    "user": "accounts", "token": "access tokens", "import": "importing another registry's folder",
-    "verify": "checking stored bytes against their digests",
-}
+LATER = {"user": "accounts", "token": "access tokens"}
 
 
 class Command(click.Command):

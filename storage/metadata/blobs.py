@@ -82,7 +82,7 @@ async def outdate_holders(tx: Transaction, blob: int) -> None:
     """What processes remember of the blob, in whatever repository, stops being true."""
     holders = sa.select(repository_blobs.c.repository_id).where(repository_blobs.c.blob_id == blob)
     for repository in (await tx.scalars(holders)).all():
-        await repository_rows.outdate(tx, repository)
+        await repository_rows.outdate(tx, repository, since=None)
 
 
 async def link(tx: Transaction, repository: int, blob: BlobRow, now: datetime) -> None:
