@@ -1,12 +1,13 @@
 """The composition root: settings become a running registry. Nothing here decides anything."""
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
+import os
 import signal
 import socket
-import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,19 +18,29 @@ from aiohttp import web
 from ocispec.errors import SeawallError
 from registry.api.admin.administration import Administration
 from registry.api.admin.table import administration
+from registry.api.operations import OperationEndpoints, Readers
+from registry.api.paths import Endpoint
 from registry.api.server import make_server
 from registry.auth.policy import Access, NoAccounts, OpenPolicy
 from registry.proxy.fills import FillSettings
 from registry.proxy.service import PullThrough, open_pull_through
 from registry.proxy.upstreams import Upstreams
 from registry.settings import InvalidSettings, Settings
+from registry.telemetry.families import RELOADS
+from registry.telemetry.health import Health
+from registry.telemetry.page import MetricsPage
+from registry.telemetry.readings import Readings
+from registry.telemetry.worker import Numbers, Telemetry, make_telemetry
+from registry.tls import Certificates
 from registry.upkeep import Upkeep
 from registry.workers import COULD_NOT_START, Sockets, resolve
 from storage.blobs.disk import DiskBlobs
+from storage.blobs.observed import observed
+from storage.blobs.probe import StoreProbe
 from storage.gc.leases import Leases
 from storage.gc.report import GcReport
 from storage.gc.sweep import Collector
-from storage.metadata.engine import open_database
+from storage.metadata.engine import Database, open_database
 from storage.repository.intake import Intake
 from storage.repository.store import ContentStore
 from storage.scrub import Scrubber
@@ -50,23 +61,37 @@ class Registry:
     intake: Intake
     leases: Leases
     scrubber: Scrubber
+    database: Database
+    telemetry: Telemetry
+    health: Health
 
 
 @asynccontextmanager
-async def open_registry(settings: Settings, *, migrate: bool = True) -> AsyncIterator[Registry]:
-    """Raises what opening the database and the data folder can raise (`storage.metadata.engine`, `storage.blobs`)."""
+async def open_registry(settings: Settings, *, migrate: bool = True,
+                        telemetry: Telemetry | None = None) -> AsyncIterator[Registry]:
+    """`telemetry` is None for a process that counts for itself alone. Raises what opening the database and the data
+    folder can raise (`storage.metadata.engine`, `storage.blobs`)."""
     upstreams = Upstreams.of(settings.upstreams, settings.proxy)
     _make_folder(settings)
-    blobs = DiskBlobs(settings.data / "content")
-    async with open_database(settings.database_url, migrate=migrate) as database:
-        await blobs.prepare()
+    telemetry = telemetry or make_telemetry(shared_numbers(1), 0, os.getpid(), settings.tracing)
+    disk = DiskBlobs(settings.data / "content")
+    async with open_database(settings.database_url, migrate=migrate, observer=telemetry.observer) as database:
+        await disk.prepare()
+        blobs = observed(disk, telemetry.observer)
         how = ContentSettings()
         content = ContentStore(database, blobs, how)
         collector = Collector(database, blobs, keep_untagged=settings.gc.keep_untagged)
         fills = FillSettings(settings.limits.blob_bytes, settings.proxy.downloads, settings.data)
+        health = Health({"database": database.check, "store": StoreProbe(blobs).check})
         async with open_pull_through(upstreams, database, content, blobs, fills) as proxy:
             yield Registry(content, Access(NoAccounts(), OpenPolicy()), collector, administration(content), proxy,
-                           Intake(database, blobs, how, content.rules), Leases(database), Scrubber(database, blobs))
+                           Intake(database, blobs, how, content.rules), Leases(database), Scrubber(database, blobs),
+                           database, telemetry, health)
+
+
+def shared_numbers(workers: int) -> Numbers:
+    """What the workers count in; to be made before they are forked."""
+    return Numbers.of([endpoint.label for endpoint in Endpoint], workers)
 
 
 def _make_folder(settings: Settings) -> None:
@@ -87,62 +112,85 @@ def check_exposure(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def serving(settings: Settings, registry: Registry, sockets: Sockets) -> AsyncIterator[None]:
+async def serving(settings: Settings, registry: Registry, sockets: Sockets) -> AsyncIterator[Certificates]:
     """Answers on `sockets` (listening already) during the block; then accepts no more and lets requests finish."""
-    server = make_server(registry.content, registry.access, registry.administration, settings, registry.proxy)
+    page = MetricsPage(registry.telemetry.numbers, Readings(registry.database))
+    readers = Readers(settings.metrics_networks, settings.metrics.token)
+    server = make_server(registry.content, registry.access, registry.administration, settings, registry.proxy,
+                         registry.telemetry, OperationEndpoints(registry.health, page, readers))
     runner = web.ServerRunner(server, shutdown_timeout=settings.limits.shutdown_timeout)
+    certificates = _certificates(settings, registry.telemetry)
     await runner.setup()
     try:
         for listening in sockets:
-            await web.SockSite(runner, listening, ssl_context=tls_context(settings)).start()
-        yield
+            await web.SockSite(runner, listening, ssl_context=certificates.context).start()
+        yield certificates
     finally:
         await runner.cleanup()
 
 
-def tls_context(settings: Settings) -> ssl.SSLContext | None:
-    """Raises InvalidSettings."""
-    if not settings.tls.certificate:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(settings.tls.certificate, settings.tls.key)
-    except (OSError, ValueError) as error:
-        raise InvalidSettings(f"cannot use the TLS certificate: {error}") from error
-    return context
+def _certificates(settings: Settings, telemetry: Telemetry) -> Certificates:
+    well, badly = (telemetry.part.counter(RELOADS, result) for result in ("ok", "failed"))
+    return Certificates(settings.tls, lambda good: (well if good else badly).add())
 
 
-def run_worker(settings: Settings, sockets: Sockets, *, first: bool, parent: int | None,
+def run_worker(settings: Settings, sockets: Sockets, numbers: Numbers, *, index: int, parent: int | None,
                ready: Callable[[], None]) -> int:
-    """One process of the registry, from open to closed; gives its exit status. `first`: it does the upkeep. `parent`:
-    a descriptor that reads end-of-file when the parent process is gone."""
+    """One process of the registry, from open to closed; gives its exit status. The one of `index` 0 does the upkeep.
+    `parent`: a descriptor that reads end-of-file when the parent process is gone."""
     try:
-        uvloop.run(_serve(settings, sockets, first=first, parent=parent, ready=ready))
+        telemetry = make_telemetry(numbers, index, os.getpid(), settings.tracing)
+        uvloop.run(_serve(settings, sockets, telemetry, first=index == 0, parent=parent, ready=ready))
+        telemetry.tracing.close()
     except SeawallError as error:
         log.critical("%s", error.message)  # the message says it, a traceback would bury it
         return COULD_NOT_START
     return 0
 
 
-async def _serve(settings: Settings, sockets: Sockets, *, first: bool, parent: int | None,
+async def _serve(settings: Settings, sockets: Sockets, telemetry: Telemetry, *, first: bool, parent: int | None,
                  ready: Callable[[], None]) -> None:
-    stop = asyncio.Event()
+    stop, at_once = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        (at_once if stop.is_set() else stop).set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, end)
     if parent is not None:
-        loop.add_reader(parent, stop.set)
+        loop.add_reader(parent, _orphaned, loop, parent, (stop, at_once))
     async with (
-        open_registry(settings, migrate=False) as registry,
+        open_registry(settings, migrate=False, telemetry=telemetry) as registry,
         registry.content.pulls.flushing(),
-        serving(settings, registry, sockets),
+        serving(settings, registry, sockets) as certificates,
+        asyncio.TaskGroup() as group,
     ):
-        upkeep = Upkeep(registry.collector, registry.content.uploads, registry.proxy, settings)
-        running = asyncio.create_task(upkeep.run() if first else asyncio.sleep(0))
+        loop.add_signal_handler(signal.SIGHUP, certificates.reload)
+        background = [group.create_task(certificates.watch())]
+        if first:
+            upkeep = Upkeep(registry.collector, registry.content.uploads, registry.proxy, settings)
+            background.append(group.create_task(upkeep.run()))
         ready()
         await stop.wait()
-        running.cancel()
-        await asyncio.wait([running])
+        await _drain(registry.health, settings.limits.drain_time, at_once)
+        for task in background:
+            task.cancel()
+
+
+def _orphaned(loop: asyncio.AbstractEventLoop, parent: int, events: Sequence[asyncio.Event]) -> None:
+    loop.remove_reader(parent)  # it would be readable for ever
+    for event in events:
+        event.set()
+
+
+async def _drain(health: Health, seconds: float, at_once: asyncio.Event) -> None:
+    """`/readyz` fails while everything is still answered, so that load balancers send no more; a second signal ends
+    it."""
+    health.draining = True
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await at_once.wait()
 
 
 def migrate(settings: Settings) -> None:

@@ -35,6 +35,8 @@ def _doc(default: Any, text: str) -> Any:
 class TlsSettings:
     certificate: str = _doc("", "PEM file of the certificate and its chain; empty: plain HTTP")
     key: str = _doc("", "PEM file of the certificate's private key")
+    minimum: str = _doc("1.2", "lowest version of TLS: `1.2` or `1.3`")
+    reload_every: float = _doc(10.0, "seconds between two looks at whether the files changed; 0: only on SIGHUP")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class LimitSettings:
     idle_timeout: float = _doc(75.0, "seconds a connection may sit without a complete request head")
     receive_timeout: float = _doc(60.0, "seconds a client may pause inside a request body")
     send_timeout: float = _doc(60.0, "seconds a client may refuse to take any byte of an answer")
+    drain_time: float = _doc(0.0, "seconds after SIGTERM in which `/readyz` fails and everything is still answered")
     shutdown_timeout: float = _doc(10.0, "seconds that running requests get to finish at the end")
     page_size: int = _doc(10_000, "most entries in one page of a listing; more come with a `Link`")
     tags_per_push: int = _doc(100, "most tags that one manifest push may set")
@@ -97,6 +100,7 @@ class GcSettings:
 @dataclass(frozen=True, slots=True)
 class LogSettings:
     level: str = _doc("INFO", "DEBUG, INFO, WARNING or ERROR")
+    format: str = _doc("text", "`text` or `json`: one object for each line of the log")
     access: bool = _doc(False, "one JSON object for each request, on standard output")
 
 
@@ -132,6 +136,22 @@ class ProxySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricsSettings:
+    allow: str = _doc("127.0.0.0/8,::1", "addresses or networks, separated by commas, that may read `/metrics`")
+    token: str = field(default="", repr=False, metadata={
+        "doc": "bearer token that may read `/metrics` from anywhere; empty: none"})
+
+
+@dataclass(frozen=True, slots=True)
+class TracingSettings:
+    endpoint: str = _doc("", "URL of an OTLP/HTTP collector, e.g. `http://127.0.0.1:4318/v1/traces`; empty: no traces")
+    service: str = _doc("seawall-registry", "the name under which traces are found")
+    ratio: float = _doc(1.0, "share of requests that are traced, unless the caller's `traceparent` decides it")
+    delay: float = _doc(2.0, "seconds for which spans are gathered before they are sent")
+    timeout: float = _doc(5.0, "seconds the collector gets to take them")
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """One registry."""
 
@@ -156,6 +176,8 @@ class Settings:
     log: LogSettings = field(default_factory=LogSettings)
     proxy: ProxySettings = field(default_factory=ProxySettings)
     upstreams: tuple[UpstreamSettings, ...] = _doc((), "the registries to pull through, each a `[[upstreams]]` table")
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    tracing: TracingSettings = field(default_factory=TracingSettings)
 
     @classmethod
     def load(cls, file: Path | None, environment: Mapping[str, str], **flags: Any) -> "Settings":
@@ -191,8 +213,24 @@ class Settings:
             _at_least(f"upstreams[{number}].missing_ttl", upstream.missing_ttl, 0)
         if self.log.level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
             raise InvalidSettings(f"log.level is no level: {self.log.level!r}")
+        self._check_operation()
         if bool(self.tls.certificate) != bool(self.tls.key):
             raise InvalidSettings("tls.certificate and tls.key go together: one of them is missing")
+
+    def _check_operation(self) -> None:
+        _ = self.metrics_networks
+        if self.log.format not in ("text", "json"):
+            raise InvalidSettings(f"log.format is neither text nor json: {self.log.format!r}")
+        if self.tls.minimum not in ("1.2", "1.3"):
+            raise InvalidSettings(f"tls.minimum is neither 1.2 nor 1.3: {self.tls.minimum!r}")
+        _at_least("tls.reload_every", self.tls.reload_every, 0)
+        _at_least("limits.drain_time", self.limits.drain_time, 0)
+        for name in ("delay", "timeout"):
+            _at_least(f"tracing.{name}", getattr(self.tracing, name), 0.01)
+        if not 0 <= self.tracing.ratio <= 1:
+            raise InvalidSettings(f"tracing.ratio is not between 0 and 1: {self.tracing.ratio:g}")
+        if self.tracing.endpoint and not self.tracing.endpoint.startswith(("http://", "https://")):
+            raise InvalidSettings(f"tracing.endpoint is no http URL: {self.tracing.endpoint!r}")
 
     @property
     def address(self) -> tuple[str, int]:
@@ -214,10 +252,12 @@ class Settings:
     @property
     def proxies(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
         """Raises InvalidSettings."""
-        try:
-            return tuple(ipaddress.ip_network(item.strip()) for item in self.trusted_proxies.split(",") if item.strip())
-        except ValueError as error:
-            raise InvalidSettings(f"trusted_proxies: {error}") from error
+        return _networks("trusted_proxies", self.trusted_proxies)
+
+    @property
+    def metrics_networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+        """Raises InvalidSettings."""
+        return _networks("metrics.allow", self.metrics.allow)
 
     @property
     def database_url(self) -> str:
@@ -226,6 +266,13 @@ class Settings:
 
 MIN_GRACE = 3600.0
 """Seconds. Above `ContentSettings.touch_every`, with room for a push that takes its time."""
+
+
+def _networks(name: str, text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    try:
+        return tuple(ipaddress.ip_network(item.strip()) for item in text.split(",") if item.strip())
+    except ValueError as error:
+        raise InvalidSettings(f"{name}: {error}") from error
 
 
 def _at_least(name: str, value: float, least: float) -> None:

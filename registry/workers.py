@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ocispec.errors import FailedPrecondition, InvalidArgument
@@ -67,6 +67,11 @@ def listen(host: str, port: int, count: int, stall: float) -> list[list[socket.s
     return workers
 
 
+def close(sockets: Iterable[socket.socket]) -> None:
+    for one in sockets:
+        one.close()
+
+
 def _bind(family: socket.AddressFamily, where: tuple[str, int], *, shared: bool) -> socket.socket:
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -99,11 +104,14 @@ serves. Gives the exit status."""
 class Supervisor:
     """Starts `count` workers, starts dead ones again, stops all of them on SIGTERM or SIGINT."""
 
-    def __init__(self, count: int, run: Run, ready: Callable[[], None], patience: float) -> None:
-        """`ready` is called once, when all serve; `patience`: seconds that workers get to end by themselves."""
+    def __init__(self, count: int, run: Run, ready: Callable[[], None], stopping: Callable[[], None],
+                 patience: float) -> None:
+        """`ready` is called once, when all serve; `stopping` when they are told to end; `patience`: seconds that
+        workers get to end by themselves."""
         self._workers = [_Worker(index) for index in range(count)]
         self._run = run
         self._ready = ready
+        self._leave = stopping
         self._patience = patience
         self._stopping = False
         self._status = 0
@@ -116,7 +124,7 @@ class Supervisor:
         """The exit status, when all have ended."""
         os.set_blocking(self._wakeup_end, False)
         signal.set_wakeup_fd(self._wakeup_end, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)
         gc.freeze()  # what is loaded by now stays where it is, so the workers go on sharing its pages
         waiting = len(self._workers)
@@ -125,6 +133,8 @@ class Supervisor:
         deadline = float("inf")
         while any(worker.pid for worker in self._workers) or not self._stopping:
             events = self._wait()
+            if signal.SIGHUP in events:
+                self._signal(signal.SIGHUP)
             if signal.SIGTERM in events or signal.SIGINT in events:
                 deadline = min(deadline, self._stop())
             if waiting and (waiting := waiting - self._readied()) <= 0:
@@ -161,6 +171,7 @@ class Supervisor:
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it has a handler of its own; the default would end it
             for end in (self._alive_end, self._news, self._wakeup, self._wakeup_end):
                 os.close(end)
             status = self._run(index, self._alive, self._tell)
@@ -197,6 +208,7 @@ class Supervisor:
 
     def _stop(self) -> float:
         self._stopping = True
+        self._leave()
         self._signal(signal.SIGTERM)
         return time.monotonic() + self._patience
 

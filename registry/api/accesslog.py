@@ -7,7 +7,7 @@ from logging import INFO
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 
-from registry.api.requests import name_of
+from registry.api.requests import Request
 
 LONGEST = 500
 
@@ -19,14 +19,20 @@ class JsonAccessLog(AbstractAccessLogger):
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
         """`time` is the request's duration in seconds."""
+        ours = request if isinstance(request, Request) else None
         self.logger.info("%s", json.dumps({
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "request": name_of(request),
+            "request": ours.name if ours else "",
+            "trace": ours.trace if ours else "",
+            "actor": ours.actor if ours else "",
+            "endpoint": ours.endpoint if ours else "other",
             "remote": request.remote,
+            "forwarded": request.headers.get("X-Forwarded-For", "")[:LONGEST],
             "method": request.method,
             "path": request.raw_path[:LONGEST],
             "status": response.status,
             "bytes": response.body_length,
+            "received": ours.received if ours else 0,
             "seconds": round(time, 6),
             "agent": request.headers.get("User-Agent", "")[:LONGEST],
         }))

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 from aiohttp.web_protocol import RequestPayloadError
 
+from registry.api import requests
 from registry.errors import BodyBroken, BodySlow, BodyTooLarge, ExpectationFailed
 
 
@@ -35,6 +36,7 @@ class Bodies:
                 # What came before the client went waits in the reader, which no longer gives it out by a public way.
                 chunk = request.content._read_nowait(-1)  # noqa: SLF001
             arrived += len(chunk)
+            requests.arrived(request, len(chunk))
             if limit is not None and arrived > limit:
                 raise BodyTooLarge(limit)
             if chunk:

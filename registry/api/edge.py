@@ -18,21 +18,27 @@ from registry.api.paths import Endpoint, parse
 from registry.api.proxied import ProxiedEndpoints
 from registry.api.rates import Rates
 from registry.api.reached import Reached
-from registry.api.requests import name_of
+from registry.api.requests import Request, label_of, name_of
 from registry.api.routes import Routes
 from registry.api.sendfile import stalled
 from registry.auth.policy import Access
-from registry.auth.principal import Presented
+from registry.auth.principal import ANONYMOUS, Presented
 from registry.errors import MethodNotAllowed, NoSuchEndpoint, answer_for
+from registry.telemetry.families import CLIENT_GONE
+from registry.telemetry.logs import Context, current
+from registry.telemetry.worker import Telemetry
 
 log = logging.getLogger(__name__)
 
 SERVER_FAULTS = 500
+UNIDENTIFIED = frozenset({Endpoint.HEALTH, Endpoint.LIVE, Endpoint.READY, Endpoint.METRICS})
+"""Asked by machines without an account; what they show as `Authorization` is not for `auth` to judge."""
+
 LARGE = 64 * 1024
 """Bytes of a body that may wait in a transport's buffer without anybody waiting for it."""
 
 
-UNCOUNTED = frozenset({Endpoint.HEALTH})
+UNCOUNTED = frozenset({Endpoint.HEALTH, Endpoint.LIVE, Endpoint.READY, Endpoint.METRICS})
 """What load balancers and monitors ask, whatever the rate of others."""
 
 
@@ -40,13 +46,15 @@ class Edge:
     """`send_timeout`: seconds a client may take no byte of an answer."""
 
     def __init__(self, routes: Routes, proxied: ProxiedEndpoints | None, lane: ManifestLane, access: Access,
-                 reached: Reached, rates: Rates, send_timeout: float) -> None:
+                 reached: Reached, rates: Rates, telemetry: Telemetry, send_timeout: float) -> None:
         self._routes = routes
         self._proxied = proxied
         self._lane = lane
         self._access = access
         self._reached = reached
         self._rates = rates
+        self._meter = telemetry.meter
+        self._tracing = telemetry.tracing
         self._timeout = send_timeout
         self._running = 0
         self._none_runs = asyncio.Event()
@@ -58,12 +66,27 @@ class Edge:
             if prepared is not None:
                 return prepared
         self._running += 1
+        self._meter.running.add()
         try:
-            return await self._whole(request)
+            return await self._named(request)
         finally:
+            self._meter.running.add(-1)
             self._running -= 1
             if not self._running:
                 self._none_runs.set()
+
+    async def _named(self, request: web.BaseRequest) -> web.StreamResponse:
+        """With what its log lines and its trace are found by. aiohttp runs each request in a task of its own."""
+        name = name_of(request)
+        if not self._tracing.on:
+            current.set(Context(name))
+            return await self._whole(request)
+        with self._tracing.request(request.method, request.headers, {"http.request.method": request.method,
+                                                                     "seawall.request": name}) as span:
+            current.set(Context(name, span.trace))
+            response = await self._whole(request)
+            span.answered(label_of(request), response.status)
+            return response
 
     async def close(self, timeout: float) -> None:  # noqa: ASYNC109
         """From now on every answer is its connection's last; returns when no request runs or `timeout` is over."""
@@ -94,12 +117,12 @@ class Edge:
         except SeawallError as error:
             answer = answer_for(error)
             if answer.status >= SERVER_FAULTS:
-                log.warning("%s %s: %s [%s]", request.method, request.raw_path[:300], error.message, name_of(request))
+                log.warning("%s %s: %s", request.method, request.raw_path[:300], error.message)
             response = answers.failure(error, self._challenge(error, request))
         except Exception as error:
             if isinstance(error, ConnectionError) and (request.transport is None or request.writer.output_size):
                 raise  # this client's connection; any other is one of ours, to a database for instance
-            log.exception("%s %s [%s]", request.method, request.raw_path[:300], name_of(request))
+            log.exception("%s %s", request.method, request.raw_path[:300])
             response = answers.fault(name_of(request))
         if request.writer.output_size:
             raise ConnectionAbortedError("failed in the middle of an answer")
@@ -118,14 +141,18 @@ class Edge:
             raise NoSuchEndpoint("there is nothing at this path")
         target, others = self._proxied.choose(target, request) if self._proxied is not None else (target, None)
         methods = others or self._routes[target.endpoint]
+        if isinstance(request, Request):
+            request.endpoint = target.endpoint.label
         if request.method == "OPTIONS":  # without identity: browsers ask so before they send any
             return answers.empty(204, {"Allow": ", ".join([*methods, "OPTIONS"])})
         handler = methods.get(request.method)
         if handler is None:
             raise MethodNotAllowed(request.method, tuple(methods))
         presented = Presented(request.headers.get("Authorization"), remote=remote)
-        principal = await self._access.identify(presented)
+        principal = ANONYMOUS if target.endpoint in UNIDENTIFIED else await self._access.identify(presented)
         self._rates.principal(principal.name)
+        if isinstance(request, Request):
+            request.actor = principal.name
         return await handler(Call(request, target, principal, self._access, presented.remote))
 
     def _challenge(self, error: SeawallError, request: web.BaseRequest) -> dict[str, str]:
@@ -136,6 +163,9 @@ class Edge:
 
 class Gone(web.StreamResponse):
     """For a client that no answer reaches; aiohttp takes the exception, from here, for what it is."""
+
+    def __init__(self) -> None:
+        super().__init__(status=int(CLIENT_GONE))
 
     async def prepare(self, request: web.BaseRequest) -> None:  # noqa: ARG002
         raise ConnectionResetError("client went")

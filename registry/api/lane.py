@@ -21,12 +21,14 @@ from registry.api.manifests import describe
 from registry.api.paths import Endpoint, parse
 from registry.api.rates import Rates
 from registry.api.reached import Reached
-from registry.api.requests import HEADER, name_of
+from registry.api.requests import HEADER, Request, name_of
 from registry.auth.policy import Access, Action
 from registry.auth.principal import Presented
 from storage.metadata.manifests import StoredManifest
 from storage.repository.manifests import Manifests
 from storage.repository.pulls import Key, Pulls, key
+
+_MANIFEST = Endpoint.MANIFEST.label
 
 MAX_PATHS = 4096
 MAX_PATH = 512
@@ -77,6 +79,8 @@ class ManifestLane:
             return None
         if self._rates.on and not self._rates.admit(self._reached.remote(request), principal.name):
             return None
+        if isinstance(request, Request):
+            request.endpoint, request.actor = _MANIFEST, principal.name
         # By identity: the object in memory is replaced whenever it was read anew, and then the head is made anew.
         if known.digest is not stored.digest:
             known.digest, known.head = stored.digest, _head(stored)
@@ -120,7 +124,9 @@ class Prepared(web.StreamResponse):
         transport = request.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError("client went")
-        transport.write(b"".join(self._parts))
+        answer = b"".join(self._parts)
+        transport.write(answer)
+        request.writer.output_size += len(answer)  # for the metrics
         self._body_length = len(self._parts[3])
         self._writer = request.writer
 

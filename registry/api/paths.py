@@ -22,6 +22,14 @@ class Endpoint(Enum):
     HEALTH = auto()
     EXTENSIONS = auto()  # extensions/_oci.md of the distribution-spec
     ADMIN = auto()
+    LIVE = auto()
+    READY = auto()
+    METRICS = auto()
+
+    @property
+    def label(self) -> str:
+        """As metrics, traces and log lines name it."""
+        return self.name.lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +50,9 @@ _FIXED = {
     "/v1/search": Target(Endpoint.SEARCH),
     "/healthz": Target(Endpoint.HEALTH),
     "/v2/_oci/ext/discover": Target(Endpoint.EXTENSIONS),
+    "/livez": Target(Endpoint.LIVE),
+    "/readyz": Target(Endpoint.READY),
+    "/metrics": Target(Endpoint.METRICS),
 }
 _BELOW: Mapping[str, Endpoint] = {"/api/v1/": Endpoint.ADMIN}
 """Whole trees of paths, by prefix: their endpoint group reads the rest."""

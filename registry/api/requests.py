@@ -2,6 +2,7 @@
 
 import re
 import secrets
+import time
 from itertools import count
 from typing import Any
 
@@ -31,18 +32,35 @@ class RequestIds:
 
 class Request(web.BaseRequest):
     """A request that has its name, and writes it into its answer, whoever makes that, with what lets a page of another
-    origin read the answer."""
+    origin read the answer. `endpoint`, `actor` and `trace` are filled in as they become known: for numbers and log
+    lines, never for a decision."""
 
     def __init__(self, *arguments: Any, name: str, cors: Cors | None = None) -> None:
         super().__init__(*arguments)
         self.name = name
         self._cors = cors
+        self.endpoint = "other"
+        self.actor = ""
+        self.trace = ""
+        self.received = 0
+        self.began = time.perf_counter()
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         # aiohttp's only place between "the headers are complete" and "they are sent".
         response.headers[HEADER] = self.name
         if self._cors is not None:
             response.headers.update(self._cors.headers(self))
+
+
+def arrived(request: web.BaseRequest, size: int) -> None:
+    """So many bytes of its body."""
+    if isinstance(request, Request):
+        request.received += size
+
+
+def label_of(request: web.BaseRequest) -> str:
+    """Its endpoint, as far as it was known."""
+    return request.endpoint if isinstance(request, Request) else "other"
 
 
 def name_of(request: web.BaseRequest) -> str:

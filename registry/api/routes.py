@@ -10,6 +10,7 @@ from registry.api.bodies import Bodies
 from registry.api.call import Handler
 from registry.api.listings import ListingEndpoints
 from registry.api.manifests import ManifestEndpoints
+from registry.api.operations import OperationEndpoints
 from registry.api.paths import Endpoint
 from registry.api.proxied import ProxiedEndpoints
 from registry.api.search import SearchEndpoints
@@ -35,7 +36,8 @@ def proxied(content: ContentStore, settings: Settings, proxy: PullThrough) -> Pr
         content.pulls, limits.page_size, limits.send_timeout)
 
 
-def routes(content: ContentStore, administration: Administration, settings: Settings) -> Routes:
+def routes(content: ContentStore, administration: Administration, settings: Settings,
+           operations: OperationEndpoints) -> Routes:
     limits = settings.limits
     bodies = Bodies(limits.receive_timeout)
     sender = FileSender(limits.send_timeout)
@@ -63,4 +65,7 @@ def routes(content: ContentStore, administration: Administration, settings: Sett
         Endpoint.EXTENSIONS: {"GET": base.extensions, "HEAD": base.extensions},
         Endpoint.HEALTH: {"GET": base.health, "HEAD": base.health},
         Endpoint.ADMIN: dict.fromkeys(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"), admin.handle),
+        Endpoint.LIVE: {"GET": operations.live, "HEAD": operations.live},
+        Endpoint.READY: {"GET": operations.ready, "HEAD": operations.ready},
+        Endpoint.METRICS: {"GET": operations.metrics},
     }

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from time import perf_counter
 from typing import Any
 
 from aiohttp import web
@@ -14,6 +15,7 @@ from registry.api.admin.administration import Administration
 from registry.api.cors import Cors
 from registry.api.edge import Edge
 from registry.api.lane import ManifestLane
+from registry.api.operations import OperationEndpoints
 from registry.api.rates import Rates
 from registry.api.reached import Reached
 from registry.api.requests import HEADER, Request, RequestIds, name_of
@@ -21,6 +23,8 @@ from registry.api.routes import proxied, routes
 from registry.auth.policy import Access
 from registry.proxy.service import PullThrough
 from registry.settings import Settings
+from registry.telemetry.requests import RequestMeter
+from registry.telemetry.worker import Telemetry
 from storage.repository.store import ContentStore
 
 log = logging.getLogger(__name__)
@@ -43,7 +47,29 @@ class Connection(RequestHandler):
     """One connection. What is no HTTP is answered like every other failure: in JSON, and without telling the version
     of the software or repeating what came."""
 
-    __slots__ = ()
+    __slots__ = ("_meter",)
+
+    def __init__(self, manager: "Server", meter: RequestMeter, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self._meter = meter
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._meter.connections.add()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        self._meter.connections.add(-1)
+
+    def log_access(self, request: web.BaseRequest, response: web.StreamResponse, time: float | None) -> None:
+        """aiohttp's only place after the last byte: of every request, also of one whose client went."""
+        if isinstance(request, Request):
+            seconds = perf_counter() - request.began
+            self._meter.done(request.endpoint, request.method, response.status, seconds, request.writer.output_size)
+            if request.received:
+                self._meter.received(request.endpoint, request.received)
+        if self._logging_enabled:
+            super().log_access(request, response, time)
 
     @property
     def idle(self) -> bool:
@@ -63,15 +89,16 @@ class Connection(RequestHandler):
 
 
 class Server(web.Server):
-    def __init__(self, edge: Edge, cors: Cors, **options: Any) -> None:
+    def __init__(self, edge: Edge, cors: Cors, meter: RequestMeter, **options: Any) -> None:
         super().__init__(edge, request_factory=self._request, **options)
         self._edge = edge
         self._cors = cors
+        self._meter = meter
         self._options = options
         self._ids = RequestIds()
 
     def __call__(self) -> RequestHandler:
-        return Connection(self, loop=asyncio.get_running_loop(), **self._options)
+        return Connection(self, self._meter, loop=asyncio.get_running_loop(), **self._options)
 
     def _request(self, message: Any, *rest: Any) -> Request:
         name = self._ids.name(message.headers.get(HEADER))
@@ -90,17 +117,18 @@ class Server(web.Server):
 
 
 def make_server(content: ContentStore, grants: Access, administration: Administration, settings: Settings,
-                proxy: PullThrough) -> web.Server:
+                proxy: PullThrough, telemetry: Telemetry, operations: OperationEndpoints) -> web.Server:
     """For one event loop; it must be running."""
     limits = settings.limits
     reached, rates = Reached(settings.proxies), Rates(settings.rate)
     lane = ManifestLane(content.manifests, content.pulls, grants, reached, rates,
                         proxy.upstreams.covers if proxy.upstreams else None)
-    edge = Edge(routes(content, administration, settings), proxied(content, settings, proxy), lane, grants, reached,
-                rates, limits.send_timeout)
+    edge = Edge(routes(content, administration, settings, operations), proxied(content, settings, proxy), lane, grants,
+                reached, rates, telemetry, limits.send_timeout)
     return Server(
         edge,
         Cors(settings.origins),
+        telemetry.meter,
         keepalive_timeout=limits.idle_timeout,
         read_bufsize=READ_BUFFER,
         lingering_time=LINGER,

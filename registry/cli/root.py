@@ -1,6 +1,5 @@
 """The command itself, and the verbs that run or keep a registry."""
 
-import logging
 import multiprocessing
 import os
 import sys
@@ -13,7 +12,9 @@ import click
 from ocispec.errors import SeawallError, Unimplemented
 from registry import app
 from registry.settings import Settings
-from registry.workers import Supervisor, listen
+from registry.telemetry import logs
+from registry.tls import make_context
+from registry.workers import Supervisor, close, listen
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -64,16 +65,13 @@ def main() -> None:
 def serve(config: Path | None, **flags: Any) -> None:
     """Answer requests until SIGTERM or SIGINT."""
     settings = Settings.load(config, os.environ, **flags)
-    logging.basicConfig(level=settings.log.level.upper(), stream=sys.stderr,
-                        format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    if settings.log.access:
-        _log_access()
+    logs.configure(settings.log)
     app.check_exposure(settings)
-    app.tls_context(settings)
+    make_context(settings.tls)
     count = settings.workers or len(os.sched_getaffinity(0))
     sockets = listen(*settings.address, count, settings.limits.send_timeout)
     _prepare(settings)
+    numbers = app.shared_numbers(count)
 
     def ready() -> None:
         scheme = "https" if settings.tls.certificate else "http"
@@ -81,11 +79,19 @@ def serve(config: Path | None, **flags: Any) -> None:
               f"worker{'s' if count > 1 else ''}, data in {settings.data})", flush=True)
 
     def worker(index: int, parent: int | None, ready: Callable[[], None]) -> int:
-        return app.run_worker(settings, sockets[index], first=index == 0, parent=parent, ready=ready)
+        # Held by nobody but its worker and the parent, a socket is closed when those two leave it: what the kernel
+        # still accepted into its queue is refused then and does not hang.
+        close(one for other, theirs in enumerate(sockets) if other != index for one in theirs)
+        return app.run_worker(settings, sockets[index], numbers, index=index, parent=parent, ready=ready)
 
+    patience = settings.limits.drain_time + settings.limits.shutdown_timeout + SUPERVISION
     if count == 1:
         sys.exit(1 if worker(0, None, ready) else 0)
-    sys.exit(Supervisor(count, worker, ready, settings.limits.shutdown_timeout + SUPERVISION).serve())
+
+    def leave() -> None:
+        close(one for theirs in sockets for one in theirs)
+
+    sys.exit(Supervisor(count, worker, ready, leave, patience).serve())
 
 
 @main.command(cls=Command)
@@ -142,16 +148,6 @@ def _migrate(settings: Settings) -> None:
     except SeawallError as error:
         print(f"seawall-registry: {error.message}", file=sys.stderr, flush=True)
         sys.exit(1)
-
-
-def _log_access() -> None:
-    """Request lines are JSON on standard output, apart from the log."""
-    lines = logging.StreamHandler(sys.stdout)
-    lines.setFormatter(logging.Formatter("%(message)s"))
-    access = logging.getLogger("registry.access")
-    access.addHandler(lines)
-    access.propagate = False
-    access.setLevel(logging.INFO)
 
 
 if __name__ == "__main__":

@@ -91,6 +91,24 @@ def next_generation(connection: Any) -> Any:
     return sa.literal_column(f"(({_NEWEST}) + 1)")
 
 
+def transaction_number(connection: Any) -> sa.ColumnElement[int]:
+    """For a column that orders rows by the transaction that wrote them, where transactions run beside each other."""
+    if connection.dialect.name != "postgresql":
+        return sa.literal(0, sa.BigInteger)
+    return _number(sa.func.pg_current_xact_id())
+
+
+def settled(connection: Any, written: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
+    """Rows that no row with a lower `written` can still appear before."""
+    if connection.dialect.name != "postgresql":
+        return sa.true()
+    return written < _number(sa.func.pg_snapshot_xmin(sa.func.pg_current_snapshot()))
+
+
+def _number(transaction: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
+    return sa.cast(sa.cast(transaction, sa.Text), sa.BigInteger)  # there is no cast from xid8 to bigint
+
+
 class ChangeWatch(Protocol):
     """Tells cheaply, before every read from memory, what has stopped being true, whoever changed it."""
 

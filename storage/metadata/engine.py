@@ -19,6 +19,7 @@ from ocispec.errors import FailedPrecondition, InvalidArgument, Unavailable
 from storage.errors import StoreFull
 from storage.metadata.changes import Changes
 from storage.metadata.dialect import WRITE, ChangeWatch, is_full, make_engine, make_watch
+from storage.observation import Observer, Unobserved
 
 
 class DatabaseTooNew(FailedPrecondition):
@@ -47,7 +48,8 @@ def utc_now() -> datetime:
 class Database:
     """An open content database; made by `open_database`."""
 
-    def __init__(self, engine: AsyncEngine, watch: ChangeWatch, clock: Clock = utc_now) -> None:
+    def __init__(self, engine: AsyncEngine, watch: ChangeWatch, clock: Clock = utc_now,
+                 observer: Observer | None = None) -> None:
         self._engine = engine
         self._writer = engine.execution_options(**WRITE)
         # One writer at a time within a process: SQLite has one write lock anyway, and queueing here is fair and
@@ -55,25 +57,37 @@ class Database:
         self._lock = asyncio.Lock()
         self.changes = Changes(watch)
         self.now = clock
+        self.observer: Observer = observer or Unobserved()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Transaction]:
         """A snapshot: all its queries see the same state."""
-        try:
-            async with self._engine.connect() as connection:
-                yield connection
-        except (DBAPIError, OSError) as error:
-            raise _translate(error) from error
+        with self.observer.span("database", "read"):
+            try:
+                async with self._engine.connect() as connection:
+                    yield connection
+            except (DBAPIError, OSError) as error:
+                raise _translate(error) from error
+
+    async def check(self) -> None:
+        """Whether it answers and has the schema of this program. Raises DatabaseUnavailable, DatabaseTooNew,
+        DatabaseBehind."""
+        async with self.read() as tx:
+            await tx.run_sync(lambda connection: _is_current(connection, _scripts(connection)[1]))
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[Transaction]:
         """One transaction: committed when the block ends, rolled back when it raises."""
-        async with self._lock:
+        with self.observer.span("database", "write"):
+            with self.observer.span("database", "wait"):
+                await self._lock.acquire()
             try:
                 async with self._writer.begin() as connection:
                     yield connection
             except (DBAPIError, OSError) as error:
                 raise _translate(error) from error
+            finally:
+                self._lock.release()
 
 
 def _translate(error: DBAPIError | OSError) -> Exception:
@@ -89,7 +103,8 @@ def _translate(error: DBAPIError | OSError) -> Exception:
 
 
 @asynccontextmanager
-async def open_database(url: str, *, migrate: bool = True, clock: Clock = utc_now) -> AsyncIterator[Database]:
+async def open_database(url: str, *, migrate: bool = True, clock: Clock = utc_now,
+                        observer: Observer | None = None) -> AsyncIterator[Database]:
     """Open (and migrate) the database at `url`: `sqlite+aiosqlite:///<file>` or `postgresql+asyncpg://…`.
 
     Raises InvalidArgument for a URL that names no driver we have, DatabaseUnavailable, DatabaseTooNew, and
@@ -109,7 +124,7 @@ async def open_database(url: str, *, migrate: bool = True, clock: Clock = utc_no
         except OSError as error:
             raise DatabaseUnavailable(f"the metadata database does not answer: {error}") from error
         watch = make_watch(engine)
-        yield Database(engine, watch, clock)
+        yield Database(engine, watch, clock, observer)
     finally:
         if watch is not None:
             watch.close()
@@ -117,17 +132,28 @@ async def open_database(url: str, *, migrate: bool = True, clock: Clock = utc_no
 
 
 def _migrate(connection: Connection, migrate: bool) -> None:
+    config, scripts = _scripts(connection)
+    if _is_current(connection, scripts, behind=migrate):
+        return
+    command.upgrade(config, "head")
+
+
+def _scripts(connection: Connection) -> tuple[Config, ScriptDirectory]:
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.storage.__file__).parent).replace("%", "%%"))
     config.attributes["connection"] = connection
-    scripts = ScriptDirectory.from_config(config)
+    return config, ScriptDirectory.from_config(config)
+
+
+def _is_current(connection: Connection, scripts: ScriptDirectory, *, behind: bool = False) -> bool:
+    """Raises DatabaseTooNew, and DatabaseBehind unless `behind` is allowed."""
     current = set(MigrationContext.configure(connection).get_current_heads())
     unknown = current - {revision.revision for revision in scripts.walk_revisions()}
     if unknown:
         raise DatabaseTooNew(f"the database is at revision {', '.join(sorted(unknown))}, which a later Seawall wrote: "
                              "upgrade this one")
     if current == set(scripts.get_heads()):
-        return
-    if not migrate:
+        return True
+    if not behind:
         raise DatabaseBehind("the database is older than this program: run `seawall-registry migrate`")
-    command.upgrade(config, "head")
+    return False

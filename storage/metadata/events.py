@@ -1,8 +1,8 @@
 """The log of events: the audit trail and the outbox of webhooks at once.
 
-Every writer holds the database's one write lock until its commit is done (`dialect`), so ids become visible in
-their order: what a reader sees after a cursor is everything there will ever be up to the last id seen. Whoever
-gives up that lock must give webhooks another order to stand on.
+On Postgres some transactions run beside each other, so an event may become visible after one with a higher id. Hence
+the order of the log is the pair (number of the transaction, id), and a reader that moves a `Position` through it sees
+only what nothing older can still appear before (`dialect.settled`).
 """
 
 import json
@@ -16,20 +16,36 @@ import sqlalchemy as sa
 
 from ocispec.reference import RepositoryName, Tag
 from storage.events import Action, Event, Origin, Result
+from storage.metadata.dialect import settled, transaction_number
 from storage.metadata.engine import Transaction
-from storage.metadata.tables import events
+from storage.metadata.tables import events, webhook_cursors
 
 MAX_DETAIL = 4000
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """A place in the log: everything up to it, in the log's order, is done with."""
+
+    written: int
+    number: int
+
+
+START = Position(-1, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class LoggedEvent:
-    """`number` orders the log; `uid` names the event for ever, to whoever is told of it twice."""
+    """`uid` names the event for ever, to whoever is told of it twice."""
 
-    number: int
+    position: Position
     uid: str
     at: datetime
     event: Event
+
+    @property
+    def number(self) -> int:
+        return self.position.number
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +69,13 @@ async def record(tx: Transaction, event: Event, now: datetime) -> None:
 async def record_all(tx: Transaction, several: Iterable[Event], now: datetime) -> None:
     rows = [_row(event, now) for event in several]
     if rows:
-        await tx.execute(sa.insert(events), rows)
+        await tx.execute(sa.insert(events).values(written=transaction_number(tx)), rows)
 
 
-async def after(tx: Transaction, number: int, limit: int) -> Sequence[LoggedEvent]:
-    """The next ones after `number`, in order."""
-    return await _read(tx, _SELECT.where(events.c.id > number).order_by(events.c.id).limit(limit))
+async def after(tx: Transaction, position: Position, limit: int) -> Sequence[LoggedEvent]:
+    """The next ones after `position`, in the log's order."""
+    return await _read(tx, _SELECT.where(_later(position), settled(tx, events.c.written))
+                       .order_by(events.c.written, events.c.id).limit(limit))
 
 
 async def numbered(tx: Transaction, numbers: Sequence[int]) -> Sequence[LoggedEvent]:
@@ -70,23 +87,40 @@ async def latest(tx: Transaction, wanted: Wanted, limit: int) -> Sequence[Logged
     return await _read(tx, _SELECT.where(*_conditions(wanted)).order_by(events.c.id.desc()).limit(limit))
 
 
-async def newest(tx: Transaction) -> int:
-    """The last number, 0 when the log is empty. Numbers may have been given and removed since."""
-    return await tx.scalar(sa.select(sa.func.coalesce(sa.func.max(events.c.id), 0))) or 0
+async def newest(tx: Transaction) -> Position:
+    """Where the log ends now; START when it is empty."""
+    row = (await tx.execute(sa.select(events.c.written, events.c.id).where(settled(tx, events.c.written))
+                            .order_by(events.c.written.desc(), events.c.id.desc()).limit(1))).first()
+    return START if row is None else Position(row[0], row[1])
 
 
-async def since(tx: Transaction, number: int) -> tuple[int, datetime | None]:
-    """How many there are after `number`, and when the oldest of them happened."""
-    row = (await tx.execute(sa.select(sa.func.count(), sa.func.min(events.c.at)).where(events.c.id > number))).one()
+async def since(tx: Transaction, position: Position, most: int) -> tuple[int, datetime | None]:
+    """How many there are after `position`, counted up to `most`, and when the first of them happened."""
+    later = (sa.select(events.c.at).where(_later(position)).order_by(events.c.written, events.c.id).limit(most)
+             .subquery())
+    row = (await tx.execute(sa.select(sa.func.count(), sa.func.min(later.c.at)).select_from(later))).one()
     return row[0], row[1]
 
 
-async def prune(tx: Transaction, before: datetime, up_to: int | None, limit: int) -> int:
-    """Remove at most `limit` events that happened before then and whose number is not above `up_to`; how many."""
+async def prune(tx: Transaction, before: datetime, up_to: Position | None, limit: int) -> int:
+    """Remove at most `limit` events that happened before then and do not lie after `up_to`; how many."""
     old = sa.select(events.c.id).where(events.c.at < before).order_by(events.c.at).limit(limit)
     if up_to is not None:
-        old = old.where(events.c.id <= up_to)
+        old = old.where(sa.not_(_later(up_to)))
     return (await tx.execute(sa.delete(events).where(events.c.id.in_(old)))).rowcount
+
+
+async def mend(tx: Transaction) -> None:
+    """Restored into a younger Postgres, transactions are numbered from lower on: what the log has comes before them."""
+    ahead = events.c.written > transaction_number(tx)
+    if await tx.scalar(sa.select(events.c.id).where(ahead).limit(1)) is not None:
+        await tx.execute(sa.update(events).where(ahead).values(written=0))
+        await tx.execute(sa.update(webhook_cursors).values(written=0))
+
+
+def _later(position: Position) -> sa.ColumnElement[bool]:
+    return sa.or_(events.c.written > position.written,
+                  sa.and_(events.c.written == position.written, events.c.id > position.number))
 
 
 _SELECT = sa.select(events)
@@ -125,7 +159,7 @@ async def _read(tx: Transaction, query: sa.Select[Any]) -> Sequence[LoggedEvent]
 
 def _event(row: Any) -> LoggedEvent:
     origin = Origin(row["actor"], row["request_id"], row["remote"], row["agent"], row["method"], row["host"])
-    return LoggedEvent(row["id"], row["uid"], row["at"], Event(
+    return LoggedEvent(Position(row["written"], row["id"]), row["uid"], row["at"], Event(
         Action(row["action"]), origin, RepositoryName(row["repository"]) if row["repository"] else None,
         row["digest"], Tag(row["tag"]) if row["tag"] else None, row["media_type"], row["size"],
         Result(row["result"]), json.loads(row["detail"])))

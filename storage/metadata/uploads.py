@@ -54,6 +54,10 @@ async def delete(tx: Transaction, row: UploadRow) -> bool:
     return (await tx.execute(sa.delete(uploads).where(_unchanged(row)))).rowcount > 0
 
 
+async def count(tx: Transaction) -> int:
+    return await tx.scalar(sa.select(sa.func.count()).select_from(uploads)) or 0
+
+
 async def idle_since(tx: Transaction, cutoff: datetime) -> Sequence[UploadRow]:
     return await _rows(tx, uploads.c.touched < cutoff)
 

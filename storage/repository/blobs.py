@@ -37,7 +37,9 @@ class RepositoryBlobs:
         self._blobs = blobs
         self._settings = settings
         self._quotas = Quotas(rules)
-        self._cache: Cache[_Known] = Cache(database.changes, settings.cache_bytes // CACHE_SHARE)
+        self._cache: Cache[_Known] = Cache(
+            database.changes, settings.cache_bytes // CACHE_SHARE, database.observer.tally("cache.blobs.hit"),
+            database.observer.tally("cache.blobs.miss"))
         self._touches = Touches(database, rows.touch_rows)
 
     async def stat(self, repo: RepositoryName, digest: Digest) -> BlobInfo:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from storage.metadata.changes import Changes
+from storage.observation import Tally
 
 V = TypeVar("V")
 
@@ -30,7 +31,9 @@ class _Entry(Generic[V]):
 class Cache(Generic[V]):
     """Bounded by bytes; the longest unused goes first. For one event loop."""
 
-    def __init__(self, changes: Changes, limit: int) -> None:
+    def __init__(self, changes: Changes, limit: int, hits: Tally, misses: Tally) -> None:
+        self._hits = hits
+        self._misses = misses
         self._changes = changes
         self._limit = limit
         self._entries: OrderedDict[Key, _Entry[V]] = OrderedDict()
@@ -41,10 +44,12 @@ class Cache(Generic[V]):
         if entry is None or entry.mark != self._changes.mark(key[0]):
             return None
         self._entries.move_to_end(key)
+        self._hits.add()
         return entry.value
 
     def begin(self, key: Key) -> int | None:
         """To be called before the database is asked; `put` wants what it returns."""
+        self._misses.add()
         return self._changes.mark(key[0])
 
     def put(self, key: Key, value: V, size: int, begun: int | None) -> None:

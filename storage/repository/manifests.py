@@ -72,7 +72,9 @@ class Manifests:
         self._settings = settings
         self._rules = rules
         self._quotas = Quotas(rules)
-        self._cache: Cache[_Known] = Cache(database.changes, settings.cache_bytes)
+        self._cache: Cache[_Known] = Cache(
+            database.changes, settings.cache_bytes, database.observer.tally("cache.manifests.hit"),
+            database.observer.tally("cache.manifests.miss"))
         self._touches = Touches(database, rows.touch_rows)
 
     def cached(self, repo: RepositoryName, reference: Tag | Digest) -> StoredManifest | None:

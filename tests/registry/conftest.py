@@ -20,6 +20,7 @@ from ocispec.digest import Digest
 from registry import app
 from registry.app import Registry
 from registry.settings import LimitSettings, Settings
+from registry.tls import Certificates
 from registry.workers import listen
 
 MEMORY = Path("/dev/shm")
@@ -66,6 +67,7 @@ class Api:
         self.address = address
         self.registry = registry
         self.repo = "team/app"
+        self.certificates: Certificates | None = None
         self.request = session.request
         self.get, self.head, self.put = session.get, session.head, session.put
         self.post, self.patch, self.delete = session.post, session.patch, session.delete
@@ -163,10 +165,12 @@ def serve() -> Serve:
         scheme = "https" if settings.tls.certificate else "http"
         async with (
             app.open_registry(settings) as registry,
-            app.serving(settings, registry, sockets),
+            app.serving(settings, registry, sockets) as certificates,
             aiohttp.ClientSession(f"{scheme}://{host}:{port}", connector=aiohttp.TCPConnector(ssl=False)) as session,
         ):
-            yield Api(session, (host, port), registry)
+            api = Api(session, (host, port), registry)
+            api.certificates = certificates
+            yield api
 
     return start
 

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from registry import app
 from registry.cli import LATER, main
 from registry.settings import InvalidSettings, Settings
+from registry.tls import make_context
 
 COMMAND = str(Path(sys.executable).with_name("seawall-registry"))
 
@@ -89,7 +90,7 @@ def test_a_certificate_that_is_none(tmp_path) -> None:
     assert result.returncode == 1
     assert "TLS certificate" in result.stderr
     with pytest.raises(InvalidSettings):
-        app.tls_context(Settings.load(config, {}))
+        make_context(Settings.load(config, {}).tls)
 
 
 async def test_gc(serve, settings) -> None:

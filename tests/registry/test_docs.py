@@ -4,12 +4,14 @@ import dataclasses
 import os
 import re
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import cast, get_args, get_type_hints
+from unittest.mock import Mock
 
 import click
 import pytest
 
 from registry.api.admin.administration import Administration
+from registry.api.operations import OperationEndpoints
 from registry.api.paths import Endpoint
 from registry.api.routes import routes
 from registry.cli import main
@@ -26,6 +28,7 @@ PATHS = {
     Endpoint.REFERRERS: "/v2/<name>/referrers/<digest>", Endpoint.CATALOG: "/v2/_catalog",
     Endpoint.EXTENSIONS: "/v2/_oci/ext/discover",
     Endpoint.PING: "/v1/_ping", Endpoint.SEARCH: "/v1/search", Endpoint.HEALTH: "/healthz", Endpoint.ADMIN: "/api/v1/…",
+    Endpoint.LIVE: "/livez", Endpoint.READY: "/readyz", Endpoint.METRICS: "/metrics",
 }
 
 
@@ -41,7 +44,8 @@ def errors() -> str:
 
 def operations(content: ContentStore, administration: Administration) -> str:
     return table(("path", "methods"), [(f"`{PATHS[endpoint]}`", " ".join(methods))
-                                       for endpoint, methods in routes(content, administration, Settings()).items()])
+                                       for endpoint, methods in routes(
+                                           content, administration, Settings(), cast("OperationEndpoints", Mock())).items()])
 
 
 def commands() -> str:

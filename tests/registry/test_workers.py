@@ -125,7 +125,7 @@ def supervise(body: str) -> subprocess.CompletedProcess[str]:
     program = ("import logging, os, time\nfrom registry.workers import COULD_NOT_START, Supervisor\n"
                "logging.basicConfig()\n"
                f"def run(index, parent, ready):\n    {body}\n"
-               "raise SystemExit(Supervisor(2, run, lambda: print('ready', flush=True), 0.5).serve())")
+               "raise SystemExit(Supervisor(2, run, lambda: print('ready', flush=True), list, 0.5).serve())")
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=False)
 
 

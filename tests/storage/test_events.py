@@ -102,7 +102,7 @@ async def test_numbers_are_never_given_twice(database, clock) -> None:
         assert await log.prune(tx, clock(), None, 10) == 2
     await record(database, event)
     async with database.read() as tx:
-        assert [logged.number > last for logged in await log.after(tx, last, 10)] == [True]
+        assert [logged.number > last.number for logged in await log.after(tx, last, 10)] == [True]
 
 
 async def test_pruning_spares_what_is_new_or_not_delivered(database, clock) -> None:
@@ -111,11 +111,12 @@ async def test_pruning_spares_what_is_new_or_not_delivered(database, clock) -> N
     old = clock()
     clock.turn(days=1)
     await record(database, event)
-    numbers = [logged.number for logged in await told(database)]
+    positions = [logged.position for logged in await told(database)]
     async with database.write() as tx:
-        assert await log.prune(tx, old, numbers[3], 3) == 3
-        assert await log.prune(tx, old, numbers[3], 100) == 1
-        assert await log.since(tx, 0) == (2, (await log.after(tx, 0, 1))[0].at)
+        assert await log.prune(tx, old, positions[3], 3) == 3
+        assert await log.prune(tx, old, positions[3], 100) == 1
+        assert await log.since(tx, log.START, 9) == (2, (await log.after(tx, log.START, 1))[0].at)
+        assert (await log.since(tx, log.START, 1))[0] == 1
         assert await log.prune(tx, old + timedelta(days=9), None, 100) == 2
 
 

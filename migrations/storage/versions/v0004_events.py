@@ -24,6 +24,7 @@ def _events() -> None:
     op.create_table(
         "events",
         sa.Column("id", ROW_ID, nullable=False),
+        sa.Column("written", sa.BigInteger(), nullable=False),
         sa.Column("uid", sa.String(36), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.Column("action", sa.String(32), nullable=False),
@@ -42,6 +43,7 @@ def _events() -> None:
     op.create_index("ix_events_at", "events", ["at"])
     op.create_index("ix_events_repository_id", "events", ["repository", "id"])
     op.create_index("ix_events_actor_id", "events", ["actor", "id"])
+    op.create_index("ix_events_written_id", "events", ["written", "id"])
 
 
 def _webhooks() -> None:
@@ -60,7 +62,8 @@ def _webhooks() -> None:
     op.create_table(
         "webhook_cursors",
         sa.Column("name", ascii_string(100), nullable=False),
-        sa.Column("cursor", sa.BigInteger(), nullable=False),
+        sa.Column("written", sa.BigInteger(), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("retry_at", sa.BigInteger(), nullable=True),
         sa.Column("error", sa.String(500), nullable=False),

@@ -9,6 +9,8 @@ events = Table(
     metadata,
     # Never given twice, also when the newest rows were removed: cursors of webhooks stand on it.
     Column("id", ROW_ID, primary_key=True, autoincrement=True),
+    # Orders the log together with `id`: the number of the transaction (see `dialect.transaction_number`).
+    Column("written", BigInteger, nullable=False),
     Column("uid", String(36), nullable=False),
     Column("at", Instant, nullable=False, index=True),
     Column("action", String(32), nullable=False),
@@ -27,6 +29,7 @@ events = Table(
     Column("detail", Text, nullable=False),
     Index(None, "repository", "id"),
     Index(None, "actor", "id"),
+    Index(None, "written", "id"),
     sqlite_autoincrement=True,
 )
 
@@ -49,7 +52,8 @@ webhook_cursors = Table(
     metadata,
     Column("name", ascii_string(100), primary_key=True),
     # The last event that is done with: delivered, dead, or not for this endpoint.
-    Column("cursor", BigInteger, nullable=False),
+    Column("written", BigInteger, nullable=False),
+    Column("number", BigInteger, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("retry_at", Instant, nullable=True),
     Column("error", String(500), nullable=False),
