@@ -11,6 +11,8 @@ class ContentSettings:
     """Sizes are bytes.
 
     `upload_batch`: what is gathered before one write; at most two batches are in memory for an upload.
+    `upload_memory`: what the batches of all uploads of a process may take together: with many at once they get smaller
+    (see `uploads.batch`).
     `checkpoint_bytes`, `checkpoint_every`: how much of a long append may be lost when the process dies.
     `cache_bytes`: manifests kept in memory, counted with their keys.
     `touch_every`: how long "a client was told this exists" is believed before it is written down again. Garbage
@@ -18,6 +20,7 @@ class ContentSettings:
     """
 
     upload_batch: int = 2 * MIB
+    upload_memory: int = 24 * MIB
     checkpoint_bytes: int = 64 * MIB
     checkpoint_every: timedelta = timedelta(seconds=30)
     cache_bytes: int = 64 * MIB

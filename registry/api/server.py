@@ -32,7 +32,7 @@ access = logging.getLogger("registry.access")
 
 SERVER_FAULTS = 500
 
-READ_BUFFER = 512 * 1024
+READ_BUFFER = 256 * 1024
 """Bytes of a request body that wait in memory before the client is held back (twice as many at most)."""
 
 LINGER = 5.0

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from storage.blobs.store import BlobWriter
 from storage.settings import ContentSettings
-from storage.uploads.batch import Batch
+from storage.uploads.batch import Batch, Shares
 from storage.uploads.hashing import Hashed
 
 
@@ -20,10 +20,12 @@ class Checkpoint(Protocol):
 class Pipeline:
     """Used once. Writer and hash agree whenever `checkpoint` is called, and after a failure it is called no more."""
 
-    def __init__(self, writer: BlobWriter, hashed: Hashed, settings: ContentSettings, checkpoint: Checkpoint) -> None:
+    def __init__(self, writer: BlobWriter, hashed: Hashed, settings: ContentSettings, shares: Shares,
+                 checkpoint: Checkpoint) -> None:
         self._writer = writer
         self._hashed = hashed
         self._settings = settings
+        self._shares = shares
         self._record = checkpoint
         self._in_flight: asyncio.Task[None] | None = None
         self._failed = False
@@ -31,14 +33,14 @@ class Pipeline:
 
     async def run(self, chunks: AsyncIterator[bytes]) -> None:
         """Raises what `chunks` raises, after what had arrived was stored, and what writer or checkpoint raise."""
-        batch = Batch(self._settings.upload_batch)
+        batch = Batch(self._shares.batch)
         try:
             try:
                 async for chunk in chunks:
                     batch.add(chunk)
                     if batch.full:
                         await self._dispatch(batch)
-                        batch = Batch(self._settings.upload_batch)
+                        batch = Batch(self._shares.batch)
             finally:
                 await self._finish(batch)
         finally:

@@ -33,6 +33,7 @@ from storage.metadata.uploads import UploadRow
 from storage.rules.quotas import Quotas
 from storage.rules.refusals import QuotaExceeded
 from storage.settings import ContentSettings
+from storage.uploads.batch import Shares
 from storage.uploads.errors import OffsetMismatch, UploadBusy, UploadUnknown
 from storage.uploads.hashing import HashCache, Hashed
 from storage.uploads.pipeline import Pipeline
@@ -56,6 +57,7 @@ class Uploads:
         self._settings = settings
         self._quotas = quotas
         self._hashes = HashCache()
+        self._shares = Shares(settings.upload_memory, settings.upload_batch)
         self._busy: set[str] = set()
 
     async def start(self, repo: RepositoryName, algorithm: str = "sha256") -> "Upload":
@@ -92,7 +94,8 @@ class Uploads:
         return expired
 
     def _upload(self, row: UploadRow) -> "Upload":
-        return Upload(self._database, self._blobs, self._settings, self._quotas, self._hashes, self._busy, row)
+        return Upload(self._database, self._blobs, self._settings, self._quotas, self._hashes, self._shares,
+                      self._busy, row)
 
 
 class Upload:
@@ -109,12 +112,13 @@ class Upload:
     """
 
     def __init__(self, database: Database, blobs: BlobStore, settings: ContentSettings, quotas: Quotas,
-                 hashes: HashCache, busy: set[str], row: UploadRow) -> None:
+                 hashes: HashCache, shares: Shares, busy: set[str], row: UploadRow) -> None:
         self._database = database
         self._blobs = blobs
         self._settings = settings
         self._quotas = quotas
         self._hashes = hashes
+        self._shares = shares
         self._busy = busy
         self._row = row
         self._writing: BlobWriter | None = None
@@ -156,8 +160,9 @@ class Upload:
             hashed = await self._hashed(self._row.algorithm)
             writer = self._writing = await self._writer()
             try:
-                pipeline = Pipeline(writer, hashed, self._settings, self._checkpoint)
-                await pipeline.run(chunks)
+                with self._shares.receiving():
+                    pipeline = Pipeline(writer, hashed, self._settings, self._shares, self._checkpoint)
+                    await pipeline.run(chunks)
             except (StoreFull, UploadBusy, QuotaExceeded):
                 await writer.close()
                 await self._cut_back(writer.key)

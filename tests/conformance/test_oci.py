@@ -55,8 +55,8 @@ def registry(folder: Path) -> Iterator[str]:
 
 
 def serve(folder: Path, environment: dict[str, str]) -> Iterator[str]:
-    command = [sys.executable, "-m", "registry.cli", "serve", "--data", folder / "data", "--listen", "127.0.0.1:0",
-               "--workers", "2"]
+    command = [Path(sys.executable).with_name("seawall-registry"), "serve", "--data", folder / "data",
+               "--listen", "127.0.0.1:0", "--workers", "2"]
     settings = {"SEAWALL_REGISTRY_MANIFESTS_REQUIRE_PLATFORMS": "none",
                 "SEAWALL_REGISTRY_MANIFESTS_REQUIRE_LAYERS": "false", **environment}
     with (folder / "log").open("w") as log:
