@@ -26,6 +26,7 @@ from storage.repository.pointing import point
 from storage.rules.quotas import Quotas
 from storage.rules.service import Rules
 from storage.settings import ContentSettings
+from storage.uploads.batch import Shares
 from storage.uploads.hashing import Hashed
 from storage.uploads.pipeline import Pipeline
 
@@ -51,6 +52,7 @@ class Intake:
         self._database = database
         self._blobs = blobs
         self._settings = settings
+        self._shares = Shares(settings.upload_memory, settings.upload_batch)
         self._waiting: list[tuple[RepositoryName, BlobInfo, asyncio.Future[None]]] = []
         self._turn = asyncio.Lock()
 
@@ -102,7 +104,8 @@ class Intake:
         try:
             if verify:
                 hashed = Hashed.nothing(digest.algorithm)
-                await Pipeline(writer, hashed, self._settings, _no_checkpoint).run(chunks)
+                with self._shares.receiving():
+                    await Pipeline(writer, hashed, self._settings, self._shares, _no_checkpoint).run(chunks)
                 if hashed.digest() != digest:
                     raise DigestMismatch(digest, hashed.digest())
             else:
