@@ -37,6 +37,7 @@ from registry.workers import COULD_NOT_START, Sockets, resolve
 from storage.blobs.disk import DiskBlobs
 from storage.blobs.observed import observed
 from storage.blobs.probe import StoreProbe
+from storage.blobs.store import BlobStore
 from storage.gc.leases import Leases
 from storage.gc.report import GcReport
 from storage.gc.sweep import Collector
@@ -74,11 +75,12 @@ async def open_registry(settings: Settings, *, migrate: bool = True,
     upstreams = Upstreams.of(settings.upstreams, settings.proxy)
     _make_folder(settings)
     telemetry = telemetry or make_telemetry(shared_numbers(1), 0, os.getpid(), settings.tracing)
-    disk = DiskBlobs(settings.data / "content")
-    async with open_database(settings.database_url, migrate=migrate, observer=telemetry.observer) as database:
-        await disk.prepare()
-        blobs = observed(disk, telemetry.observer)
-        how = ContentSettings()
+    async with (
+        open_database(settings.database_url, migrate=migrate, observer=telemetry.observer) as database,
+        open_blobs(settings) as store,
+    ):
+        blobs = observed(store, telemetry.observer)
+        how = _content(settings)
         content = ContentStore(database, blobs, how)
         collector = Collector(database, blobs, keep_untagged=settings.gc.keep_untagged)
         fills = FillSettings(settings.limits.blob_bytes, settings.proxy.downloads, settings.data)
@@ -92,6 +94,30 @@ async def open_registry(settings: Settings, *, migrate: bool = True,
 def shared_numbers(workers: int) -> Numbers:
     """What the workers count in; to be made before they are forked."""
     return Numbers.of([endpoint.label for endpoint in Endpoint], workers)
+
+
+@asynccontextmanager
+async def open_blobs(settings: Settings) -> AsyncIterator[BlobStore]:
+    """Raises StoreFull, StoreUnavailable."""
+    if not settings.s3.bucket:
+        disk = DiskBlobs(settings.data / "content")
+        await disk.prepare()
+        yield disk
+        return
+    # Late: boto3 costs a third of a second and 30 MB, and most registries use a folder.
+    from storage.blobs.s3.store import S3Blobs
+
+    bucket = S3Blobs(settings.s3.options())
+    try:
+        await bucket.prepare()
+        yield bucket
+    finally:
+        bucket.close()
+
+
+def _content(settings: Settings) -> ContentSettings:
+    redirects = timedelta(seconds=settings.s3.redirect_expires) if settings.s3.redirect else None
+    return ContentSettings(redirect_for=redirects)
 
 
 def _make_folder(settings: Settings) -> None:

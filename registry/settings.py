@@ -11,10 +11,11 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from ocispec.descriptor import Platform
 from ocispec.errors import InvalidArgument
+from storage.blobs.s3.options import CHECKSUMS, ENCRYPTIONS, SMALLEST_PART, Checksum, Encryption, S3Options
 
 PREFIX = "SEAWALL_REGISTRY_"
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(?::[0-9]{1,5})?|https?://\[[0-9a-f:.]+\](?::[0-9]{1,5})?")
@@ -97,6 +98,70 @@ class GcSettings:
     keep_untagged: bool = _doc(True, "keep manifests that no tag names until they are deleted by digest")
 
 
+def _secret(text: str) -> Any:
+    return field(default="", repr=False, metadata={"doc": text})
+
+
+@dataclass(frozen=True, slots=True)
+class S3Settings:
+    """Sizes in bytes, times in seconds."""
+
+    bucket: str = _doc("", "keep blobs in this bucket; empty: in the data folder")
+    prefix: str = _doc("", "what the names of all objects begin with")
+    endpoint: str = _doc("", "URL of the service; empty: that of AWS for the region")
+    region: str = _doc("", "empty: from the environment or the shared configuration of AWS")
+    path_style: bool = _doc(False, "the bucket in the path, not in the host's name: most services that are not AWS")
+    access_key: str = _doc("", "empty: credentials from the environment, shared files or the machine's role")
+    secret_key: str = _secret("the access key's secret")
+    session_token: str = _secret("of temporary credentials")
+    authorities: str = _doc("", "PEM file of the authorities that the endpoint's certificate is checked against")
+    redirect: bool = _doc(False, "send clients to the bucket for blobs (307 to a presigned URL), do not pass bytes on")
+    redirect_expires: float = _doc(1200.0, "seconds for which such a URL is good")
+    part_size: int = _doc(8 * 1024 * 1024, "bytes of a part of a multipart upload; S3 wants 5 MiB at least")
+    checksum: str = _doc("md5", "what the service checks what it receives against: `md5`, `crc32` or `none`")
+    encryption: str = _doc("", "`AES256` (SSE-S3), `aws:kms` (SSE-KMS); empty: as the bucket is set up")
+    encryption_key: str = _doc("", "id of the key for `aws:kms`; empty: the account's own")
+    spool: str = _doc("", "folder in which each upload gathers its next part; empty: the system's for temporary files")
+    threads: int = _doc(24, "requests to the service that run at once in a process, for writing and for reading each")
+    connect_timeout: float = _doc(5.0, "seconds to connect to the service")
+    read_timeout: float = _doc(60.0, "seconds the service may send nothing")
+    attempts: int = _doc(5, "times a request is tried, with growing pauses")
+
+    def check(self) -> None:
+        """Raises InvalidSettings."""
+        if self.checksum not in CHECKSUMS:
+            raise InvalidSettings(f"s3.checksum is {self.checksum!r}, not one of {', '.join(CHECKSUMS)}")
+        if self.encryption not in ENCRYPTIONS:
+            raise InvalidSettings(f"s3.encryption is {self.encryption!r}, neither AES256 nor aws:kms")
+        if self.encryption_key and self.encryption != "aws:kms":
+            raise InvalidSettings("s3.encryption_key is for s3.encryption = aws:kms")
+        if bool(self.access_key) != bool(self.secret_key):
+            raise InvalidSettings("s3.access_key and s3.secret_key go together: one of them is missing")
+        if self.endpoint and not self.endpoint.startswith(("http://", "https://")):
+            raise InvalidSettings(f"s3.endpoint is no http or https URL: {self.endpoint!r}")
+        if not 1 <= self.redirect_expires <= LONGEST_URL:
+            raise InvalidSettings(f"s3.redirect_expires is {self.redirect_expires:g}, not within 1 and {LONGEST_URL}")
+        _at_least("s3.part_size", self.part_size, SMALLEST_PART)
+        _at_least("s3.threads", self.threads, 1)
+        _at_least("s3.attempts", self.attempts, 1)
+        _at_least("s3.connect_timeout", self.connect_timeout, 0.1)
+        _at_least("s3.read_timeout", self.read_timeout, 0.1)
+
+    def options(self) -> S3Options:
+        """For the store."""
+        return S3Options(
+            self.bucket, self.prefix, self.endpoint or None, self.region or None, self.path_style,
+            self.access_key or None, self.secret_key or None, self.session_token or None,
+            Path(self.authorities) if self.authorities else None, self.part_size, cast("Checksum", self.checksum),
+            cast("Encryption", self.encryption), self.encryption_key or None,
+            Path(self.spool) if self.spool else None, self.threads, self.connect_timeout, self.read_timeout,
+            self.attempts)
+
+
+LONGEST_URL = 7 * 86400
+"""Seconds: what S3 allows for a presigned URL."""
+
+
 @dataclass(frozen=True, slots=True)
 class LogSettings:
     level: str = _doc("INFO", "DEBUG, INFO, WARNING or ERROR")
@@ -173,6 +238,7 @@ class Settings:
     uploads: UploadSettings = field(default_factory=UploadSettings)
     manifests: ManifestSettings = field(default_factory=ManifestSettings)
     gc: GcSettings = field(default_factory=GcSettings)
+    s3: S3Settings = field(default_factory=S3Settings)
     log: LogSettings = field(default_factory=LogSettings)
     proxy: ProxySettings = field(default_factory=ProxySettings)
     upstreams: tuple[UpstreamSettings, ...] = _doc((), "the registries to pull through, each a `[[upstreams]]` table")
@@ -211,6 +277,7 @@ class Settings:
         for number, upstream in enumerate(self.upstreams):
             _at_least(f"upstreams[{number}].tag_ttl", upstream.tag_ttl, 0)
             _at_least(f"upstreams[{number}].missing_ttl", upstream.missing_ttl, 0)
+        self.s3.check()
         if self.log.level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
             raise InvalidSettings(f"log.level is no level: {self.log.level!r}")
         self._check_operation()

@@ -17,6 +17,8 @@ class ContentSettings:
     `cache_bytes`: manifests kept in memory, counted with their keys.
     `touch_every`: how long "a client was told this exists" is believed before it is written down again. Garbage
     collection must run with a grace above it.
+    `redirect_for`: how long an address is good that clients are sent to for a blob's bytes, where the store has such;
+    None: they are never sent away.
     """
 
     upload_batch: int = 2 * MIB
@@ -25,3 +27,4 @@ class ContentSettings:
     checkpoint_every: timedelta = timedelta(seconds=30)
     cache_bytes: int = 64 * MIB
     touch_every: timedelta = timedelta(minutes=30)
+    redirect_for: timedelta | None = None

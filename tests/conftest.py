@@ -10,12 +10,13 @@ import shutil
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
-from storage.blobs.s3.options import SMALLEST_PART, S3Options
+from storage.blobs.s3.options import S3Options
 from tests import s3
 
 CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
@@ -46,17 +47,29 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[s3.S3Server]:
-    """Started by the first test that wants a bucket."""
-    with s3.running() as server:
+    """Started by the first test that wants a bucket. Clients are made once for each sort: it takes longer than most
+    tests."""
+    from storage.blobs.s3 import bucket  # late: boto3 takes a while, and only some tests need it
+
+    make, made = bucket._client, {}
+
+    def client(options: S3Options) -> Any:
+        sort = replace(options, bucket="", prefix="", spool=None, part_size=0)
+        if sort not in made:
+            made[sort] = make(options)
+        return made[sort]
+
+    with s3.running() as server, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bucket, "_client", client)
         yield server
 
 
 @pytest.fixture
 def s3_options(s3_server: s3.S3Server, tmp_path: Path) -> S3Options:
-    """A place in the bucket that no other test has."""
+    """A place in the bucket that no other test has, and small parts."""
     return S3Options(
         s3.BUCKET, prefix=f"{tmp_path.name}-{uuid.uuid4().hex}", endpoint=s3_server.endpoint, region="us-east-1",
-        path_style=True, access_key=s3.ACCESS, secret_key=s3.SECRET, part_size=SMALLEST_PART, spool=tmp_path)
+        path_style=True, access_key=s3.ACCESS, secret_key=s3.SECRET, part_size=5 * s3.PART, spool=tmp_path)
 
 
 class Until(Protocol):

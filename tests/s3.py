@@ -21,12 +21,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import boto3
-from botocore.config import Config
-
 ACCESS, SECRET = "seawallaccess", "seawallsecret"
 BUCKET = "seawall-tests"
 KMS_KEY = "seawall-key"
+PART = 64 * 1024
+"""The servers take smaller parts than S3 does, so that small tests have many."""
+
 PROGRAMS = ("radosgw", "radosgw-admin", "ceph-mon", "ceph-osd", "ceph", "ceph-authtool", "monmaptool")
 STARTING = 60.0
 
@@ -46,6 +46,9 @@ class S3Server:
         return self.kind == "radosgw"
 
     def client(self):
+        import boto3  # late: only some tests need a bucket
+        from botocore.config import Config
+
         return boto3.client(
             "s3", endpoint_url=self.endpoint, aws_access_key_id=ACCESS, aws_secret_access_key=SECRET,
             region_name="us-east-1", config=Config(s3={"addressing_style": "path"}))
@@ -69,7 +72,7 @@ def running() -> Iterator[S3Server]:
 def moto(folder: Path) -> Iterator[S3Server]:
     port = free_port()
     command = [sys.executable, "-c", "from moto.server import main; main()", "-H", "127.0.0.1", "-p", str(port)]
-    with process(command, folder):
+    with process(command, folder, S3_UPLOAD_PART_MIN_SIZE=str(PART)):
         await_http(port)
         yield S3Server("moto", port)
 
@@ -119,6 +122,7 @@ def settings(folder: Path, cluster: str, address: str) -> str:
         "osd_pool_default_pgp_num": 1, "osd_pool_default_pg_autoscale_mode": "off", "mon_allow_pool_size_one": "true",
         "osd_crush_chooseleaf_type": 0, "mon_max_pg_per_osd": 1000, "mon_data_avail_crit": 1,
         "paxos_propose_interval": 0.01, "paxos_min_wait": 0.005, "mon_tick_interval": 1,
+        "rgw_multipart_min_part_size": PART,
         "rgw_enable_gc_threads": "false", "rgw_enable_lc_threads": "false", "rgw_enable_quota_threads": "false",
         "rgw_run_sync_thread": "false", "rgw_crypt_require_ssl": "false", "rgw_crypt_s3_kms_backend": "testing",
         "rgw_crypt_s3_kms_encryption_keys": f"{KMS_KEY}={base64.b64encode(b'k' * 32).decode()}",
@@ -127,9 +131,10 @@ def settings(folder: Path, cluster: str, address: str) -> str:
 
 
 @contextlib.contextmanager
-def process(command: list[str], folder: Path) -> Iterator[None]:
+def process(command: list[str], folder: Path, **environment: str) -> Iterator[None]:
     with (folder / f"{Path(command[0]).name}.out").open("ab") as out:
-        started = subprocess.Popen(command, cwd=folder, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
+        started = subprocess.Popen(command, cwd=folder, stdout=out, stderr=out, stdin=subprocess.DEVNULL,
+                                   env={**os.environ, **environment})
     try:
         yield
     finally:

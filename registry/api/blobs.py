@@ -1,6 +1,6 @@
 """`/v2/<name>/blobs/<digest>`: GET, HEAD, DELETE."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 
 from aiohttp import web
 
@@ -12,6 +12,7 @@ from registry.api.call import Call
 from registry.api.ranges import ByteRange
 from registry.api.sendfile import FileSender, copy
 from registry.auth.policy import Action
+from storage.blobs.store import BytesMissing
 from storage.errors import BlobUnknown
 from storage.metadata.blobs import BlobInfo
 from storage.repository.blobs import RepositoryBlobs
@@ -42,6 +43,10 @@ class BlobEndpoints:
         if _holds(call, headers["ETag"]):
             return empty(304, headers)
         part = self._part(call, headers["ETag"], info.size)
+        elsewhere = await self._blobs.redirect(info, OCTETS)
+        if elsewhere is not None:
+            # Not to be cached: the address expires. The client repeats its Range there.
+            return empty(307, {**headers, "Cache-Control": "no-store", "Location": elsewhere})
         status = 200
         if part is not None:
             status = 206
@@ -66,11 +71,32 @@ class BlobEndpoints:
                 return await self._sender.respond(call.request, head, path, part)
             except FileNotFoundError:
                 raise BlobUnknown(info.digest) from None  # collected since it was looked up
+        return await self._stream(call, head, info, part)
+
+    async def _stream(self, call: Call, head: web.Response, info: BlobInfo, part: ByteRange) -> web.StreamResponse:
+        chunks = self._blobs.read(info, part.start, part.length)
+        try:
+            first = await anext(chunks, b"")  # before the head goes out: until then a failure can be told
+        except BytesMissing:
+            raise BlobUnknown(info.digest) from None
         response = web.StreamResponse(status=head.status, headers=head.headers)
         response.content_length = part.length
         await response.prepare(call.request)
-        await copy(response, self._blobs.read(info, part.start, part.length), self._timeout)
+        await copy(response, _counted(first, chunks, part.length), self._timeout)
         return response
+
+
+async def _counted(first: bytes, rest: AsyncIterator[bytes], length: int) -> AsyncIterator[bytes]:
+    """All chunks. Raises ConnectionAbortedError when they are not as long as was promised to the client: an early end
+    must look like one."""
+    if first:
+        yield first
+    left = length - len(first)
+    async for chunk in rest:
+        left -= len(chunk)
+        yield chunk
+    if left:
+        raise ConnectionAbortedError("the stored bytes are fewer than their row says")
 
 
 def location(repo: RepositoryName, digest: Digest) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from storage.blobs.store import BlobAdmin, StorageKey
+from storage.gc.leftovers import tidy
 from storage.gc.mark import Marked, Rules, mark
 from storage.gc.report import GcReport, Item
 from storage.metadata import garbage, leases, repositories, tombstones
@@ -44,7 +45,9 @@ class Collector:
         else:
             await self._remove_blobs(cutoff, report)
             await self._finish_tombstones()
-        await self._orphans(self._database.now() - max(grace, ORPHAN_AGE), report)
+        old = self._database.now() - max(grace, ORPHAN_AGE)
+        await self._orphans(old, report)
+        await tidy(self._database, self._blobs, old, report)
         return report
 
     async def _repository(self, number: int, cutoff: datetime, report: GcReport) -> None:

@@ -27,6 +27,16 @@ async def clear(tx: Transaction, keys: Sequence[StorageKey]) -> None:
         await tx.execute(sa.delete(tombstones).where(tombstones.c.key.in_(keys[first : first + BATCH])))
 
 
+async def content(tx: Transaction, keys: Collection[StorageKey]) -> set[StorageKey]:
+    """Those of `keys` that hold a blob."""
+    found: set[StorageKey] = set()
+    listed = list(keys)
+    for first in range(0, len(listed), BATCH):
+        some = listed[first : first + BATCH]
+        found.update(map(StorageKey, await tx.scalars(sa.select(blobs.c.key).where(blobs.c.key.in_(some)))))
+    return found
+
+
 async def unclaimed(tx: Transaction, keys: Collection[StorageKey]) -> set[StorageKey]:
     """Those of `keys` that no blob, upload or tombstone names."""
     left = set(keys)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ocispec.digest import Digest
 from ocispec.reference import RepositoryName
-from storage.blobs.store import BlobReader, LocalFiles
+from storage.blobs.store import BlobReader, LocalFiles, Presigner
 from storage.errors import BlobUnknown
 from storage.events import Action, Event, Origin
 from storage.metadata import blobs as rows
@@ -65,6 +65,13 @@ class RepositoryBlobs:
     def local_path(self, info: BlobInfo) -> Path | None:
         """The file that holds the bytes; None when the store is not on this machine."""
         return self._blobs.path(info.key) if isinstance(self._blobs, LocalFiles) else None
+
+    async def redirect(self, info: BlobInfo, content_type: str) -> str | None:
+        """Where a client may read the bytes without us; None when settings or store do not let it."""
+        expires = self._settings.redirect_for
+        if expires is None or not isinstance(self._blobs, Presigner):
+            return None
+        return await self._blobs.url(info.key, expires=expires, content_type=content_type)
 
     async def mount(self, repo: RepositoryName, digest: Digest, source: RepositoryName, *,
                     origin: Origin | None = None) -> BlobInfo | None:

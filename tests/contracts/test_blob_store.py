@@ -15,6 +15,7 @@ from storage.blobs.s3.store import S3Blobs
 from storage.blobs.store import BlobStore, BytesMissing, KeyBusy, KeySealed
 
 MIB = 1024 * 1024
+PIECE = 64 * 1024
 
 
 @pytest.fixture(params=["disk", "memory", "s3"])
@@ -165,15 +166,15 @@ async def test_sealing_a_deleted_key_fails(store):
 @pytest.mark.parametrize("contested", [False, True])
 @pytest.mark.parametrize("cuts", [(3, 10), (6, 12), (12, 13, 20), (20, 21), (5, 10, 15)], ids=str)
 async def test_a_large_blob_in_pieces_is_whole_and_readable_when_it_was_settled(store, cuts, contested):
-    """Sizes on both sides of a bucket's parts (5 MiB here)."""
-    data = random.Random(1).randbytes(24 * MIB + 7)
+    """Sizes on both sides of a bucket's parts (5 pieces here)."""
+    data = random.Random(1).randbytes(24 * PIECE + 7)
     writer = await store.create()
     begin = 0
     for cut in cuts:
-        await writer.write([data[begin : cut * MIB]])
-        assert await writer.flush() == writer.offset == cut * MIB
+        await writer.write([data[begin : cut * PIECE]])
+        assert await writer.flush() == writer.offset == cut * PIECE
         await writer.close()
-        begin = cut * MIB
+        begin = cut * PIECE
         if contested:
             await store.settle(writer.key, begin, writer.mark)
             assert await content(store, writer.key, 0, begin) == data[:begin]
@@ -182,7 +183,7 @@ async def test_a_large_blob_in_pieces_is_whole_and_readable_when_it_was_settled(
     await writer.write([data[begin:]])
     assert await writer.seal() == len(data)
     assert await content(store, writer.key) == data
-    assert await content(store, writer.key, 5 * MIB - 3, 6) == data[5 * MIB - 3 : 5 * MIB + 3]
+    assert await content(store, writer.key, 5 * PIECE - 3, 6) == data[5 * PIECE - 3 : 5 * PIECE + 3]
 
 
 async def test_list_names_every_key_sealed_or_not(store):

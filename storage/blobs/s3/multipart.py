@@ -1,7 +1,9 @@
 """A multipart upload to a key, and what is done with one that another process began."""
 
 import asyncio
+from contextlib import suppress
 
+from ocispec.errors import SeawallError
 from storage.blobs import keys
 from storage.blobs.s3.bucket import Bucket, ObjectMissing, Part
 from storage.blobs.s3.mark import Mark
@@ -89,6 +91,11 @@ async def whole(bucket: Bucket, key: StorageKey) -> int:
         raise BytesMissing(key) from None
 
 
+async def remove_tails(bucket: Bucket, key: StorageKey) -> None:
+    async for tail in bucket.objects(keys.tails_of(key)):
+        await bucket.delete(tail.name)
+
+
 async def settle(bucket: Bucket, key: StorageKey, offset: int, mark: Mark) -> None:
     """End the upload, so that its first `offset` bytes can be read and no writer that is still alive can add to it.
 
@@ -112,3 +119,5 @@ async def settle(bucket: Bucket, key: StorageKey, offset: int, mark: Mark) -> No
         await found.complete()
     elif await whole(bucket, key) < offset:
         raise BytesMissing(key)
+    with suppress(SeawallError):  # in the object now; the collector finds what does not go
+        await remove_tails(bucket, key)

@@ -7,7 +7,7 @@ from datetime import timedelta
 from storage.blobs import keys
 from storage.blobs.s3.bucket import Bucket, Found, ObjectMissing, translated
 from storage.blobs.s3.mark import Mark
-from storage.blobs.s3.multipart import Multipart, settle, whole
+from storage.blobs.s3.multipart import Multipart, remove_tails, settle, whole
 from storage.blobs.s3.options import S3Options
 from storage.blobs.s3.reading import read
 from storage.blobs.s3.writing import S3Writer, Source
@@ -93,7 +93,7 @@ class S3Blobs:
                 yield stored
 
     async def tidy(self, key: StorageKey) -> None:
-        await asyncio.gather(self._abort(keys.object_name(key)), self._remove_tails(key))
+        await asyncio.gather(self._abort(keys.object_name(key)), remove_tails(self._bucket, key))
 
     async def url(self, key: StorageKey, *, expires: timedelta, content_type: str) -> str:
         return await self._bucket.url(keys.object_name(key), expires, content_type)
@@ -119,10 +119,6 @@ class S3Blobs:
                 return
             for item in found:
                 await self._bucket.abort(name, item.upload or "")
-
-    async def _remove_tails(self, key: StorageKey) -> None:
-        async for tail in self._bucket.objects(keys.tails_of(key)):
-            await self._bucket.delete(tail.name)
 
     async def _sent(self, found: Found) -> int:
         try:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from ocispec.errors import SeawallError
 from storage.blobs import keys
 from storage.blobs.s3.bucket import Bucket, ObjectMissing
-from storage.blobs.s3.multipart import Multipart
+from storage.blobs.s3.multipart import Multipart, remove_tails
 from storage.blobs.s3.options import S3Options
 from storage.blobs.s3.reading import read
 from storage.blobs.s3.spool import Spool
@@ -221,8 +221,7 @@ class S3Writer:
             self._mark, self._flushed, self._readable = "", True, self._offset
         # The blob is whole; what is left beside it is for the collector if it does not go now.
         with suppress(SeawallError):
-            async for tail in self._bucket.objects(keys.tails_of(multipart.key)):
-                await self._bucket.delete(tail.name)
+            await remove_tails(self._bucket, multipart.key)
 
     async def _load(self) -> None:
         """Bytes that come before what is written next and are too few for a part go to the spool first."""
