@@ -7,6 +7,7 @@ which its router cannot, and what it adds to each request costs as much as answe
 import asyncio
 import contextlib
 import logging
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
@@ -43,10 +44,12 @@ UNCOUNTED = frozenset({Endpoint.HEALTH, Endpoint.LIVE, Endpoint.READY, Endpoint.
 
 
 class Edge:
-    """`send_timeout`: seconds a client may take no byte of an answer."""
+    """`send_timeout`: seconds a client may take no byte of an answer. `look` is awaited before a request is answered:
+    from then on memory knows all that was committed before the request came (`storage.metadata.changes`)."""
 
     def __init__(self, routes: Routes, proxied: ProxiedEndpoints | None, lane: ManifestLane, access: Access,
-                 reached: Reached, rates: Rates, telemetry: Telemetry, send_timeout: float) -> None:
+                 reached: Reached, rates: Rates, telemetry: Telemetry, send_timeout: float,
+                 look: Callable[[], Awaitable[None]]) -> None:
         self._routes = routes
         self._proxied = proxied
         self._lane = lane
@@ -56,21 +59,25 @@ class Edge:
         self._meter = telemetry.meter
         self._tracing = telemetry.tracing
         self._timeout = send_timeout
+        self._look = look
         self._running = 0
         self._none_runs = asyncio.Event()
         self._closing = False
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        if request.method in ("GET", "HEAD") and not self._closing:
-            prepared = self._lane.answer(request)
-            if prepared is not None:
-                return prepared
         self._running += 1
-        self._meter.running.add()
         try:
-            return await self._named(request)
+            await self._look()
+            if request.method in ("GET", "HEAD") and not self._closing:
+                prepared = self._lane.answer(request)
+                if prepared is not None:
+                    return prepared
+            self._meter.running.add()
+            try:
+                return await self._named(request)
+            finally:
+                self._meter.running.add(-1)
         finally:
-            self._meter.running.add(-1)
             self._running -= 1
             if not self._running:
                 self._none_runs.set()

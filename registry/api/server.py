@@ -124,7 +124,7 @@ def make_server(content: ContentStore, grants: Access, administration: Administr
     lane = ManifestLane(content.manifests, content.pulls, grants, reached, rates,
                         proxy.upstreams.covers if proxy.upstreams else None)
     edge = Edge(routes(content, administration, settings, operations), proxied(content, settings, proxy), lane, grants,
-                reached, rates, telemetry, limits.send_timeout)
+                reached, rates, telemetry, limits.send_timeout, content.look)
     return Server(
         edge,
         Cors(settings.origins),

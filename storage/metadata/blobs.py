@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -12,11 +12,14 @@ from ocispec.reference import RepositoryName
 from storage.blobs.store import StorageKey
 from storage.metadata import repositories as repository_rows
 from storage.metadata import tombstones
-from storage.metadata.dialect import insert_or_ignore
+from storage.metadata.dialect import insert_or_ignore, locked
 from storage.metadata.engine import Transaction
 from storage.metadata.tables import EPOCH, blob_reviews, blobs, repositories, repository_blobs
 
 T = TypeVar("T")
+
+A_MOMENT = timedelta(minutes=1)
+"""Far below every grace of a collector."""
 
 BATCH = 500  # bound parameters a statement; SQLite's floor is 999
 
@@ -66,7 +69,8 @@ async def insert(tx: Transaction, info: BlobInfo, now: datetime, *, lost: Storag
     """
     await tx.execute(insert_or_ignore(tx, blobs, {
         "digest": info.digest, "key": info.key, "size": info.size, "created": now, "touched": now}))
-    row = (await tx.execute(sa.select(*_COLUMNS, blobs.c.quarantined).where(blobs.c.digest == info.digest))).first()
+    query = sa.select(*_COLUMNS, blobs.c.quarantined).where(blobs.c.digest == info.digest)
+    row = (await tx.execute(query)).first()
     assert row is not None
     found = _row(row)
     if found.info.key == info.key or (row.quarantined is None and found.info.key != lost):
@@ -89,11 +93,11 @@ async def link(tx: Transaction, repository: int, blob: BlobRow, now: datetime) -
     """Make the blob part of the repository, and believe it wanted from now on."""
     linked = await tx.execute(insert_or_ignore(tx, repository_blobs, {
         "repository_id": repository, "blob_id": blob.id, "linked": now}))
-    if blob.touched != now:  # else it was made just now
-        await tx.execute(sa.update(blobs).where(blobs.c.id == blob.id).values(touched=now))
     if linked.rowcount:
         await tx.execute(sa.update(repositories).where(repositories.c.id == repository, repositories.c.dirty.is_(None))
                          .values(dirty=now))
+    if blob.touched != now:  # else it was made just now
+        await tx.execute(sa.update(blobs).where(blobs.c.id == blob.id).values(touched=now))
 
 
 async def unlink(tx: Transaction, repository: int, digest: Digest) -> BlobRow | None:
@@ -115,13 +119,22 @@ async def unlink_rows(tx: Transaction, repository: int, numbers: Collection[int]
 
 
 async def touch(tx: Transaction, digests: Collection[Digest], now: datetime) -> None:
-    for some in batches(digests):
-        await tx.execute(sa.update(blobs).where(blobs.c.digest.in_(some)).values(touched=now))
+    """For a manifest that names them and so keeps them by itself: not again what was touched a moment ago. A base
+    layer that every push names would be a row that all of them wait for."""
+    for some in batches(sorted(digests, key=str)):
+        await touch_where(tx, blobs, sa.and_(blobs.c.digest.in_(some), blobs.c.touched < now - A_MOMENT), now)
 
 
 async def touch_rows(tx: Transaction, numbers: Collection[int], now: datetime) -> None:
-    for some in batches(numbers):
-        await tx.execute(sa.update(blobs).where(blobs.c.id.in_(some)).values(touched=now))
+    for some in batches(sorted(numbers)):
+        await touch_where(tx, blobs, blobs.c.id.in_(some), now)
+
+
+async def touch_where(tx: Transaction, table: sa.Table, where: sa.ColumnElement[bool], now: datetime) -> None:
+    """Takes the rows in the order of their ids: two transactions that touch the same ones must not each wait for the
+    other."""
+    rows = locked(tx, sa.select(table.c.id).where(where).order_by(table.c.id))
+    await tx.execute(sa.update(table).where(table.c.id.in_(rows)).values(touched=now))
 
 
 async def sizes_in(tx: Transaction, repository: int, digests: Collection[Digest]) -> dict[Digest, int]:

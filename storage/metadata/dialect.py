@@ -1,31 +1,45 @@
-"""What differs between SQLite and Postgres: connecting, transactions, and hearing of other processes' writes."""
+"""What differs between SQLite and Postgres: connecting, transactions, and a few statements (`watch` has the rest)."""
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Collection
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-WRITE = {"seawall_write": True}
-"""Execution options of a connection that is going to write."""
+ALONE = {"seawall_turn": "alone"}
+"""Execution options of a connection that is going to write while nobody else does."""
+BESIDE = {"seawall_turn": "beside"}
+"""…while others that said the same may write as well."""
+MIGRATING = {**ALONE, "seawall_patient": True}
+"""…alone, however long it takes and others before it take."""
 
-_WRITERS = 0x5EA3A11  # any number that no other program takes in this database
+# Any numbers that no other program takes in this database; the second is the first half of a pair.
+_WRITERS, _NAMES = 0x5EA3A11, 0x5EA3A12
 # The timeout first: switching to WAL is the one thing that several processes may do to a new file at once.
 _PRAGMAS = ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY")
 
 
-def make_engine(url: str) -> AsyncEngine:
+@dataclass(frozen=True, slots=True)
+class PostgresOptions:
+    """Of one process; times in seconds."""
+
+    connections: int = 10
+    connect_timeout: float = 5.0
+    statement_timeout: float = 30.0
+    lock_timeout: float = 15.0
+
+
+def make_engine(url: str, options: PostgresOptions) -> AsyncEngine:
     """An engine for `sqlite+aiosqlite:///file` or `postgresql+asyncpg://…`. Raises sqlalchemy's ArgumentError."""
-    engine = create_async_engine(url, pool_pre_ping=not url.startswith("sqlite"))
-    if engine.dialect.name == "postgresql":
-        event.listen(engine.sync_engine, "begin", _begin_postgres)
-        return engine
+    if sa.make_url(url).get_backend_name() == "postgresql":
+        return _make_postgres(url, options)
+    engine = create_async_engine(url)
     if engine.dialect.name != "sqlite":
         raise ArgumentError(f"{engine.dialect.name} is not supported (want sqlite+aiosqlite or postgresql+asyncpg)")
     if engine.url.database in (None, "", ":memory:"):
@@ -33,6 +47,46 @@ def make_engine(url: str) -> AsyncEngine:
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
+
+
+def _make_postgres(url: str, options: PostgresOptions) -> AsyncEngine:
+    def milliseconds(seconds: float) -> str:
+        return str(round(seconds * 1000))
+
+    # A replica that vanishes without a word (its machine died) must not keep its locks: the server drops it by itself.
+    server = {"application_name": "seawall", "statement_timeout": milliseconds(options.statement_timeout),
+              "lock_timeout": milliseconds(options.lock_timeout),
+              "idle_in_transaction_session_timeout": milliseconds(options.statement_timeout),
+              "tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
+    # One connection more than asked for: the watch has it. And an answer that does not come at all, from a server that
+    # vanished, ends a little after the server itself would have ended the statement.
+    engine = create_async_engine(
+        url, pool_size=options.connections + 1, max_overflow=0, pool_timeout=options.statement_timeout,
+        connect_args={"timeout": options.connect_timeout, "command_timeout": options.statement_timeout + 5,
+                      "server_settings": server})
+    event.listen(engine.sync_engine, "begin", _begin_postgres)
+    event.listen(engine.sync_engine, "checkout", _check_postgres)
+    return engine
+
+
+def _check_postgres(connection: Any, _record: Any, _proxy: Any) -> None:
+    # A server that closed the connection said so, and the event loop has heard it: a ping at each check-out, which is
+    # SQLAlchemy's way, would cost two more ways to the server and back.
+    if connection._connection.is_closed():  # noqa: SLF001 - the driver's connection has no public name here
+        raise DisconnectionError("the server closed the connection")
+
+
+def probe(engine: AsyncEngine) -> str | None:
+    """What is wrong with a SQLite file, if something is. Blocks. aiosqlite leaves a thread behind when it cannot open a
+    file, which fails loudly when the event loop has ended before it."""
+    if engine.dialect.name != "sqlite":
+        return None
+    try:
+        with contextlib.closing(sqlite3.connect(engine.url.database or "", timeout=30)) as connection:
+            connection.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.Error as error:
+        return str(error)
+    return None
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
@@ -46,16 +100,28 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
-    writes = connection.get_execution_options().get("seawall_write")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if "seawall_turn" in connection.get_execution_options() else "BEGIN")
 
 
 def _begin_postgres(connection: sa.Connection) -> None:
-    """One writer at a time, as in SQLite: what is argued once for a transaction (that marking and deleting see one
-    state, that two pushes of one tag have an order) holds upon both. The lock ends with the transaction. Rejected for
-    now: row locks in a fixed order, which every query would have to keep to."""
-    if connection.get_execution_options().get("seawall_write"):
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITERS})")
+    """A writer alone, as every writer of SQLite is: what is argued once (that marking and deleting see one state)
+    holds upon both. Or beside others; never both at once. The lock ends with the transaction, however that ends, and
+    a statement's snapshot is taken after it (READ COMMITTED), so a writer sees all that the one before did."""
+    options = connection.get_execution_options()
+    if options.get("seawall_patient"):
+        for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
+            connection.exec_driver_sql(f"SET LOCAL {name} = 0")
+    turn = options.get("seawall_turn")
+    if turn is not None:
+        shared = "_shared" if turn == "beside" else ""
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock{shared}({_WRITERS})")
+
+
+def one_state(engine: AsyncEngine) -> AsyncEngine:
+    """For transactions that only read, with one snapshot for all their queries; SQLite has no other."""
+    if engine.dialect.name == "postgresql":
+        return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+    return engine
 
 
 def insert_or_ignore(connection: Any, table: sa.Table, values: Any) -> Any:
@@ -83,12 +149,27 @@ def upsert_select(connection: Any, table: sa.Table, columns: list[str], source: 
     return statement.on_conflict_do_update(index_elements=keys, set_=changed(statement.excluded))
 
 
+def locked(connection: Any, query: sa.Select[Any]) -> sa.Select[Any]:
+    """The query, its rows kept from other writers until the transaction ends. SQLite's one writer has all rows."""
+    # Not FOR UPDATE: that would also keep out who merely refers to the row by a foreign key.
+    return query.with_for_update(key_share=True) if connection.dialect.name == "postgresql" else query
+
+
+async def lock_name(connection: AsyncConnection, name: str) -> None:
+    """Keeps out others that lock the same name until the transaction ends. Two names may share a lock, by a hash."""
+    if connection.dialect.name == "postgresql":
+        await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_NAMES, sa.func.hashtext(name))))
+
+
 def next_generation(connection: Any) -> Any:
     """A number for `generation`, as an SQL expression: greater than all before in SQLite, the transaction's own in
-    Postgres, where two transactions that run side by side have no order yet."""
+    Postgres, where two transactions that run side by side have no order yet. Also notes upon the connection that its
+    transaction makes memory false (`takes_memory`)."""
+    connection.info[_OUTDATES] = True
     if connection.dialect.name == "postgresql":
         return sa.literal_column("pg_current_xact_id()::text::bigint")
-    return sa.literal_column(f"(({_NEWEST}) + 1)")
+    return sa.literal_column("(max((SELECT coalesce(max(generation), 0) FROM repositories), "
+                             "(SELECT coalesce(max(generation), 0) FROM topics)) + 1)")
 
 
 def transaction_number(connection: Any) -> sa.ColumnElement[int]:
@@ -109,73 +190,28 @@ def _number(transaction: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
     return sa.cast(sa.cast(transaction, sa.Text), sa.BigInteger)  # there is no cast from xid8 to bigint
 
 
-class ChangeWatch(Protocol):
-    """Tells cheaply, before every read from memory, what has stopped being true, whoever changed it."""
-
-    def poll(self) -> Collection[str] | None:
-        """Names of the repositories and, with a "!" before, topics that changed (`repositories.outdate`,
-        `topics.outdate`) since the last poll, in any process: a commit that had returned when `poll` began is in it.
-        None when this cannot be known now: believe no memory."""
-        ...
-
-    def close(self) -> None: ...
+_OUTDATES = "seawall_outdates"
 
 
-_NEWEST = """SELECT max((SELECT coalesce(max(generation), 0) FROM repositories),
-                        (SELECT coalesce(max(generation), 0) FROM topics))"""
-_CHANGED = """SELECT name, generation FROM repositories WHERE generation > ?1
-              UNION ALL SELECT '!' || name, generation FROM topics WHERE generation > ?1"""
+def takes_memory(connection: Any) -> bool:
+    """Whether `next_generation` was asked for since this was asked last."""
+    return bool(connection.info.pop(_OUTDATES, False))
 
 
-class SqliteWatch:
-    """`PRAGMA data_version` of a connection that never writes: it changes with every commit by any other connection.
-
-    It reads two words of shared memory under a read lock that never waits: 4 µs here, no disk, so it runs on the
-    event loop. Only after a commit does it ask what is concerned, one look into two indexes (another 6 µs). The
-    alternative, a thread hop for each request, costs 100 µs.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
-        self._version = -1
-        self._generation: int = self._fetch(_NEWEST)[0][0]
-
-    def poll(self) -> Collection[str] | None:
-        try:
-            version: int = self._fetch("PRAGMA data_version")[0][0]
-            if version == self._version:
-                return ()
-            rows = self._fetch(_CHANGED, self._generation)
-        except sqlite3.Error:
-            return None
-        self._version = version
-        self._generation = max((row[1] for row in rows), default=self._generation)
-        return [row[0] for row in rows]
-
-    def close(self) -> None:
-        with contextlib.suppress(sqlite3.Error):
-            self._connection.close()
-
-    def _fetch(self, sql: str, *values: int) -> list[Any]:
-        # fetchall, because an unfinished cursor would hold the read lock and keep the WAL from being reset.
-        return self._connection.execute(sql, values).fetchall()
+def is_conflict(error: DBAPIError) -> bool:
+    """Whether the same transaction may well succeed when it is tried again."""
+    return getattr(error.orig, "sqlstate", None) in ("40001", "40P01")  # serialization_failure, deadlock_detected
 
 
-class NoWatch:
-    """Postgres, until LISTEN/NOTIFY is wired: every read asks the database."""
-
-    def poll(self) -> Collection[str] | None:
-        return None
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
-def make_watch(engine: AsyncEngine) -> ChangeWatch:
-    path = engine.url.database
-    if engine.dialect.name == "sqlite" and path:
-        return SqliteWatch(Path(path))
-    return NoWatch()
+def is_unavailable(error: DBAPIError) -> bool:
+    """Whether the database is not there, or could not do it in time; nothing is wrong with the statement."""
+    if error.connection_invalidated:
+        return True
+    state = getattr(error.orig, "sqlstate", None) or ""
+    # Classes 08 connection, 57 operator intervention (shutting down, starting, cancelled by timeout), 53 resources;
+    # 55P03 lock_not_available; 25P03 idle_in_transaction_session_timeout; 25006 read only: a standby was promoted or
+    # demoted beneath us.
+    return state[:2] in ("08", "57", "53") or state in ("55P03", "25P03", "25006")
 
 
 def is_full(error: DBAPIError) -> bool:

@@ -102,7 +102,7 @@ async def unlink(tx: Transaction, repository: int, digests: Collection[Digest]) 
 async def unlinked(tx: Transaction, cutoff: datetime, now: datetime, limit: int | None) -> Sequence[BlobInfo]:
     """Blobs that are part of no repository, not leased, and not touched since `cutoff`."""
     held = sa.exists().where(repository_blobs.c.blob_id == blobs.c.id)
-    query = _unwanted(cutoff, now).where(~held).limit(limit).with_for_update()
+    query = _unwanted(cutoff, now).where(~held).limit(limit)
     return [BlobInfo(*row) for row in await tx.execute(query)]
 
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from ocispec.digest import Digest
 from ocispec.manifest import Manifest
 from ocispec.reference import RepositoryName, Tag
-from storage.metadata.blobs import batches
+from storage.metadata.blobs import batches, touch_where
 from storage.metadata.engine import Transaction
 from storage.metadata.tables import manifest_annotations, manifest_references, manifests, repositories, tags
 
@@ -96,14 +96,14 @@ async def pushed_again(tx: Transaction, number: int, manifest: Manifest, now: da
 
 
 async def touch(tx: Transaction, repository: int, digests: Collection[Digest], now: datetime) -> None:
-    for some in batches(digests):
-        await tx.execute(sa.update(manifests).where(manifests.c.repository_id == repository,
-                                                    manifests.c.digest.in_(some)).values(touched=now))
+    for some in batches(sorted(digests, key=str)):
+        await touch_where(tx, manifests, sa.and_(manifests.c.repository_id == repository,
+                                                 manifests.c.digest.in_(some)), now)
 
 
 async def touch_rows(tx: Transaction, numbers: Collection[int], now: datetime) -> None:
-    for some in batches(numbers):
-        await tx.execute(sa.update(manifests).where(manifests.c.id.in_(some)).values(touched=now))
+    for some in batches(sorted(numbers)):
+        await touch_where(tx, manifests, manifests.c.id.in_(some), now)
 
 
 async def sizes_in(tx: Transaction, repository: int, digests: Collection[Digest]) -> dict[Digest, int]:

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ocispec.reference import RepositoryName
-from storage.metadata.dialect import insert_or_ignore, next_generation
+from storage.metadata.dialect import insert_or_ignore, locked, next_generation
 from storage.metadata.engine import Transaction
 from storage.metadata.tables import EPOCH, Instant, manifests, repositories, tags
 
@@ -34,6 +34,24 @@ async def ensure(tx: Transaction, name: RepositoryName, now: datetime) -> int:
         await tx.execute(insert_or_ignore(tx, repositories, {
             "name": name.value, "created": now, "pushed": now, "generation": 0}))
         found = await find(tx, name)
+        assert found is not None
+    return found
+
+
+async def lock(tx: Transaction, name: RepositoryName) -> int | None:
+    """The repository's row, its manifests, tags and deletions kept from others that lock it until the transaction ends.
+    Adding blobs and uploads needs no lock."""
+    found: int | None = await tx.scalar(locked(tx, sa.select(repositories.c.id).where(
+        repositories.c.name == name.value)))
+    return found
+
+
+async def ensure_locked(tx: Transaction, name: RepositoryName, now: datetime) -> int:
+    """`ensure` and `lock`."""
+    found = await lock(tx, name)
+    if found is None:
+        await ensure(tx, name, now)
+        found = await lock(tx, name)
         assert found is not None
     return found
 

@@ -13,7 +13,7 @@ from storage.events import Action, Event, Origin
 from storage.metadata import blobs as rows
 from storage.metadata import events, repositories
 from storage.metadata.blobs import BlobInfo, BlobRow
-from storage.metadata.engine import Database, Transaction
+from storage.metadata.engine import Database, Transaction, retried
 from storage.repository.cache import Cache
 from storage.repository.touches import Touches
 from storage.rules.quotas import Quotas
@@ -73,11 +73,13 @@ class RepositoryBlobs:
             return None
         return await self._blobs.url(info.key, expires=expires, content_type=content_type)
 
+    @retried
     async def mount(self, repo: RepositoryName, digest: Digest, source: RepositoryName, *,
                     origin: Origin | None = None) -> BlobInfo | None:
         """Make a blob of `source` part of `repo`. None: it is not there; the client then uploads. Raises
         QuotaExceeded."""
-        async with self._database.write() as tx:
+        async with self._database.write(beside=True) as tx:
+            await self._quotas.claim(tx, repo)
             row = await rows.find_in(tx, source, digest)
             if row is None:
                 return None
@@ -92,9 +94,11 @@ class RepositoryBlobs:
         async with self._database.read() as tx:
             return await rows.holders(tx, digest, limit)
 
+    @retried
     async def link(self, repo: RepositoryName, digest: Digest) -> BlobInfo:
         """Make a blob that is held, in whatever repository, part of `repo`. Raises BlobUnknown, QuotaExceeded."""
-        async with self._database.write() as tx:
+        async with self._database.write(beside=True) as tx:
+            await self._quotas.claim(tx, repo)
             row = await rows.find(tx, digest)
             if row is None:
                 raise BlobUnknown(digest)
@@ -106,10 +110,12 @@ class RepositoryBlobs:
             row = await rows.find(tx, digest)
         return row.info if row else None
 
+    @retried
     async def delete(self, repo: RepositoryName, digest: Digest, *, origin: Origin | None = None) -> None:
         """Take it out of this repository alone; its bytes go when no repository has it. Raises BlobUnknown."""
-        async with self._database.write() as tx:
-            repository = await repositories.find(tx, repo)
+        async with self._database.write(beside=True) as tx:
+            await self._quotas.claim(tx, repo)
+            repository = await repositories.lock(tx, repo)
             blob = None if repository is None else await rows.unlink(tx, repository, digest)
             if repository is None or blob is None:
                 raise BlobUnknown(digest)

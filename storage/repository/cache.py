@@ -1,9 +1,9 @@
 """What was read from the database and is still true.
 
 Reads are answered from here without SQL: two dictionary look-ups and one `Changes.mark` (4 µs), which sees what any
-process has committed. Only presence is remembered. An entry dies with the first change of its repository
-that could make it false (`metadata.repositories.outdate`), so nothing outlives a deletion or a moved tag
-(distribution's CVE-2026-35172 was a cache that did).
+process had committed at the request's `Changes.look`. Only presence is remembered. An entry dies with the first
+change of its repository that could make it false (`metadata.repositories.outdate`), so nothing outlives a deletion or
+a moved tag (distribution's CVE-2026-35172 was a cache that did).
 """
 
 from collections import OrderedDict
@@ -47,16 +47,16 @@ class Cache(Generic[V]):
         self._hits.add()
         return entry.value
 
-    def begin(self, key: Key) -> int | None:
+    def begin(self, key: Key) -> int:
         """To be called before the database is asked; `put` wants what it returns."""
         self._misses.add()
-        return self._changes.mark(key[0])
+        return self._changes.before(key[0])
 
-    def put(self, key: Key, value: V, size: int, begun: int | None) -> None:
-        """Remember what was read since `begin`, unless its repository changed meanwhile: it might be older than the
-        change. `size` is what the value weighs, in bytes."""
+    def put(self, key: Key, value: V, size: int, begun: int) -> None:
+        """Remember what was read since `begin`. If its repository changed meanwhile, it might be older than the change
+        and is never given out: its number is. `size` is what the value weighs, in bytes."""
         cost = size + OVERHEAD
-        if begun is None or begun != self._changes.mark(key[0]) or cost > self._limit:
+        if cost > self._limit:
             return
         self.drop(key)
         self._entries[key] = _Entry(value, cost, begun)

@@ -17,7 +17,7 @@ from storage.metadata import blobs as blob_rows
 from storage.metadata import events, repositories
 from storage.metadata import manifests as rows
 from storage.metadata import tags as tag_rows
-from storage.metadata.engine import Database, Transaction
+from storage.metadata.engine import Database, Transaction, retried
 from storage.metadata.manifests import ManifestRow, StoredManifest
 from storage.repository.cache import Cache, Key
 from storage.repository.pointing import point
@@ -113,6 +113,7 @@ class Manifests:
         async with self._database.read() as tx:
             return await rows.held(tx)
 
+    @retried
     async def put(self, repo: RepositoryName, manifest: Manifest, *, digest: Digest | None = None,
                   tags: Sequence[Tag] = (), require_children: bool = True, required: Required = every,
                   pinned: bool = True, overwrite: bool = True, origin: Origin | None = None) -> StoredManifest:
@@ -128,19 +129,20 @@ class Manifests:
         """
         name = await _named(manifest, digest)
         now = self._database.now()
-        async with self._database.write() as tx:
-            repository = await repositories.ensure(tx, repo, now)
+        async with self._database.write(beside=True) as tx:
+            await self._quotas.claim(tx, repo)
+            repository = await repositories.ensure_locked(tx, repo, now)
             children = manifest.children if require_children else ()
             await self._check(tx, repository, manifest, [*filter(required, (*manifest.layers, *children))])
+            # What it names lives now, and a collector that looked before this commit must notice.
+            await blob_rows.touch(tx, _digests(manifest.blobs), now)
+            await rows.touch(tx, repository, {*_digests(manifest.children), name}, now)
             number, healed = await rows.find_id(tx, repository, name), False
             if number is None:
                 await self._quotas.manifest(tx, repo, len(manifest.raw))
                 number = await rows.insert(tx, repository, manifest, name, now, pinned=pinned)
             else:
                 healed = await rows.pushed_again(tx, number, manifest, now, pinned=pinned)
-            # What it names lives now, and a collector that looked before this commit must notice.
-            await blob_rows.touch(tx, _digests(manifest.blobs), now)
-            await rows.touch(tx, repository, _digests(manifest.children), now)
             book = await self._rules.book(tx)
             moved = [await point(tx, repo, repository, tag, number, now, book=book, overwrite=overwrite)
                      for tag in tags]
@@ -162,12 +164,14 @@ class Manifests:
         return [*dict.fromkeys(part.digest for part in wanted if part.digest not in held
                                and not mediatype.is_nondistributable(part.media_type))]
 
+    @retried
     async def delete(self, repo: RepositoryName, digest: Digest, *, force: bool = False,
                      origin: Origin | None = None) -> None:
         """With its tags. Children and blobs stay until they are collected. `force`: also where a tag is immutable.
         Raises ManifestUnknown, TagImmutable."""
-        async with self._database.write() as tx:
-            repository = await repositories.find(tx, repo)
+        async with self._database.write(beside=True) as tx:
+            await self._quotas.claim(tx, repo)
+            repository = await repositories.lock(tx, repo)
             if repository is None:
                 raise ManifestUnknown(repo, digest)
             if not force:

@@ -20,6 +20,7 @@ class ContentStore:
     def __init__(self, database: Database, blobs: BlobStore, settings: ContentSettings | None = None, *,
                  rules: Rules | None = None) -> None:
         settings = settings or ContentSettings()
+        self.look = database.changes.look  # a server awaits it once for each request, before it asks anything here
         self.rules = rules or Rules(database)
         self.blobs = RepositoryBlobs(database, blobs, settings, self.rules)
         self.uploads = Uploads(database, blobs, settings, Quotas(self.rules))

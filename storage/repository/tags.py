@@ -9,7 +9,7 @@ from storage.events import Action, Event, Origin
 from storage.metadata import events, repositories
 from storage.metadata import manifests as manifest_rows
 from storage.metadata import tags as rows
-from storage.metadata.engine import Database
+from storage.metadata.engine import Database, retried
 from storage.metadata.repositories import RepositorySummary
 from storage.metadata.tags import TagRow
 from storage.repository.manifests import ManifestUnknown
@@ -31,13 +31,14 @@ class Tags:
         self._database = database
         self._rules = rules
 
+    @retried
     async def put(self, repo: RepositoryName, tag: Tag, digest: Digest, *, overwrite: bool = True,
                   origin: Origin | None = None) -> None:
         """Point the tag at a manifest of the repository. `overwrite` False: it must not move. Raises ManifestUnknown,
         TagExists, TagImmutable."""
         now = self._database.now()
-        async with self._database.write() as tx:
-            repository = await repositories.find(tx, repo)
+        async with self._database.write(beside=True) as tx:
+            repository = await repositories.lock(tx, repo)
             number = None if repository is None else await manifest_rows.find_id(tx, repository, digest)
             if repository is None or number is None:
                 raise ManifestUnknown(repo, digest)
@@ -49,12 +50,13 @@ class Tags:
             if origin is not None:
                 await events.record(tx, Event(Action.TAG_PUT, origin, repo, digest, tag), now)
 
+    @retried
     async def delete(self, repo: RepositoryName, tag: Tag, *, force: bool = False,
                      origin: Origin | None = None) -> Digest:
         """The tag alone; gives what it named. `force`: also where it is immutable. Raises ManifestUnknown,
         TagImmutable."""
-        async with self._database.write() as tx:
-            repository = await repositories.find(tx, repo)
+        async with self._database.write(beside=True) as tx:
+            repository = await repositories.lock(tx, repo)
             named = None if repository is None else await rows.target(tx, repository, tag)
             if repository is None or named is None:
                 raise ManifestUnknown(repo, tag)

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime
 
 from ocispec.errors import SeawallError
-from storage.metadata.engine import Database, Transaction
+from storage.metadata.engine import Database, Transaction, retried
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +38,17 @@ class Touches:
         await asyncio.shield(self._next)
 
     async def _run(self) -> None:
+        taken: list[Collection[int]] = []
+
+        @retried
+        async def write() -> None:
+            async with self._database.write(beside=True) as tx:
+                if not taken:
+                    taken.append(self._take())
+                await self._write(tx, taken[0], self._database.now())
+
         try:
-            async with self._database.write() as tx:
-                await self._write(tx, self._take(), self._database.now())
+            await write()
         except SeawallError as error:
             if self._next is asyncio.current_task():
                 self._take()

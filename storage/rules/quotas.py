@@ -2,13 +2,15 @@
 
 A blob counts once for a namespace, however many of its repositories hold it; a manifest counts for each repository,
 as it is stored for each. Bytes on their way count when they are committed; each upload alone is stopped when it has
-outgrown what is left. As long as writers queue (SQLite always, Postgres by its writer lock) the limit is exact.
+outgrown what is left. Those who change what one namespace holds wait for each other (`claim`; SQLite's writers do
+anyway), so the limit is exact; namespaces without a quota wait for nobody.
 """
 
 from collections.abc import Collection, Mapping
 
 from ocispec.reference import RepositoryName
 from storage.metadata import usage
+from storage.metadata.dialect import lock_name
 from storage.metadata.engine import Transaction
 from storage.rules.book import Quota
 from storage.rules.refusals import QuotaExceeded
@@ -26,6 +28,11 @@ class Quotas:
         """Whether `size` more bytes could be kept. Raises QuotaExceeded."""
         for quota in await self._quotas(tx, repo):
             await _admit(tx, quota, size)
+
+    async def claim(self, tx: Transaction, repo: RepositoryName) -> None:
+        """To come first in a transaction that is going to call anything below, before it locks any row."""
+        for namespace in sorted({quota.namespace for quota in await self._quotas(tx, repo)}):
+            await lock_name(tx, namespace)
 
     async def blob(self, tx: Transaction, repo: RepositoryName, blob: int, size: int) -> None:
         """The blob is about to become part of the repository. Raises QuotaExceeded."""

@@ -28,7 +28,7 @@ from storage.metadata import blobs as blob_rows
 from storage.metadata import events, repositories, tombstones
 from storage.metadata import uploads as rows
 from storage.metadata.blobs import BlobInfo
-from storage.metadata.engine import Database
+from storage.metadata.engine import Database, retried
 from storage.metadata.uploads import UploadRow
 from storage.rules.quotas import Quotas
 from storage.rules.refusals import QuotaExceeded
@@ -65,7 +65,7 @@ class Uploads:
         QuotaExceeded when not one byte more may be kept."""
         new_hasher(algorithm)
         now = self._database.now()
-        async with self._database.write() as tx:
+        async with self._database.write(beside=True) as tx:
             await self._quotas.room(tx, repo, 1)
             repository = await repositories.ensure(tx, repo, now)
             row = UploadRow(str(uuid.uuid4()), repository, repo, None, algorithm, 0)
@@ -192,7 +192,7 @@ class Upload:
         """End the session and drop its bytes."""
         with self._claimed():
             await self._refresh()
-            async with self._database.write() as tx:
+            async with self._database.write(beside=True) as tx:
                 if not await rows.delete(tx, self._row):
                     raise UploadBusy(self.id)
                 if self._row.key:
@@ -209,7 +209,7 @@ class Upload:
             return
         after = replace(before, key=writer.key, offset=offset, digest=hashed.digest(), mark=writer.mark, writer=claim)
         left = before.key if before.key != writer.key else None
-        async with self._database.write() as tx:
+        async with self._database.write(beside=True) as tx:
             await self._quotas.room(tx, self.repo, offset)
             if not await rows.advance(tx, before, after, self._database.now()):
                 raise UploadBusy(self.id)
@@ -226,7 +226,7 @@ class Upload:
             return
         self._contested = self._row.writer is not None
         claimed = replace(self._row, writer=self._token)
-        async with self._database.write() as tx:
+        async with self._database.write(beside=True) as tx:
             if not await rows.advance(tx, self._row, claimed, self._database.now()):
                 raise UploadBusy(self.id)
         self._row = claimed
@@ -305,12 +305,14 @@ class Upload:
         except BytesMissing:
             return False
 
+    @retried
     async def _record(self, info: BlobInfo, origin: Origin | None, seen: StorageKey | None, *,
                       there: bool) -> BlobInfo:
         """The transaction of a commit. `seen` is a key that holds the content already, if its bytes are `there`.
         Raises _HeldAlready for a key that nobody looked at: not within a transaction."""
         now = self._database.now()
-        async with self._database.write() as tx:
+        async with self._database.write(beside=True) as tx:
+            await self._quotas.claim(tx, self.repo)
             if not await rows.delete(tx, self._row):
                 raise UploadBusy(self.id)
             blob = await blob_rows.insert(tx, info, now, lost=None if there else seen)
@@ -327,7 +329,7 @@ class Upload:
     async def _remove(self, key: StorageKey) -> None:
         """Bytes that a committed tombstone names. If we die here, the collector finishes it."""
         await self._blobs.delete(key)
-        async with self._database.write() as tx:
+        async with self._database.write(beside=True) as tx:
             await tombstones.clear(tx, [key])
 
     async def _cut_back(self, key: StorageKey) -> None:

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 
@@ -45,3 +46,24 @@ def postgres() -> Iterator[Path]:
             run("pg_ctl", "-w", "-m", "immediate", "stop")
     finally:
         shutil.rmtree(folder)
+
+
+NUMBERS = iter(range(1000))
+
+
+async def new_database(folder: Path) -> str:
+    """The URL of an empty one."""
+    name = f"test{next(NUMBERS)}"
+    connection = await asyncpg.connect(host=str(folder), user="seawall", database="postgres")
+    try:
+        await connection.execute(f"CREATE DATABASE {name}")
+    finally:
+        await connection.close()
+    return f"postgresql+asyncpg://seawall@/{name}?host={folder}"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite+aiosqlite:///{tmp_path}/content.db"
+    return await new_database(request.getfixturevalue("postgres"))

@@ -10,7 +10,6 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import asyncpg
 import pytest
 import sqlalchemy as sa
 from alembic import command
@@ -37,21 +36,6 @@ from storage.scrub import Scrubber, ScrubOptions
 from storage.uploads.errors import UploadBusy, UploadUnknown
 
 REPO, OTHER = RepositoryName.parse("team/app"), RepositoryName.parse("team/other")
-NUMBERS = iter(range(1000))
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-async def url(request, tmp_path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite+aiosqlite:///{tmp_path}/content.db"
-    folder = request.getfixturevalue("postgres")
-    name = f"test{next(NUMBERS)}"
-    connection = await asyncpg.connect(host=str(folder), user="seawall", database="postgres")
-    try:
-        await connection.execute(f"CREATE DATABASE {name}")
-    finally:
-        await connection.close()
-    return f"postgresql+asyncpg://seawall@/{name}?host={folder}"
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ class Away:
 
 
 async def test_it_is_unavailable_and_no_broken_client(database, monkeypatch) -> None:
-    monkeypatch.setattr(database, "_engine", Away())
-    monkeypatch.setattr(database, "_writer", Away())
+    monkeypatch.setattr(database, "_reader", Away())
+    monkeypatch.setattr(database, "_alone", Away())
     with pytest.raises(DatabaseUnavailable, match="Connection refused"):
         async with database.read():
             pytest.fail("connected")

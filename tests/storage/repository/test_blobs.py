@@ -109,7 +109,7 @@ async def test_reading_goes_on_when_the_promise_cannot_be_written(content, fill,
     clock.turn(hours=1)
 
     @asynccontextmanager
-    async def full():
+    async def full(*, beside):
         raise StoreFull("the metadata database took no more rows")
         yield
 
