@@ -15,4 +15,4 @@ ENV PATH=/opt/seawall/bin:$PATH
 VOLUME /var/lib/seawall
 EXPOSE 5000
 STOPSIGNAL SIGTERM
-CMD ["seawall-registry", "serve", "--data", "/var/lib/seawall/registry", "--listen", "0.0.0.0:5000", "--insecure-no-auth"]
+CMD ["seawall-registry", "serve", "--data", "/var/lib/seawall/registry", "--listen", "0.0.0.0:5000", "--insecure-no-auth", "--insecure-no-tls"]

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 import uvloop
 from aiohttp import web
@@ -21,7 +22,8 @@ from registry.api.admin.table import administration
 from registry.api.operations import OperationEndpoints, Readers
 from registry.api.paths import Endpoint
 from registry.api.server import make_server
-from registry.auth.policy import Access, NoAccounts, OpenPolicy
+from registry.auth.identity import Identity, first_start, open_identity
+from registry.auth.policy import Access
 from registry.proxy.fills import FillSettings
 from registry.proxy.service import PullThrough, open_pull_through
 from registry.proxy.upstreams import Upstreams
@@ -55,7 +57,7 @@ class Registry:
     """An open registry without its sockets."""
 
     content: ContentStore
-    access: Access
+    identity: Identity
     collector: Collector
     administration: Administration
     proxy: PullThrough
@@ -65,6 +67,10 @@ class Registry:
     database: Database
     telemetry: Telemetry
     health: Health
+
+    @property
+    def access(self) -> Access:
+        return self.identity.access
 
 
 @asynccontextmanager
@@ -77,6 +83,7 @@ async def open_registry(settings: Settings, *, migrate: bool = True,
     telemetry = telemetry or make_telemetry(shared_numbers(1), 0, os.getpid(), settings.tracing)
     async with (
         open_database(settings.database_url, migrate=migrate, observer=telemetry.observer) as database,
+        open_identity(database, settings.auth) as identity,
         open_blobs(settings) as store,
     ):
         blobs = observed(store, telemetry.observer)
@@ -86,7 +93,7 @@ async def open_registry(settings: Settings, *, migrate: bool = True,
         fills = FillSettings(settings.limits.blob_bytes, settings.proxy.downloads, settings.data)
         health = Health({"database": database.check, "store": StoreProbe(blobs).check})
         async with open_pull_through(upstreams, database, content, blobs, fills) as proxy:
-            yield Registry(content, Access(NoAccounts(), OpenPolicy()), collector, administration(content), proxy,
+            yield Registry(content, identity, collector, administration(content), proxy,
                            Intake(database, blobs, how, content.rules), Leases(database), Scrubber(database, blobs),
                            database, telemetry, health)
 
@@ -123,18 +130,37 @@ def _content(settings: Settings) -> ContentSettings:
 def _make_folder(settings: Settings) -> None:
     try:
         settings.data.mkdir(parents=True, exist_ok=True)
+        if not settings.database:
+            _make_private(settings.data / "registry.db")
     except OSError as error:
         raise InvalidSettings(f"cannot make the data folder {settings.data}: {error.strerror}") from error
 
 
+def _make_private(database: Path) -> None:
+    """The database holds the key that tokens are signed with. SQLite gives its other files the mode of this one."""
+    os.close(os.open(database, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    for suffix in ("", "-wal", "-shm"):
+        file = Path(f"{database}{suffix}")
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            if file.stat().st_mode & 0o077:
+                file.chmod(0o600)
+
+
 def check_exposure(settings: Settings) -> None:
-    """Raises InvalidSettings when strangers could reach a registry that lets everybody do everything."""
+    """Raises InvalidSettings when strangers could reach a registry that lets everybody do everything, or could read
+    passwords on their way to one that does not."""
     host, port = settings.address
     outside = [address for _, (address, _) in resolve(host, port) if not ipaddress.ip_address(address).is_loopback]
-    if outside and not settings.insecure_no_auth:
+    if outside and settings.auth.mode == "none" and not settings.insecure_no_auth:
         raise InvalidSettings(
-            f"refusing to listen on {outside[0]}: this registry has no accounts yet, so everybody who reaches it may "
-            "read, push and delete everything. Listen on 127.0.0.1, or say that you mean it: --insecure-no-auth")
+            f'refusing to listen on {outside[0]}: auth.mode is "none", so everybody who reaches it may read, push and '
+            "delete everything. Ask for accounts (--auth accounts), listen on 127.0.0.1, or say that you mean it: "
+            "--insecure-no-auth")
+    if outside and not settings.tls.certificate and not settings.insecure_no_tls:
+        raise InvalidSettings(
+            f"refusing to listen on {outside[0]} without TLS: passwords and images could be read and changed on the "
+            "way. Give tls.certificate and tls.key, listen on 127.0.0.1 behind a proxy that has TLS, or say that you "
+            "mean it: --insecure-no-tls")
 
 
 @asynccontextmanager
@@ -142,7 +168,7 @@ async def serving(settings: Settings, registry: Registry, sockets: Sockets) -> A
     """Answers on `sockets` (listening already) during the block; then accepts no more and lets requests finish."""
     page = MetricsPage(registry.telemetry.numbers, Readings(registry.database))
     readers = Readers(settings.metrics_networks, settings.metrics.token)
-    server = make_server(registry.content, registry.access, registry.administration, settings, registry.proxy,
+    server = make_server(registry.content, registry.identity, registry.administration, settings, registry.proxy,
                          registry.telemetry, OperationEndpoints(registry.health, page, readers))
     runner = web.ServerRunner(server, shutdown_timeout=settings.limits.shutdown_timeout)
     certificates = _certificates(settings, registry.telemetry)
@@ -227,6 +253,22 @@ def migrate(settings: Settings) -> None:
             pass
 
     asyncio.run(once())
+
+
+def prepare(settings: Settings) -> str | None:
+    """Migrate, and make at the first start with accounts an administrator's token, which nobody can show again. Raises
+    what `open_registry` raises."""
+
+    async def once() -> str | None:
+        _make_folder(settings)
+        async with open_database(settings.database_url) as database:
+            token = None if settings.auth.mode == "none" else await first_start(database, settings.auth)
+        async with open_registry(settings, migrate=False) as registry:
+            if settings.auth.mode == "none" and await registry.identity.accounts.list(1):
+                log.warning('the database has users, and auth.mode is "none": everybody may do everything')
+            return token
+
+    return asyncio.run(once())
 
 
 def collect(settings: Settings, *, dry_run: bool) -> GcReport:

@@ -11,6 +11,7 @@ from ocispec.digest import InvalidDigest
 from ocispec.errors import InvalidArgument, OutOfRange, ResourceExhausted, SeawallError
 from ocispec.manifest import InvalidManifest
 from ocispec.reference import InvalidName, InvalidTag
+from registry.auth.throttle import TooManyLogins
 from registry.proxy.errors import (
     PushRefused,
     UpstreamBroken,
@@ -125,6 +126,7 @@ ANSWERS: dict[type[SeawallError], Answer] = {
     InvalidName: Answer("NAME_INVALID", 400, "the repository name is malformed"),
     RepositoryUnknown: Answer("NAME_UNKNOWN", 404, "no such repository"),
     BodyTooLarge: Answer("SIZE_INVALID", 413, "the body exceeds a limit (manifests: 4 MiB)"),
+    TooManyLogins: Answer("TOOMANYREQUESTS", 429, "too many failed logins; see `Retry-After`"),
     TooManyRequests: Answer("TOOMANYREQUESTS", 429, "too many requests from one client; see `Retry-After`"),
     TooManyTags: Answer("MANIFEST_INVALID", 414, "too many `tag` parameters in one push"),
     BodySlow: Answer("BLOB_UPLOAD_INVALID", 408, "the client stopped sending"),

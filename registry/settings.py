@@ -98,6 +98,52 @@ class GcSettings:
     keep_untagged: bool = _doc(True, "keep manifests that no tag names until they are deleted by digest")
 
 
+_PLAIN = re.compile(r"[A-Za-z0-9._:/@-]{1,200}")
+_URL = re.compile(r"https?://[A-Za-z0-9.\[\]:-]{1,260}(?:/[A-Za-z0-9._~/-]*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class AuthSettings:
+    """Times in seconds."""
+
+    mode: str = _doc("none", "who is asked for: `none` (everybody may do everything), `accounts` (users of the"
+                             " database), `htpasswd` (users of a file)")
+    htpasswd: str = _doc("", "file of `name:hash` lines, bcrypt or argon2; read again when it changes")
+    admins: str = _doc("", "names in the htpasswd file, separated by commas, that may administer")
+    token_server: bool = _doc(True, "issue bearer tokens at `/token`; off: name and password with every request")
+    realm: str = _doc("", "URL of the token server as clients reach it; empty: `/token` where they reached us")
+    service: str = _doc("seawall", "what tokens are for; the same in all replicas of one registry")
+    issuer: str = _doc("seawall", "whose tokens are taken; the same in all replicas of one registry")
+    token_lifetime: float = _doc(300.0, "seconds a bearer token is good for")
+    refresh_lifetime: float = _doc(90 * 86400.0, "seconds after which `docker login` has to be repeated")
+
+    @property
+    def admin_names(self) -> frozenset[str]:
+        return frozenset(name.strip() for name in self.admins.split(",") if name.strip())
+
+    def check(self) -> None:
+        """Raises InvalidSettings."""
+        if self.mode not in ("none", "accounts", "htpasswd"):
+            raise InvalidSettings(f"auth.mode is none of none, accounts, htpasswd: {self.mode!r}")
+        if (self.mode == "htpasswd") != bool(self.htpasswd):
+            raise InvalidSettings('auth.htpasswd names the file when auth.mode is "htpasswd", and only then')
+        if self.admins and self.mode != "htpasswd":
+            raise InvalidSettings('auth.admins is for auth.mode "htpasswd"; elsewhere users have a flag')
+        for name in ("service", "issuer"):
+            if not _PLAIN.fullmatch(getattr(self, name)):
+                raise InvalidSettings(f"auth.{name} has characters that it may not have: {getattr(self, name)!r}")
+        if self.realm and not _URL.fullmatch(self.realm):
+            raise InvalidSettings(f"auth.realm is no URL: {self.realm!r}")
+        _at_least("auth.token_lifetime", self.token_lifetime, 60)
+        _at_least("auth.refresh_lifetime", self.refresh_lifetime, 60)
+        if self.token_lifetime > MAX_TOKEN_LIFETIME:
+            raise InvalidSettings(f"auth.token_lifetime is more than {MAX_TOKEN_LIFETIME}")
+
+
+MAX_TOKEN_LIFETIME = 86400
+"""Seconds: a token cannot be called back but with its account."""
+
+
 def _secret(text: str) -> Any:
     return field(default="", repr=False, metadata={"doc": text})
 
@@ -228,6 +274,8 @@ class Settings:
     workers: int = _doc(0, "processes that share the port; 0: one for each core")
     insecure_no_auth: bool = _doc(
         False, "allow to listen beyond the loopback interface while everybody may do everything")
+    insecure_no_tls: bool = _doc(
+        False, "allow to listen beyond the loopback interface without TLS, for instance behind a proxy that has it")
     cors_origins: str = _doc(
         "", "origins whose pages may read answers, as in `https://ui.example.com`, separated by commas")
     trusted_proxies: str = _doc(
@@ -238,6 +286,7 @@ class Settings:
     uploads: UploadSettings = field(default_factory=UploadSettings)
     manifests: ManifestSettings = field(default_factory=ManifestSettings)
     gc: GcSettings = field(default_factory=GcSettings)
+    auth: AuthSettings = field(default_factory=AuthSettings)
     s3: S3Settings = field(default_factory=S3Settings)
     log: LogSettings = field(default_factory=LogSettings)
     proxy: ProxySettings = field(default_factory=ProxySettings)
@@ -249,7 +298,7 @@ class Settings:
     def load(cls, file: Path | None, environment: Mapping[str, str], **flags: Any) -> "Settings":
         """The settings, checked. A flag that is None was not given. Raises InvalidSettings."""
         merged = _merge(_from_file(file) if file else {}, _from_environment(cls, environment))
-        merged |= {name: value for name, value in flags.items() if value is not None}
+        merged = _merge(merged, {name: value for name, value in flags.items() if value is not None})
         settings: Settings = _build(cls, merged, "")
         settings.check()
         return settings
@@ -270,6 +319,7 @@ class Settings:
         _at_least("uploads.expire_after", self.uploads.expire_after, 60)
         _at_least("uploads.chunk_min_bytes", self.uploads.chunk_min_bytes, 0)
         self.manifests.check()
+        self.auth.check()
         _at_least("gc.interval", self.gc.interval, 0)
         _at_least("gc.grace", self.gc.grace, MIN_GRACE)
         _at_least("proxy.unused_after", self.proxy.unused_after, 3600)

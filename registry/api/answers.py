@@ -9,6 +9,7 @@ from aiohttp import web
 
 from ocispec.errors import SeawallError, Unavailable
 from registry.auth.challenge import Challenge
+from registry.auth.throttle import TooManyLogins
 from registry.errors import INTERNAL, MethodNotAllowed, RangeUnsatisfiable, TooManyRequests, answer_for
 from registry.proxy.errors import UpstreamUnavailable
 
@@ -43,7 +44,7 @@ def failure(error: SeawallError, headers: Mapping[str, str] | None = None) -> we
     extra = dict(headers or {})
     if isinstance(error, Unavailable):
         extra["Retry-After"] = RETRY_AFTER
-    if isinstance(error, TooManyRequests):
+    if isinstance(error, TooManyRequests | TooManyLogins):
         extra["Retry-After"] = str(error.seconds)
     if isinstance(error, UpstreamUnavailable) and error.retry_after is not None:
         extra["Retry-After"] = str(math.ceil(error.retry_after))

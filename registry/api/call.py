@@ -10,7 +10,7 @@ from ocispec.reference import RepositoryName
 from registry.api import requests
 from registry.api.paths import Target
 from registry.auth.policy import Access, Action
-from registry.auth.principal import Principal
+from registry.auth.principal import Presented, Principal
 from storage.events import Origin
 
 
@@ -22,8 +22,8 @@ class Call:
     target: Target
     principal: Principal
     access: Access
-    remote: str = ""
-    """The client's address, also behind a trusted proxy."""
+    presented: Presented
+    """What the principal was identified by; its `remote` is the client's address, also behind a trusted proxy."""
 
     @property
     def digest(self) -> Digest:
@@ -40,7 +40,7 @@ class Call:
     @property
     def origin(self) -> Origin:
         """Who asks, for the event log."""
-        return requests.origin(self.request, self.principal.name, self.remote)
+        return requests.origin(self.request, self.principal.name, self.presented.remote)
 
     def query(self, name: str) -> str | None:
         """The first parameter of this name."""

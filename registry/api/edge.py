@@ -32,8 +32,9 @@ from registry.telemetry.worker import Telemetry
 log = logging.getLogger(__name__)
 
 SERVER_FAULTS = 500
-UNIDENTIFIED = frozenset({Endpoint.HEALTH, Endpoint.LIVE, Endpoint.READY, Endpoint.METRICS})
-"""Asked by machines without an account; what they show as `Authorization` is not for `auth` to judge."""
+UNIDENTIFIED = frozenset({Endpoint.HEALTH, Endpoint.LIVE, Endpoint.READY, Endpoint.METRICS, Endpoint.TOKEN})
+"""Asked by machines without an account; what they show as `Authorization` is not for `auth` to judge. The
+token server asks in its own way."""
 
 LARGE = 64 * 1024
 """Bytes of a body that may wait in a transport's buffer without anybody waiting for it."""
@@ -160,7 +161,7 @@ class Edge:
         self._rates.principal(principal.name)
         if isinstance(request, Request):
             request.actor = principal.name
-        return await handler(Call(request, target, principal, self._access, presented.remote))
+        return await handler(Call(request, target, principal, self._access, presented))
 
     def _challenge(self, error: SeawallError, request: web.BaseRequest) -> dict[str, str]:
         if not isinstance(error, Unauthenticated):

@@ -56,7 +56,7 @@ class OperationEndpoints:
                         headers={"Cache-Control": "no-store"})
 
     async def metrics(self, call: Call) -> web.StreamResponse:
-        if not self._readers.admits(call.remote, call.request.headers.get("Authorization", "")):
+        if not self._readers.admits(call.presented.remote, call.request.headers.get("Authorization", "")):
             raise PermissionDenied("the metrics are not for you: see metrics.allow and metrics.token")
         async with self._writing:  # whoever asks often waits, and does not make the others wait
             body, content_type = await self._page(call.request.headers.get("Accept", ""))

@@ -20,6 +20,7 @@ class Endpoint(Enum):
     PING = auto()
     SEARCH = auto()
     HEALTH = auto()
+    TOKEN = auto()  # distribution's token specification
     EXTENSIONS = auto()  # extensions/_oci.md of the distribution-spec
     ADMIN = auto()
     LIVE = auto()
@@ -49,6 +50,7 @@ _FIXED = {
     "/v1/_ping": Target(Endpoint.PING),
     "/v1/search": Target(Endpoint.SEARCH),
     "/healthz": Target(Endpoint.HEALTH),
+    "/token": Target(Endpoint.TOKEN),
     "/v2/_oci/ext/discover": Target(Endpoint.EXTENSIONS),
     "/livez": Target(Endpoint.LIVE),
     "/readyz": Target(Endpoint.READY),

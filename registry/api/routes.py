@@ -15,7 +15,9 @@ from registry.api.paths import Endpoint
 from registry.api.proxied import ProxiedEndpoints
 from registry.api.search import SearchEndpoints
 from registry.api.sendfile import FileSender
+from registry.api.tokens import TokenEndpoints
 from registry.api.uploads import UploadEndpoints
+from registry.auth.token_service import TokenService
 from registry.proxy.service import PullThrough
 from registry.settings import Settings
 from storage.repository.store import ContentStore
@@ -37,7 +39,7 @@ def proxied(content: ContentStore, settings: Settings, proxy: PullThrough) -> Pr
 
 
 def routes(content: ContentStore, administration: Administration, settings: Settings,
-           operations: OperationEndpoints) -> Routes:
+           operations: OperationEndpoints, tokens: TokenService | None = None) -> Routes:
     limits = settings.limits
     bodies = Bodies(limits.receive_timeout)
     sender = FileSender(limits.send_timeout)
@@ -49,6 +51,7 @@ def routes(content: ContentStore, administration: Administration, settings: Sett
     listings = ListingEndpoints(content.tags, content.referrers, limits.page_size)
     search = SearchEndpoints(content.tags)
     admin = AdminEndpoints(administration, bodies)
+    issuing = TokenEndpoints(tokens, bodies)
     return {
         Endpoint.BASE: {"GET": base.check, "HEAD": base.check},
         Endpoint.BLOB: {"GET": blobs.get, "HEAD": blobs.head, "DELETE": blobs.delete},
@@ -62,6 +65,7 @@ def routes(content: ContentStore, administration: Administration, settings: Sett
         Endpoint.CATALOG: {"GET": listings.catalog, "HEAD": listings.catalog},
         Endpoint.PING: {"GET": search.ping, "HEAD": search.ping},
         Endpoint.SEARCH: {"GET": search.search, "HEAD": search.search},
+        Endpoint.TOKEN: {"GET": issuing.get, "POST": issuing.post},
         Endpoint.EXTENSIONS: {"GET": base.extensions, "HEAD": base.extensions},
         Endpoint.HEALTH: {"GET": base.health, "HEAD": base.health},
         Endpoint.ADMIN: dict.fromkeys(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"), admin.handle),

@@ -20,7 +20,7 @@ from registry.api.rates import Rates
 from registry.api.reached import Reached
 from registry.api.requests import HEADER, Request, RequestIds, name_of
 from registry.api.routes import proxied, routes
-from registry.auth.policy import Access
+from registry.auth.identity import Identity
 from registry.proxy.service import PullThrough
 from registry.settings import Settings
 from registry.telemetry.requests import RequestMeter
@@ -116,15 +116,17 @@ class Server(web.Server):
         await super().shutdown(FLUSH)
 
 
-def make_server(content: ContentStore, grants: Access, administration: Administration, settings: Settings,
+def make_server(content: ContentStore, identity: Identity, administration: Administration, settings: Settings,
                 proxy: PullThrough, telemetry: Telemetry, operations: OperationEndpoints) -> web.Server:
     """For one event loop; it must be running."""
     limits = settings.limits
     reached, rates = Reached(settings.proxies), Rates(settings.rate)
-    lane = ManifestLane(content.manifests, content.pulls, grants, reached, rates,
+    asked = identity.access
+    lane = ManifestLane(content.manifests, content.pulls, asked, reached, rates,
                         proxy.upstreams.covers if proxy.upstreams else None)
-    edge = Edge(routes(content, administration, settings, operations), proxied(content, settings, proxy), lane, grants,
-                reached, rates, telemetry, limits.send_timeout, content.look)
+    edge = Edge(routes(content, administration, settings, operations, identity.tokens),
+                proxied(content, settings, proxy), lane, asked, reached, rates, telemetry, limits.send_timeout,
+                content.look)
     return Server(
         edge,
         Cors(settings.origins),

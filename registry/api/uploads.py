@@ -46,7 +46,7 @@ class UploadEndpoints:
             return await self._mount(call, repo, Digest.parse(mount))
         if digest is not None:
             return await self._whole(call, repo, Digest.parse(digest))
-        return self._begun(await self._uploads.start(repo, call.query("digest-algorithm") or "sha256"))
+        return self._begun(await self._start(call, repo, call.query("digest-algorithm") or "sha256"))
 
     async def patch(self, call: Call) -> web.StreamResponse:
         upload = await self._find(call)
@@ -75,7 +75,10 @@ class UploadEndpoints:
         return empty(204)
 
     async def _find(self, call: Call) -> Upload:
-        return await self._uploads.get(call.repository(Action.PUSH), call.target.value)
+        return await self._uploads.get(call.repository(Action.PUSH), call.target.value, owner=call.principal.subject)
+
+    async def _start(self, call: Call, repo: RepositoryName, algorithm: str) -> Upload:
+        return await self._uploads.start(repo, algorithm, owner=call.principal.subject)
 
     async def _mount(self, call: Call, repo: RepositoryName, digest: Digest) -> web.StreamResponse:
         """What the caller may not pull is as good as absent: the answer tells nothing about it."""
@@ -88,7 +91,7 @@ class UploadEndpoints:
         info = await self._blobs.mount(repo, digest, source, origin=call.origin) if source else None
         if info is not None:
             return _created(repo, info)
-        return self._begun(await self._uploads.start(repo, digest.algorithm))
+        return self._begun(await self._start(call, repo, digest.algorithm))
 
     async def _holder(self, call: Call, digest: Digest) -> RepositoryName | None:
         """Where the caller could pull the blob from (the spec's automatic content discovery). The content of a
@@ -106,7 +109,7 @@ class UploadEndpoints:
 
     async def _whole(self, call: Call, repo: RepositoryName, digest: Digest) -> web.StreamResponse:
         """One request that nobody can continue: it leaves nothing behind when it fails."""
-        upload = await self._uploads.start(repo, digest.algorithm)
+        upload = await self._start(call, repo, digest.algorithm)
         try:
             await self._append(call, upload)
             return _created(repo, await upload.commit(digest, origin=call.origin))

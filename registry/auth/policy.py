@@ -1,24 +1,15 @@
 """The one access decision. Whatever asks for content, by whatever way, asks here first."""
 
-from enum import Enum
 from typing import Protocol
 
 from ocispec.errors import PermissionDenied, Unauthenticated
 from ocispec.reference import RepositoryName
+from registry.auth.actions import Action
 from registry.auth.challenge import BasicChallenger, Challenge, Challenger, LoginRequired
 from registry.auth.principal import ANONYMOUS, Presented, Principal
+from registry.auth.rules import Shown
 
-
-class Action(Enum):
-    """What may be done to a repository; LIST is asked of the registry as a whole (catalog, search), ADMIN of both."""
-
-    PULL = "pull"
-    PUSH = "push"
-    OVERWRITE = "overwrite"
-    """Making an existing tag name something else; PUSH alone only adds."""
-    DELETE = "delete"
-    ADMIN = "admin"
-    LIST = "list"
+__all__ = ["Access", "Action", "Authenticator", "NoAccounts", "OpenPolicy", "Policy", "scope_of"]
 
 
 class Policy(Protocol):
@@ -30,6 +21,10 @@ class Policy(Protocol):
 
     def forbids(self, principal: Principal, action: Action, repository: RepositoryName | None) -> bool:
         """Whether no credential of `principal` would do: a better token is not worth asking for."""
+        ...
+
+    def shown(self, principal: Principal) -> Shown | None:
+        """Where to look for what `principal` may pull; None: everywhere, and all of it is shown."""
         ...
 
     def admits(self, principal: Principal) -> bool:
@@ -64,6 +59,9 @@ class OpenPolicy:
 
     def forbids(self, principal: Principal, action: Action, repository: RepositoryName | None) -> bool:  # noqa: ARG002
         return False
+
+    def shown(self, principal: Principal) -> Shown | None:  # noqa: ARG002
+        return None
 
     def admits(self, principal: Principal) -> bool:  # noqa: ARG002
         return True
@@ -109,6 +107,14 @@ class Access:
     def allows(self, principal: Principal, action: Action, repository: RepositoryName | None) -> bool:
         """For choosing what to show; `require` for what was asked for."""
         return self._policy.allows(principal, action, repository)
+
+    def sees(self, principal: Principal, repository: RepositoryName) -> bool:
+        """Whether a list shows it: what the principal could pull, if not with this very token."""
+        return not self._policy.forbids(principal, Action.PULL, repository)
+
+    def shown(self, principal: Principal) -> Shown | None:
+        """Where lists look for what `sees` says yes to; None: nothing is hidden."""
+        return self._policy.shown(principal)
 
     def admit(self, principal: Principal) -> None:
         """Raises LoginRequired when `GET /v2/` has to send the client to log in."""

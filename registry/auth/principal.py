@@ -1,6 +1,7 @@
 """Who is asking, and what they showed to prove it."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
 
 
@@ -31,7 +32,8 @@ class Principal:
     `grants` belong to the credential that was shown: None when it has no limits of its own and only the policy decides.
     A bearer token of our own is limited to its grants and to the policy, an external issuer's (EXTERNAL) to its grants
     alone. `scope` belongs to a robot: what its maker allows it. `owner` is the user a robot acts for, whose rights
-    then bound it.
+    then bound it. `stamp` changes with the account's password or token: what is issued carries it, and is void when it
+    has changed, or when `expires` has come.
     """
 
     name: str
@@ -41,6 +43,8 @@ class Principal:
     admin: bool = False
     scope: tuple[Grant, ...] | None = None
     owner: str = ""
+    stamp: str = field(default="", repr=False, compare=False)
+    expires: datetime | None = field(default=None, compare=False)
 
     @property
     def is_anonymous(self) -> bool:

@@ -1,7 +1,8 @@
 """The `seawall-registry` command, a file a group of verbs. Start at `root`."""
 
+from registry.cli import accounts as accounts
 from registry.cli import importing as importing
 from registry.cli import verify as verify
-from registry.cli.root import LATER, main
+from registry.cli.root import main
 
-__all__ = ["LATER", "main"]
+__all__ = ["main"]

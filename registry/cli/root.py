@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ocispec.errors import SeawallError, Unimplemented
+from ocispec.errors import SeawallError
 from registry import app
 from registry.settings import Settings
 from registry.telemetry import logs
@@ -21,7 +21,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 SUPERVISION = 5.0
 """Seconds beyond the shutdown timeout after which a worker that does not end is killed."""
 
-LATER = {"user": "accounts", "token": "access tokens"}
 
 
 class Command(click.Command):
@@ -60,11 +59,14 @@ def main() -> None:
 @common
 @click.option("--listen", metavar="HOST:PORT", help="Default: 127.0.0.1:5000. Port 0 takes a free one.")
 @click.option("--workers", type=click.IntRange(0), metavar="N", help="Processes; default 0: one for each core.")
+@click.option("--auth", type=click.Choice(["none", "accounts", "htpasswd"]), metavar="MODE",
+              help="Who is asked for: none (default), accounts, htpasswd.")
 @click.option("--insecure-no-auth", is_flag=True, default=None,
               help="Listen beyond loopback though everybody may do everything.")
-def serve(config: Path | None, **flags: Any) -> None:
+@click.option("--insecure-no-tls", is_flag=True, default=None, help="Listen beyond loopback without TLS.")
+def serve(config: Path | None, auth: str | None, **flags: Any) -> None:
     """Answer requests until SIGTERM or SIGINT."""
-    settings = Settings.load(config, os.environ, **flags)
+    settings = Settings.load(config, os.environ, auth={"mode": auth} if auth else None, **flags)
     logs.configure(settings.log)
     app.check_exposure(settings)
     make_context(settings.tls)
@@ -121,18 +123,6 @@ def gc(config: Path | None, grace: float | None, *, dry_run: bool, **flags: Any)
                f"{report.freed} bytes {'would be ' if dry_run else ''}freed")
 
 
-def _later(name: str, what: str) -> None:
-    @main.command(name, cls=Command, short_help=f"({what}: not in this version)",
-                  context_settings={"ignore_unknown_options": True})
-    @click.argument("arguments", nargs=-1)
-    def command(arguments: tuple[str, ...]) -> None:  # noqa: ARG001
-        raise Unimplemented(f"{what} is not in this version of Seawall")
-
-
-for _name, _what in LATER.items():
-    _later(_name, _what)
-
-
 def _prepare(settings: Settings) -> None:
     """Migrate in a process of its own: it needs threads, and this one is going to fork."""
     child = multiprocessing.get_context("fork").Process(target=_migrate, args=(settings,))
@@ -144,10 +134,12 @@ def _prepare(settings: Settings) -> None:
 
 def _migrate(settings: Settings) -> None:
     try:
-        app.migrate(settings)
+        token = app.prepare(settings)
     except SeawallError as error:
         print(f"seawall-registry: {error.message}", file=sys.stderr, flush=True)
         sys.exit(1)
+    if token is not None:
+        print(f"administrator's token, shown only now (another: seawall-registry token admin): {token}", flush=True)
 
 
 if __name__ == "__main__":

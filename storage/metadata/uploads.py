@@ -17,7 +17,7 @@ from storage.metadata.tables import repositories, uploads
 class UploadRow:
     """`key` is None until something durable has arrived; `offset` is in bytes. `digest`, when it is known, is that of
     the first `offset` bytes, by `algorithm`. `mark` is the store's (see BlobWriter); `writer` the claim of a process
-    that writes, or died while it did."""
+    that writes, or died while it did; `owner` who began it, empty for nobody in particular."""
 
     id: str
     repository_id: int
@@ -28,12 +28,13 @@ class UploadRow:
     digest: Digest | None = None
     mark: str = ""
     writer: str | None = None
+    owner: str = ""
 
 
 async def insert(tx: Transaction, row: UploadRow, now: datetime) -> None:
     await tx.execute(sa.insert(uploads).values(
         id=row.id, repository_id=row.repository_id, key=row.key, algorithm=row.algorithm, offset=row.offset,
-        started=now, touched=now))
+        started=now, touched=now, owner=row.owner or None))
 
 
 async def find(tx: Transaction, name: RepositoryName, upload_id: str) -> UploadRow | None:
@@ -70,8 +71,9 @@ def _unchanged(row: UploadRow) -> sa.ColumnElement[bool]:
 
 async def _rows(tx: Transaction, where: sa.ColumnElement[bool]) -> list[UploadRow]:
     query = (sa.select(uploads.c.id, uploads.c.repository_id, repositories.c.name, uploads.c.key,
-                       uploads.c.algorithm, uploads.c.offset, uploads.c.digest, uploads.c.mark, uploads.c.writer)
+                       uploads.c.algorithm, uploads.c.offset, uploads.c.digest, uploads.c.mark, uploads.c.writer,
+                       uploads.c.owner)
              .join(repositories, repositories.c.id == uploads.c.repository_id).where(where))
     return [UploadRow(row[0], row[1], RepositoryName(row[2]), StorageKey(row[3]) if row[3] else None, row[4], row[5],
-                      row[6], row[7], row[8])
+                      row[6], row[7], row[8], row[9] or "")
             for row in await tx.execute(query)]

@@ -60,25 +60,26 @@ class Uploads:
         self._shares = Shares(settings.upload_memory, settings.upload_batch)
         self._busy: set[str] = set()
 
-    async def start(self, repo: RepositoryName, algorithm: str = "sha256") -> "Upload":
-        """A new session; `algorithm` is the one its bytes are hashed with as they come. Raises InvalidDigest, and
-        QuotaExceeded when not one byte more may be kept."""
+    async def start(self, repo: RepositoryName, algorithm: str = "sha256", *, owner: str = "") -> "Upload":
+        """A new session; `algorithm` is the one its bytes are hashed with as they come, `owner` the one who may go on
+        with it (see `get`). Raises InvalidDigest, and QuotaExceeded when not one byte more may be kept."""
         new_hasher(algorithm)
         now = self._database.now()
         async with self._database.write(beside=True) as tx:
             await self._quotas.room(tx, repo, 1)
             repository = await repositories.ensure(tx, repo, now)
-            row = UploadRow(str(uuid.uuid4()), repository, repo, None, algorithm, 0)
+            row = UploadRow(str(uuid.uuid4()), repository, repo, None, algorithm, 0, owner=owner)
             await rows.insert(tx, row, now)
         return self._upload(row)
 
-    async def get(self, repo: RepositoryName, upload_id: str) -> "Upload":
-        """Raises UploadUnknown, also for a session of another repository."""
+    async def get(self, repo: RepositoryName, upload_id: str, *, owner: str = "") -> "Upload":
+        """Raises UploadUnknown, also for a session of another repository or another owner: knowing an id is not
+        enough to write into somebody's upload (Quay's CVE-2026-32589)."""
         row = None
         if len(upload_id) == ID_LENGTH:
             async with self._database.read() as tx:
                 row = await rows.find(tx, repo, upload_id)
-        if row is None:
+        if row is None or row.owner != owner:
             raise UploadUnknown(upload_id)
         return self._upload(row)
 

@@ -29,6 +29,7 @@ PATHS = {
     Endpoint.EXTENSIONS: "/v2/_oci/ext/discover",
     Endpoint.PING: "/v1/_ping", Endpoint.SEARCH: "/v1/search", Endpoint.HEALTH: "/healthz", Endpoint.ADMIN: "/api/v1/…",
     Endpoint.LIVE: "/livez", Endpoint.READY: "/readyz", Endpoint.METRICS: "/metrics",
+    Endpoint.TOKEN: "/token",
 }
 
 
@@ -50,7 +51,10 @@ def operations(content: ContentStore, administration: Administration) -> str:
 
 def commands() -> str:
     rows = []
-    for name, command in main.commands.items():
+    listed = [(f"{name} {verb}", command) for name, group in main.commands.items() if isinstance(group, click.Group)
+              for verb, command in group.commands.items()]
+    single = [(name, command) for name, command in main.commands.items() if not isinstance(command, click.Group)]
+    for name, command in [*single, *listed]:
         options = [option for option in command.params if isinstance(option, click.Option)]
         shown = " ".join(f"`{'/'.join(option.opts)}`" for option in options)
         help_text = command.get_short_help_str(200)

@@ -8,6 +8,7 @@ live in rows whole. They belong to one repository: nobody reads a manifest throu
 collector leaves alone what was touched within its grace; see `storage.gc`.
 """
 
+from storage.metadata.tables.accounts import memberships, policies, refresh_tokens, robots, signing_keys, users
 from storage.metadata.tables.base import EPOCH, DigestText, Instant, metadata
 from storage.metadata.tables.content import (
     blobs,
@@ -43,17 +44,23 @@ __all__ = [
     "manifest_annotations",
     "manifest_references",
     "manifests",
+    "memberships",
     "metadata",
+    "policies",
     "pulls",
+    "refresh_tokens",
     "repositories",
     "repository_blobs",
+    "robots",
     "rules",
     "scrub_passes",
+    "signing_keys",
     "tags",
     "tombstones",
     "topics",
     "uploads",
     "usage",
+    "users",
     "webhook_cursors",
     "webhook_dead",
     "webhooks",

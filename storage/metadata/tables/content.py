@@ -118,6 +118,8 @@ uploads = Table(
     Column("writer", String(36), nullable=True),
     Column("started", Instant, nullable=False),
     Column("touched", Instant, nullable=False, index=True),
+    # The principal that began it, and that alone may go on; None where there are no accounts.
+    Column("owner", ascii_string(300), nullable=True),
 )
 
 tombstones = Table(
