@@ -22,6 +22,10 @@ MAX_BYTES = 4 * 1024 * 1024
 MAX_CHILDREN = 20_000
 """Descriptors of one list. An image has some hundred at most; each costs a row, and a look whether it is there."""
 
+MAX_NESTED = 250_000
+"""Objects and arrays of one document, counted before it is parsed: 4 MiB of `{},` would be 100 MiB of dictionaries.
+MAX_CHILDREN descriptors with platform and annotations are a quarter of it."""
+
 _FIELDS = frozenset({"schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "subject",
                      "annotations"})
 
@@ -85,6 +89,8 @@ def parse(raw: bytes, content_type: str = "") -> Manifest:
 def _document(raw: bytes) -> dict[str, Any]:
     if len(raw) > MAX_BYTES:
         raise InvalidManifest(f"manifest is larger than {MAX_BYTES} bytes")
+    if raw.count(b"{") + raw.count(b"[") > MAX_NESTED:
+        raise InvalidManifest(f"manifest has more than {MAX_NESTED} objects and lists")
     try:
         # Decoded first: bytes would let UTF-16 in, which no other client reads (RFC 8259, 8.1).
         document = json.loads(raw.decode(), object_pairs_hook=_unique, parse_constant=_no_number)

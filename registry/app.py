@@ -35,7 +35,7 @@ from registry.telemetry.readings import Readings
 from registry.telemetry.worker import Numbers, Telemetry, make_telemetry
 from registry.tls import Certificates
 from registry.upkeep import Upkeep
-from registry.workers import COULD_NOT_START, Sockets, resolve
+from registry.workers import COULD_NOT_START, Sockets, raise_descriptors, resolve
 from storage.blobs.disk import DiskBlobs
 from storage.blobs.observed import observed
 from storage.blobs.probe import StoreProbe
@@ -190,6 +190,7 @@ def run_worker(settings: Settings, sockets: Sockets, numbers: Numbers, *, index:
                ready: Callable[[], None]) -> int:
     """One process of the registry, from open to closed; gives its exit status. The one of `index` 0 does the upkeep.
     `parent`: a descriptor that reads end-of-file when the parent process is gone."""
+    raise_descriptors()
     try:
         telemetry = make_telemetry(numbers, index, os.getpid(), settings.tracing)
         uvloop.run(_serve(settings, sockets, telemetry, first=index == 0, parent=parent, ready=ready))

@@ -50,6 +50,7 @@ class LimitSettings:
     send_timeout: float = _doc(60.0, "seconds a client may refuse to take any byte of an answer")
     drain_time: float = _doc(0.0, "seconds after SIGTERM in which `/readyz` fails and everything is still answered")
     shutdown_timeout: float = _doc(10.0, "seconds that running requests get to finish at the end")
+    connections: int = _doc(0, "most connections of one worker; 0: as many as it may have open files, less 512")
     page_size: int = _doc(10_000, "most entries in one page of a listing; more come with a `Link`")
     tags_per_push: int = _doc(100, "most tags that one manifest push may set")
 
@@ -309,6 +310,7 @@ class Settings:
         limits = self.limits
         _at_least("workers", self.workers, 0)
         _at_least("limits.blob_bytes", limits.blob_bytes, 0)
+        _at_least("limits.connections", limits.connections, 0)
         _at_least("limits.page_size", limits.page_size, 1)
         _at_least("limits.tags_per_push", limits.tags_per_push, 1)
         for name in ("idle_timeout", "receive_timeout", "send_timeout", "shutdown_timeout"):

@@ -10,6 +10,7 @@ import contextlib
 import gc
 import logging
 import os
+import resource
 import select
 import signal
 import socket
@@ -86,6 +87,14 @@ def _bind(family: socket.AddressFamily, where: tuple[str, int], *, shared: bool)
         made.close()
         raise AddressUnusable(f"cannot listen on {where[0]}:{where[1]}: {error.strerror}") from error
     return made
+
+
+def raise_descriptors() -> None:
+    """Let this process open as many files and connections as its hard limit allows: what a shell sets as the soft one
+    (1024) is less than the connections of a busy hour."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @dataclass(slots=True)

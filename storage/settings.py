@@ -22,7 +22,7 @@ class ContentSettings:
     """
 
     upload_batch: int = 2 * MIB
-    upload_memory: int = 24 * MIB
+    upload_memory: int = 16 * MIB
     checkpoint_bytes: int = 64 * MIB
     checkpoint_every: timedelta = timedelta(seconds=30)
     cache_bytes: int = 64 * MIB

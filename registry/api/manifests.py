@@ -25,13 +25,15 @@ from storage.repository.pulls import Pulls
 from storage.repository.tags import Tags
 
 PARSE_ON_LOOP = 32 * 1024
-"""Bytes. A larger document is parsed in a thread, so that others do not wait for it."""
+"""Bytes. A larger document is parsed in a thread, so that others do not wait for it, and one after the other: 4 MiB of
+JSON may take twenty times as much while they are read."""
 
 
 class ManifestEndpoints:
     def __init__(self, held: Manifests, tags: Tags, pulls: Pulls, bodies: Bodies, tags_per_push: int,
                  settings: ManifestSettings) -> None:
         self._pulls = pulls
+        self._parsing = asyncio.Semaphore(1)
         self._layers = settings.require_layers
         self._platforms = settings.required()
         self._manifests = held
@@ -57,7 +59,7 @@ class ManifestEndpoints:
         reference = parse_tag_or_digest(call.target.value)
         tags = self._wanted_tags(call, reference)
         raw = await self._bodies.whole(call.request, MAX_BYTES)
-        manifest = await _parse(raw, call.request.headers.get("Content-Type", ""))
+        manifest = await self._parse(raw, call.request.headers.get("Content-Type", ""))
         digest = reference if isinstance(reference, Digest) else None
         stored = await self._manifests.put(repo, manifest, digest=digest, tags=tags, required=self._needs,
                                            overwrite=call.access.allows(call.principal, Action.OVERWRITE, repo),
@@ -84,6 +86,12 @@ class ManifestEndpoints:
         else:
             await self._manifests.delete(repo, reference, force=force, origin=call.origin)
         return empty(202)
+
+    async def _parse(self, raw: bytes, content_type: str) -> Manifest:
+        if len(raw) <= PARSE_ON_LOOP:
+            return manifests.parse(raw, content_type)
+        async with self._parsing:
+            return await asyncio.to_thread(manifests.parse, raw, content_type)
 
     def _may_lack(self, manifest: Manifest) -> bool:
         """Whether it can have been taken without all that it names."""
@@ -124,9 +132,3 @@ def existing(repo: RepositoryName, text: str) -> Tag | Digest:
         raise
     except InvalidTag:
         raise ManifestUnknown(repo, Tag(text[:128])) from None
-
-
-async def _parse(raw: bytes, content_type: str) -> Manifest:
-    if len(raw) <= PARSE_ON_LOOP:
-        return manifests.parse(raw, content_type)
-    return await asyncio.to_thread(manifests.parse, raw, content_type)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import resource
 from time import perf_counter
 from typing import Any
 
@@ -38,6 +39,11 @@ READ_BUFFER = 256 * 1024
 LINGER = 5.0
 """Seconds for which the rest of a refused body is read and dropped, so that the client sees the answer at all."""
 
+
+RESERVED = 512
+"""Descriptors that connections leave to files, the database and upstreams."""
+
+FULL = (b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
 
 FLUSH = 1.0
 """Seconds to write the last answers, and for what still runs to end once it is cancelled."""
@@ -89,10 +95,12 @@ class Connection(RequestHandler):
 
 
 class Server(web.Server):
-    def __init__(self, edge: Edge, cors: Cors, meter: RequestMeter, **options: Any) -> None:
+    def __init__(self, edge: Edge, cors: Cors, most: int, meter: RequestMeter, **options: Any) -> None:
         super().__init__(edge, request_factory=self._request, **options)
         self._edge = edge
         self._cors = cors
+        self._most = most
+        self._open = 0
         self._meter = meter
         self._options = options
         self._ids = RequestIds()
@@ -103,6 +111,19 @@ class Server(web.Server):
     def _request(self, message: Any, *rest: Any) -> Request:
         name = self._ids.name(message.headers.get(HEADER))
         return Request(message, *rest, asyncio.get_running_loop(), name=name, cors=self._cors)
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        """Beyond what may be open at once a connection is told so and closed: with no descriptor left, those that are
+        open could not be served either."""
+        super().connection_made(handler, transport)
+        self._open += 1
+        if self._open > self._most:
+            transport.write(FULL)
+            transport.close()
+
+    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
+        super().connection_lost(handler, exc)
+        self._open -= 1
 
     def pre_shutdown(self) -> None:
         """Ends the idle connections alone. aiohttp's own would also stop listening to the others: an upload would hang
@@ -130,6 +151,7 @@ def make_server(content: ContentStore, identity: Identity, administration: Admin
     return Server(
         edge,
         Cors(settings.origins),
+        limits.connections or max(resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED, RESERVED),
         telemetry.meter,
         keepalive_timeout=limits.idle_timeout,
         read_bufsize=READ_BUFFER,
