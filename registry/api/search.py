@@ -6,6 +6,7 @@ from registry.api.answers import document
 from registry.api.call import Call
 from registry.auth.policy import Action
 from registry.errors import InvalidPage
+from storage.metadata.repositories import MOST_TAGS
 from storage.repository.tags import Tags
 
 DEFAULT_SIZE, MAX_SIZE = 25, 100
@@ -29,12 +30,16 @@ class SearchEndpoints:
         page = min(_count(call, "page", 1) or 1, MAX_PAGE)
         found, total = await self._tags.search(term, limit=size, offset=(page - 1) * size)
         results = [
-            {"name": str(item.name), "description": f"{item.tags} tag{'' if item.tags == 1 else 's'}",
+            {"name": str(item.name), "description": _description(item.tags),
              "star_count": 0, "is_official": False, "is_automated": False, "is_trusted": False}
             for item in found if call.access.allows(call.principal, Action.PULL, item.name)
         ]
         return document({"query": term, "num_pages": -(-total // size), "num_results": total, "page": page,
                          "page_size": size, "results": results})
+
+
+def _description(tags: int) -> str:
+    return f"{tags}{' or more' if tags == MOST_TAGS else ''} tag{'' if tags == 1 else 's'}"
 
 
 def _count(call: Call, name: str, default: int) -> int:

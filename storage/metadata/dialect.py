@@ -149,6 +149,18 @@ def upsert_select(connection: Any, table: sa.Table, columns: list[str], source: 
     return statement.on_conflict_do_update(index_elements=keys, set_=changed(statement.excluded))
 
 
+def joined_lines(connection: Any, column: sa.ColumnElement[str]) -> sa.ColumnElement[Any]:
+    """The column's values with a newline between; NULL of none."""
+    if connection.dialect.name == "postgresql":
+        return sa.func.string_agg(column, "\n")
+    return sa.func.group_concat(column, "\n")
+
+
+def position(connection: Any, column: sa.ColumnElement[str], text: str) -> sa.ColumnElement[int]:
+    """Where the text begins in the column, from 1; 0: nowhere. Case matters."""
+    return (sa.func.strpos if connection.dialect.name == "postgresql" else sa.func.instr)(column, text)
+
+
 def locked(connection: Any, query: sa.Select[Any]) -> sa.Select[Any]:
     """The query, its rows kept from other writers until the transaction ends. SQLite's one writer has all rows."""
     # Not FOR UPDATE: that would also keep out who merely refers to the row by a foreign key.

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from ocispec.digest import Digest
 from ocispec.reference import RepositoryName, Tag
+from storage.metadata import repositories as repository_rows
 from storage.metadata.blobs import BlobInfo, batches
 from storage.metadata.engine import Transaction
 from storage.metadata.tables import (
@@ -90,6 +91,7 @@ async def delete_manifests(tx: Transaction, repository: int, digests: Collection
     for some in batches(digests):
         await tx.execute(sa.delete(manifests).where(manifests.c.repository_id == repository,
                                                     manifests.c.digest.in_(some)))
+    await repository_rows.maybe_emptied(tx, repository)
 
 
 async def unlink(tx: Transaction, repository: int, digests: Collection[Digest]) -> None:

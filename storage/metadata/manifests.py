@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from ocispec.digest import Digest
 from ocispec.manifest import Manifest
 from ocispec.reference import RepositoryName, Tag
+from storage.metadata import repositories as repository_rows
 from storage.metadata.blobs import batches, touch_where
 from storage.metadata.engine import Transaction
 from storage.metadata.tables import manifest_annotations, manifest_references, manifests, repositories, tags
@@ -75,6 +76,7 @@ async def insert(tx: Transaction, repository: int, manifest: Manifest, digest: D
         size=len(manifest.raw), raw=manifest.raw, pushed=now, touched=now, pinned=pinned))
     assert inserted.inserted_primary_key is not None
     number: int = inserted.inserted_primary_key[0]
+    await repository_rows.filled(tx, repository)
     if manifest.annotations:
         said = json.dumps(dict(manifest.annotations), separators=(",", ":")).encode()
         await tx.execute(sa.insert(manifest_annotations).values(manifest_id=number, annotations=said))
@@ -121,6 +123,7 @@ async def delete(tx: Transaction, repository: int, digest: Digest) -> int | None
     gone = await tx.execute(sa.delete(manifests).where(
         manifests.c.repository_id == repository, manifests.c.digest == digest).returning(manifests.c.size))
     size: int | None = gone.scalar()
+    await repository_rows.maybe_emptied(tx, repository)
     return size
 
 

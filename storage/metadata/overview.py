@@ -45,8 +45,7 @@ async def repository(tx: Transaction, name: RepositoryName) -> RepositoryRow | N
 
 async def listed(tx: Transaction, limit: int, after: str) -> Sequence[RepositoryRow]:
     """Those that hold a manifest, by code point."""
-    holds = sa.exists().where(manifests.c.repository_id == repositories.c.id)
-    return await _rows(tx, sa.select(repositories).where(holds, repositories.c.name > after)
+    return await _rows(tx, sa.select(repositories).where(repositories.c.filled, repositories.c.name > after)
                        .order_by(repositories.c.name).limit(limit))
 
 

@@ -8,14 +8,17 @@ from typing import Any
 import sqlalchemy as sa
 
 from ocispec.reference import RepositoryName
-from storage.metadata.dialect import insert_or_ignore, locked, next_generation
+from storage.metadata.dialect import insert_or_ignore, joined_lines, locked, next_generation, position
 from storage.metadata.engine import Transaction
 from storage.metadata.tables import EPOCH, Instant, manifests, repositories, tags
+
+MOST_TAGS = 1000
+"""As far as a search counts a repository's tags."""
 
 
 @dataclass(frozen=True, slots=True)
 class RepositorySummary:
-    """A repository as search shows it; `pushed_at` is when content last came."""
+    """A repository as search shows it; `pushed_at` is when content last came. `tags` stops at `MOST_TAGS`."""
 
     name: RepositoryName
     tags: int
@@ -81,12 +84,33 @@ async def pushed(tx: Transaction, repository: int, now: datetime, *, dirty: bool
     await tx.execute(sa.update(repositories).where(repositories.c.id == repository).values(values))
 
 
+async def filled(tx: Transaction, repository: int) -> None:
+    """It holds a manifest now."""
+    await tx.execute(sa.update(repositories).where(repositories.c.id == repository, ~repositories.c.filled)
+                     .values(filled=True))
+
+
+async def maybe_emptied(tx: Transaction, repository: int) -> None:
+    """Manifests of it are gone, perhaps all."""
+    held = sa.exists().where(manifests.c.repository_id == repository)
+    await tx.execute(sa.update(repositories).where(repositories.c.id == repository, repositories.c.filled, ~held)
+                     .values(filled=False))
+
+
 async def catalog(tx: Transaction, limit: int | None, last: str | None) -> Sequence[str]:
     """Names of repositories that hold a manifest, by code point, after `last`."""
-    query = sa.select(repositories.c.name).where(_holds_manifest()).order_by(repositories.c.name).limit(limit)
+    query = sa.select(repositories.c.name).where(repositories.c.filled).order_by(repositories.c.name).limit(limit)
     if last is not None:
         query = query.where(repositories.c.name > last)
-    return (await tx.scalars(query)).all()
+    return await texts(tx, query)
+
+
+async def texts(tx: Transaction, query: sa.Select[tuple[str]]) -> Sequence[str]:
+    """What one column of names holds, by code point. As one value: a row for each costs ten times as much."""
+    names = query.subquery()
+    joined = await tx.scalar(sa.select(joined_lines(tx, names.c[0])).select_from(names))
+    # The databases do not promise an aggregate's order, though they keep the subquery's: sorting it again is cheap.
+    return sorted(joined.split("\n")) if joined else []
 
 
 async def all_ids(tx: Transaction) -> Sequence[int]:
@@ -95,19 +119,23 @@ async def all_ids(tx: Transaction) -> Sequence[int]:
 
 async def search(tx: Transaction, text: str, limit: int, offset: int) -> tuple[list[RepositorySummary], int]:
     """Repositories whose name contains `text` in any case: the exact name first, then those whose last component it
-    begins, then the rest by name. And how many there are in all."""
-    wanted = text.lower()
-    name = sa.func.lower(repositories.c.name)
-    matches = sa.and_(name.contains(wanted, autoescape=True), _holds_manifest())
-    rank = sa.case((name == wanted, 0), (name.startswith(wanted, autoescape=True), 1),
-                   (name.contains(f"/{wanted}", autoescape=True), 1), else_=2)
-    count = sa.select(sa.func.count()).where(tags.c.repository_id == repositories.c.id).scalar_subquery()
-    query = (sa.select(repositories.c.name, count, repositories.c.pushed).where(matches)
-             .order_by(rank, repositories.c.name).limit(limit).offset(offset))
-    total = await tx.scalar(sa.select(sa.func.count()).select_from(repositories).where(matches))
-    found = [RepositorySummary(RepositoryName(row[0]), row[1], row[2]) for row in await tx.execute(query)]
-    return found, total or 0
+    begins, then the rest by name. And how many there are in all.
+
+    This reads one index from end to end, twice when something is found (names have no capitals, so they are compared as
+    they are; LIKE would take five times as long). Tags are counted for the page alone, and no further than `MOST_TAGS`.
+    """
+    wanted, name = text.lower(), repositories.c.name
+    place = position(tx, name, wanted)
+    found = sa.and_(repositories.c.filled, place > 0)
+    total = await tx.scalar(sa.select(sa.func.count()).select_from(repositories).where(found)) or 0
+    if offset >= total:
+        return [], total
+    rank = sa.case((name == wanted, 0), (place == 1, 1), (position(tx, name, f"/{wanted}") > 0, 1), else_=2)
+    page = await tx.execute(sa.select(repositories.c.id, name, repositories.c.pushed).where(found)
+                            .order_by(rank, name).limit(limit).offset(offset))
+    return [RepositorySummary(RepositoryName(row[1]), await _tags(tx, row[0]), row[2]) for row in page.all()], total
 
 
-def _holds_manifest() -> sa.ColumnElement[bool]:
-    return sa.exists().where(manifests.c.repository_id == repositories.c.id)
+async def _tags(tx: Transaction, repository: int) -> int:
+    some = sa.select(tags.c.name).where(tags.c.repository_id == repository).limit(MOST_TAGS).subquery()
+    return await tx.scalar(sa.select(sa.func.count()).select_from(some)) or 0

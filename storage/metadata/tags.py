@@ -10,6 +10,7 @@ from ocispec.digest import Digest
 from ocispec.reference import RepositoryName, Tag
 from storage.metadata.dialect import upsert
 from storage.metadata.engine import Transaction
+from storage.metadata.repositories import texts
 from storage.metadata.tables import manifests, repositories, tags
 
 
@@ -26,7 +27,7 @@ async def names(tx: Transaction, repository: int, limit: int | None, last: str |
     query = sa.select(tags.c.name).where(tags.c.repository_id == repository).order_by(tags.c.name).limit(limit)
     if last is not None:
         query = query.where(tags.c.name > last)
-    return (await tx.scalars(query)).all()
+    return await texts(tx, query)
 
 
 async def target(tx: Transaction, repository: int, tag: Tag) -> tuple[int, Digest] | None:

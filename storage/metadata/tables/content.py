@@ -11,6 +11,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 from storage.metadata.tables.base import ROW_ID, DigestText, Instant, ascii_string, metadata
@@ -28,6 +29,9 @@ repositories = Table(
     Column("dirty", Instant, nullable=True, index=True),
     # The `dirty` that a collector took to look at; still set when it died over it.
     Column("reviewing", Instant, nullable=True, index=True),
+    # Whether it holds a manifest: a catalog that asked `manifests` would pass over every empty repository each time.
+    Column("filled", Boolean, nullable=False, server_default=false()),
+    Index("ix_repositories_filled", "filled", "name"),
 )
 
 blobs = Table(
