@@ -17,7 +17,8 @@ from storage.metadata.tables import repositories, uploads
 class UploadRow:
     """`key` is None until something durable has arrived; `offset` is in bytes. `digest`, when it is known, is that of
     the first `offset` bytes, by `algorithm`. `mark` is the store's (see BlobWriter); `writer` the claim of a process
-    that writes, or died while it did; `owner` who began it, empty for nobody in particular."""
+    that writes, or died while it did; `owner` who began it, empty for nobody in particular; `state` that of the hash
+    whose digest `digest` is."""
 
     id: str
     repository_id: int
@@ -29,6 +30,7 @@ class UploadRow:
     mark: str = ""
     writer: str | None = None
     owner: str = ""
+    state: bytes | None = None
 
 
 async def insert(tx: Transaction, row: UploadRow, now: datetime) -> None:
@@ -46,7 +48,8 @@ async def find(tx: Transaction, name: RepositoryName, upload_id: str) -> UploadR
 async def advance(tx: Transaction, row: UploadRow, after: UploadRow, now: datetime) -> bool:
     """Record that the session is as `after` says. False when the row is no longer as `row` says."""
     changed = await tx.execute(sa.update(uploads).where(_unchanged(row)).values(
-        key=after.key, offset=after.offset, digest=after.digest, mark=after.mark, writer=after.writer, touched=now))
+        key=after.key, offset=after.offset, digest=after.digest, mark=after.mark, writer=after.writer,
+        state=after.state, touched=now))
     return changed.rowcount > 0
 
 
@@ -72,8 +75,8 @@ def _unchanged(row: UploadRow) -> sa.ColumnElement[bool]:
 async def _rows(tx: Transaction, where: sa.ColumnElement[bool]) -> list[UploadRow]:
     query = (sa.select(uploads.c.id, uploads.c.repository_id, repositories.c.name, uploads.c.key,
                        uploads.c.algorithm, uploads.c.offset, uploads.c.digest, uploads.c.mark, uploads.c.writer,
-                       uploads.c.owner)
+                       uploads.c.owner, uploads.c.state)
              .join(repositories, repositories.c.id == uploads.c.repository_id).where(where))
     return [UploadRow(row[0], row[1], RepositoryName(row[2]), StorageKey(row[3]) if row[3] else None, row[4], row[5],
-                      row[6], row[7], row[8], row[9] or "")
+                      row[6], row[7], row[8], row[9] or "", row[10])
             for row in await tx.execute(query)]

@@ -1,19 +1,17 @@
 """Hashing off the event loop, and remembering how far each session's hash has come.
 
-A hash state is never written anywhere: it cannot be taken from a client or a row, only recomputed from bytes
-(pickled hash states were Quay's CVE-2026-32590). Losing one costs a read, never correctness.
+A state is kept in memory, and in the session's own row for other processes (see `sha2`); never does one come from a
+client. Losing it costs a read, never correctness: the digest that was recorded beside it must be the one it gives.
 """
 
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from ocispec.digest import Digest, new_hasher
-
-if TYPE_CHECKING:
-    from hashlib import _Hash as Hash
+from ocispec.digest import Digest
+from storage.uploads import sha2
+from storage.uploads.sha2 import Hasher, InvalidState, Resumable
 
 Chunk = bytes | bytearray
 REMEMBERED = 4096
@@ -24,13 +22,24 @@ class Hashed:
     """A hash of the first `offset` bytes of something."""
 
     algorithm: str
-    hasher: "Hash"
+    hasher: Hasher
     offset: int = 0
 
     @classmethod
     def nothing(cls, algorithm: str) -> "Hashed":
         """Raises InvalidDigest for an algorithm that we do not compute."""
-        return cls(algorithm, new_hasher(algorithm))
+        return cls(algorithm, sha2.make(algorithm))
+
+    @classmethod
+    def restored(cls, state: bytes, digest: Digest, offset: int) -> "Hashed | None":
+        """From what `state` gave at `offset`, where the digest was this one; None when that cannot be believed."""
+        try:
+            hasher = sha2.restore(digest.algorithm, state)
+        except InvalidState:
+            return None
+        if hasher is None or hasher.count != offset or hasher.hexdigest() != digest.encoded:
+            return None
+        return cls(digest.algorithm, hasher, offset)
 
     @classmethod
     async def of(cls, chunks: AsyncIterable[bytes], algorithm: str) -> "Hashed":
@@ -51,6 +60,10 @@ class Hashed:
 
     def copy(self) -> "Hashed":
         return Hashed(self.algorithm, self.hasher.copy(), self.offset)
+
+    def state(self) -> bytes | None:
+        """None where only this process can go on."""
+        return self.hasher.state() if isinstance(self.hasher, Resumable) else None
 
     def digest(self) -> Digest:
         return Digest(self.algorithm, self.hasher.hexdigest())

@@ -171,6 +171,8 @@ class Upload:
             finally:
                 self._writing = None
                 await writer.close()
+            if self._row.key is None:  # nothing arrived, and no row names what `create` made
+                await self._cut_back(writer.key)
             return self.offset
 
     async def commit(self, digest: Digest, *, origin: Origin | None = None) -> BlobInfo:
@@ -208,7 +210,8 @@ class Upload:
         before, claim = self._row, self._token if writer.mark and not last else None
         if (offset, claim) == (before.offset, before.writer) and before.key in (None, writer.key):
             return
-        after = replace(before, key=writer.key, offset=offset, digest=hashed.digest(), mark=writer.mark, writer=claim)
+        after = replace(before, key=writer.key, offset=offset, digest=hashed.digest(), mark=writer.mark, writer=claim,
+                        state=hashed.state())
         left = before.key if before.key != writer.key else None
         async with self._database.write(beside=True) as tx:
             await self._quotas.room(tx, self.repo, offset)
@@ -265,12 +268,16 @@ class Upload:
         return (await self._hashed(algorithm)).digest()
 
     async def _hashed(self, algorithm: str) -> Hashed:
-        """The hash at the offset: remembered, or computed from the stored bytes."""
+        """The hash at the offset: remembered, recorded, or computed from the stored bytes."""
         known = self._hashes.take(self.id, self.offset)
         if known is not None and known.algorithm == algorithm:
             return known
         if self._row.key is None:
             return Hashed.nothing(algorithm)
+        if self._row.state and self._row.digest and self._row.digest.algorithm == algorithm:
+            restored = Hashed.restored(self._row.state, self._row.digest, self.offset)
+            if restored is not None:
+                return restored
         await self._claim()
         await self._blobs.settle(self._row.key, self.offset, self._row.mark)
         hashed = await Hashed.of(self._blobs.read(self._row.key, 0, self.offset), algorithm)

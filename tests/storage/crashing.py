@@ -1,4 +1,6 @@
-"""A program that pushes and collects, and stops for ever at a named step: `crashing.py FOLDER STEP`.
+"""A program that pushes and collects, and stops for ever at a named step: `crashing.py FOLDER STEP [BUCKET]`.
+
+BUCKET are S3Options as JSON; without them bytes go to the folder.
 
 It prints the step when it is there; the test then kills it. Steps are calls of the blob store, which the rooms above
 alternate with transactions: before and after each lies one point at which only bytes, or only rows, have changed.
@@ -11,12 +13,13 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from ocispec import manifest, mediatype
 from ocispec.digest import Digest
 from ocispec.reference import RepositoryName, Tag
 from storage.blobs.disk import DiskBlobs
-from storage.blobs.store import BlobWriter, StorageKey, StoredBytes
+from storage.blobs.store import BlobStore, BlobWriter, StorageKey, StoredBytes
 from storage.gc.sweep import Collector
 from storage.metadata.engine import open_database
 from storage.repository.store import ContentStore
@@ -80,7 +83,7 @@ class StoppingWriter:
 
 
 class StoppingBlobs:
-    def __init__(self, blobs: DiskBlobs, stops: Stops) -> None:
+    def __init__(self, blobs: BlobStore, stops: Stops) -> None:
         self._blobs, self._stops = blobs, stops
 
     async def size(self, key: StorageKey) -> int:
@@ -111,10 +114,21 @@ class StoppingBlobs:
         return self._blobs.list()
 
 
-async def main(folder: Path, step: str) -> None:
-    disk = DiskBlobs(folder / "content")
-    await disk.prepare()
-    blobs = StoppingBlobs(disk, Stops(step))
+async def open_store(folder: Path, bucket: str | None) -> BlobStore:
+    if bucket is None:
+        store: Any = DiskBlobs(folder / "content")
+    else:
+        from storage.blobs.s3.options import S3Options
+        from storage.blobs.s3.store import S3Blobs
+
+        options = json.loads(bucket)
+        store = S3Blobs(S3Options(**{**options, "spool": Path(options["spool"])}))
+    await store.prepare()
+    return store
+
+
+async def main(folder: Path, step: str, bucket: str | None = None) -> None:
+    blobs = StoppingBlobs(await open_store(folder, bucket), Stops(step))
     async with open_database(f"sqlite+aiosqlite:///{folder}/content.db") as database:
         content = ContentStore(database, blobs, SETTINGS)
         number = 0
@@ -153,4 +167,4 @@ async def pieces(data: bytes) -> AsyncIterator[bytes]:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
+    asyncio.run(main(Path(sys.argv[1]), *sys.argv[2:]))

@@ -2,7 +2,9 @@
 
 import asyncio
 import hashlib
+import json
 import sys
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,11 +15,14 @@ from ocispec import manifest as manifests
 from ocispec.digest import Digest, new_hasher
 from ocispec.reference import RepositoryName
 from storage.blobs.disk import DiskBlobs
+from storage.blobs.s3.store import S3Blobs
+from storage.blobs.store import BlobStore
 from storage.gc.sweep import Collector
 from storage.metadata import tables
 from storage.metadata.engine import open_database
 from storage.repository.store import ContentStore
 from storage.uploads.errors import UploadUnknown
+from tests import s3
 
 PROGRAM = Path(__file__).with_name("crashing.py")
 REPO = RepositoryName.parse("team/app")
@@ -25,10 +30,10 @@ STEPS = ["created", "written", "written:9", "flushed:2", "flushed:4", "closed:2"
          "deleting", "deleting:2", "deleted:2"]
 
 
-async def run_until(folder: Path, step: str, lines: int | None = None, seconds: float | None = None) -> list[str]:
-    """Run the program to its step (or for so many `pushed`, or so long) and kill it; gives the ids of its uploads."""
+async def run_until(folder: Path, step: str, seconds: float | None = None, bucket: str | None = None) -> list[str]:
+    """Run the program to its step (or for so long) and kill it; gives the ids of its uploads."""
     process = await asyncio.create_subprocess_exec(sys.executable, str(PROGRAM), str(folder), step,
-                                                   stdout=asyncio.subprocess.PIPE)
+                                                   *([bucket] if bucket else []), stdout=asyncio.subprocess.PIPE)
     uploads: list[str] = []
 
     async def read() -> None:
@@ -51,9 +56,7 @@ async def run_until(folder: Path, step: str, lines: int | None = None, seconds: 
     return uploads
 
 
-async def check(folder: Path, uploads: list[str]) -> None:
-    blobs = DiskBlobs(folder / "content")
-    await blobs.prepare()
+async def check(folder: Path, uploads: list[str], blobs: BlobStore) -> None:
     later = datetime.now(UTC) + timedelta(hours=2)
     async with open_database(f"sqlite+aiosqlite:///{folder}/content.db", clock=lambda: later) as database:
         content = ContentStore(database, blobs)
@@ -74,7 +77,7 @@ async def every_row_has_its_bytes(database, blobs) -> None:
         rows = (await tx.execute(sa.select(tables.blobs.c.digest, tables.blobs.c.key, tables.blobs.c.size))).all()
     for digest, key, size in rows:
         hasher = new_hasher(digest.algorithm)
-        data = blobs.path(key).read_bytes()
+        data = b"".join([chunk async for chunk in blobs.read(key)])
         hasher.update(data)
         assert (hasher.hexdigest(), len(data)) == (digest.encoded, size)
 
@@ -84,7 +87,7 @@ async def every_tag_is_whole(content, blobs) -> None:
         stored = await content.manifests.get(row.repo, row.tag)
         for descriptor in manifests.parse(stored.raw).blobs:
             info = await content.blobs.stat(row.repo, descriptor.digest)
-            assert blobs.path(info.key).stat().st_size == descriptor.size
+            assert await blobs.size(info.key) == descriptor.size
 
 
 async def every_session_goes_on(content, uploads: list[str]) -> None:
@@ -110,7 +113,21 @@ async def every_session_goes_on(content, uploads: list[str]) -> None:
 
 @pytest.mark.parametrize("step", STEPS)
 async def test_killed_at(step, tmp_path):
-    await check(tmp_path, await run_until(tmp_path, step))
+    uploads = await run_until(tmp_path, step)
+    blobs = DiskBlobs(tmp_path / "content")
+    await blobs.prepare()
+    await check(tmp_path, uploads, blobs)
+
+
+@pytest.mark.parametrize("step", [*STEPS, "resumed:2", "written:12", "sealing:3"])
+async def test_killed_at_upon_a_bucket(step, tmp_path, s3_options):
+    """Its parts are so small that a layer is two of them and a tail."""
+    options = {**asdict(replace(s3_options, part_size=s3.PART)), "spool": str(tmp_path), "authorities": None}
+    uploads = await run_until(tmp_path, step, bucket=json.dumps(options))
+    blobs = S3Blobs(replace(s3_options, part_size=s3.PART))
+    await blobs.prepare()
+    await check(tmp_path, uploads, blobs)
+    blobs.close()
 
 
 async def test_killed_whenever_again_and_again(tmp_path):

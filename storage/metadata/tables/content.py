@@ -120,6 +120,8 @@ uploads = Table(
     # What a store without locks and without appending (a bucket) wants to know to go on, and who claims to write.
     Column("mark", Text, nullable=False, server_default=""),
     Column("writer", String(36), nullable=True),
+    # Of the hash whose digest this is, so that another process need not read the bytes to go on (uploads.sha2).
+    Column("state", LargeBinary, nullable=True),
     Column("started", Instant, nullable=False),
     Column("touched", Instant, nullable=False, index=True),
     # The principal that began it, and that alone may go on; None where there are no accounts.
