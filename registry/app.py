@@ -83,7 +83,7 @@ async def open_registry(settings: Settings, *, migrate: bool = True,
     telemetry = telemetry or make_telemetry(shared_numbers(1), 0, os.getpid(), settings.tracing)
     async with (
         open_database(settings.database_url, migrate=migrate, observer=telemetry.observer) as database,
-        open_identity(database, settings.auth) as identity,
+        open_identity(database, settings) as identity,
         open_blobs(settings) as store,
     ):
         blobs = observed(store, telemetry.observer)
@@ -93,7 +93,7 @@ async def open_registry(settings: Settings, *, migrate: bool = True,
         fills = FillSettings(settings.limits.blob_bytes, settings.proxy.downloads, settings.data)
         health = Health({"database": database.check, "store": StoreProbe(blobs).check})
         async with open_pull_through(upstreams, database, content, blobs, fills) as proxy:
-            yield Registry(content, identity, collector, administration(content), proxy,
+            yield Registry(content, identity, collector, administration(content, identity), proxy,
                            Intake(database, blobs, how, content.rules), Leases(database), Scrubber(database, blobs),
                            database, telemetry, health)
 

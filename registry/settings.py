@@ -38,6 +38,10 @@ class TlsSettings:
     key: str = _doc("", "PEM file of the certificate's private key")
     minimum: str = _doc("1.2", "lowest version of TLS: `1.2` or `1.3`")
     reload_every: float = _doc(10.0, "seconds between two looks at whether the files changed; 0: only on SIGHUP")
+    client_ca: str = _doc("", "PEM file of the authorities whose client certificates are believed; empty: none is"
+                              " asked for")
+    client_required: bool = _doc(False, "refuse connections without a client certificate")
+    client_name: str = _doc("cn", "what of the certificate names the client: `cn`, `dns`, `uri` or `email`")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +143,35 @@ class AuthSettings:
         _at_least("auth.refresh_lifetime", self.refresh_lifetime, 60)
         if self.token_lifetime > MAX_TOKEN_LIFETIME:
             raise InvalidSettings(f"auth.token_lifetime is more than {MAX_TOKEN_LIFETIME}")
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerSettings:
+    """Somebody else whose signed tokens are believed (`auth.issuers` explains)."""
+
+    name: str = _doc("", "what policies call it: `group:NAME:GROUP`, `external:NAME:WHO`")
+    issuer: str = _doc("", "what the tokens' `iss` is")
+    audience: str = _doc("", "what must be in the tokens' `aud`")
+    keys: str = _doc("", "URL or file of its JSON Web Key Set")
+    algorithms: tuple[str, ...] = _doc(("RS256", "ES256", "EdDSA", "Ed25519"), "what it may sign with")
+    name_claim: str = _doc("sub", "the claim that names who it is")
+    groups_claim: str = _doc("groups", "the claim that lists groups")
+    grants: bool = _doc(False, "whether a token's `access` claim decides what it may, instead of our policies")
+
+
+@dataclass(frozen=True, slots=True)
+class OidcSettings:
+    """Login of people in browsers through an OpenID Connect provider."""
+
+    name: str = _doc("sso", "what policies call it: `group:NAME:GROUP`, `external:NAME:WHO`")
+    issuer: str = _doc("", "the provider's URL; empty: no such login")
+    client_id: str = _doc("", "what the provider calls this registry")
+    client_secret: str = field(default="", repr=False, metadata={"doc": "the secret that goes with it"})
+    scopes: tuple[str, ...] = _doc(("openid", "profile", "email"), "what to ask the provider for")
+    name_claim: str = _doc("preferred_username", "the claim that names a person")
+    groups_claim: str = _doc("groups", "the claim that lists groups")
+    admin_group: str = _doc("", "whoever the provider says is in it may administer; empty: nobody")
+    session_lifetime: float = _doc(12 * 3600.0, "seconds after which a browser has to log in again")
 
 
 MAX_TOKEN_LIFETIME = 86400
@@ -288,6 +321,8 @@ class Settings:
     manifests: ManifestSettings = field(default_factory=ManifestSettings)
     gc: GcSettings = field(default_factory=GcSettings)
     auth: AuthSettings = field(default_factory=AuthSettings)
+    issuers: tuple[IssuerSettings, ...] = _doc((), "further issuers of tokens, each an `[[issuers]]` table")
+    oidc: OidcSettings = field(default_factory=OidcSettings)
     s3: S3Settings = field(default_factory=S3Settings)
     log: LogSettings = field(default_factory=LogSettings)
     proxy: ProxySettings = field(default_factory=ProxySettings)
@@ -322,6 +357,14 @@ class Settings:
         _at_least("uploads.chunk_min_bytes", self.uploads.chunk_min_bytes, 0)
         self.manifests.check()
         self.auth.check()
+        if self.auth.mode == "none" and (self.issuers or self.oidc.issuer or self.tls.client_ca):
+            raise InvalidSettings('issuers, oidc and tls.client_ca tell who somebody is; with auth.mode "none" nobody '
+                                  "is asked")
+        if self.tls.client_ca and not self.tls.certificate:
+            raise InvalidSettings("tls.client_ca needs TLS: tls.certificate is missing")
+        if self.tls.client_required and not self.tls.client_ca:
+            raise InvalidSettings("tls.client_required needs tls.client_ca")
+        _at_least("oidc.session_lifetime", self.oidc.session_lifetime, 60)
         _at_least("gc.interval", self.gc.interval, 0)
         _at_least("gc.grace", self.gc.grace, MIN_GRACE)
         _at_least("proxy.unused_after", self.proxy.unused_after, 3600)

@@ -29,7 +29,19 @@ def make_context(settings: TlsSettings) -> ssl.SSLContext | None:
     context.set_alpn_protocols(["http/1.1"])
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
     _load(context, settings)
+    if settings.client_ca:
+        _ask(context, settings)
     return context
+
+
+def _ask(context: ssl.SSLContext, settings: TlsSettings) -> None:
+    """Ask clients for certificates. One that is shown and not good ends the handshake; whether one is needed to pull is
+    for the policies, unless the setting says that nobody gets in without."""
+    try:
+        context.load_verify_locations(settings.client_ca)
+    except (OSError, ValueError) as error:
+        raise InvalidSettings(f"cannot use tls.client_ca: {error}") from error
+    context.verify_mode = ssl.CERT_REQUIRED if settings.client_required else ssl.CERT_OPTIONAL
 
 
 def _load(context: ssl.SSLContext, settings: TlsSettings) -> None:

@@ -15,6 +15,7 @@ from ocispec.errors import SeawallError, Unauthenticated
 from registry.api import answers
 from registry.api.call import Call
 from registry.api.lane import ManifestLane
+from registry.api.login import SESSION
 from registry.api.paths import Endpoint, parse
 from registry.api.proxied import ProxiedEndpoints
 from registry.api.rates import Rates
@@ -22,6 +23,7 @@ from registry.api.reached import Reached
 from registry.api.requests import Request, label_of, name_of
 from registry.api.routes import Routes
 from registry.api.sendfile import stalled
+from registry.auth import certificates
 from registry.auth.policy import Access
 from registry.auth.principal import ANONYMOUS, Presented
 from registry.errors import MethodNotAllowed, NoSuchEndpoint, answer_for
@@ -32,9 +34,13 @@ from registry.telemetry.worker import Telemetry
 log = logging.getLogger(__name__)
 
 SERVER_FAULTS = 500
-UNIDENTIFIED = frozenset({Endpoint.HEALTH, Endpoint.LIVE, Endpoint.READY, Endpoint.METRICS, Endpoint.TOKEN})
+UNIDENTIFIED = frozenset({Endpoint.HEALTH, Endpoint.LIVE, Endpoint.READY, Endpoint.METRICS, Endpoint.TOKEN,
+                          Endpoint.LOGIN, Endpoint.CALLBACK, Endpoint.LOGOUT})
 """Asked by machines without an account; what they show as `Authorization` is not for `auth` to judge. The
 token server asks in its own way."""
+
+BROWSED = frozenset({Endpoint.ADMIN})
+"""Where the cookie of a browser's session says who it is."""
 
 LARGE = 64 * 1024
 """Bytes of a body that may wait in a transport's buffer without anybody waiting for it."""
@@ -156,7 +162,7 @@ class Edge:
         handler = methods.get(request.method)
         if handler is None:
             raise MethodNotAllowed(request.method, tuple(methods))
-        presented = Presented(request.headers.get("Authorization"), remote=remote)
+        presented = _presented(request, target.endpoint, remote)
         principal = ANONYMOUS if target.endpoint in UNIDENTIFIED else await self._access.identify(presented)
         self._rates.principal(principal.name)
         if isinstance(request, Request):
@@ -167,6 +173,15 @@ class Edge:
         if not isinstance(error, Unauthenticated):
             return {}
         return answers.challenge(self._access.challenge(error, self._reached.base(request)))
+
+
+def _presented(request: web.BaseRequest, endpoint: Endpoint, remote: str) -> Presented:
+    """A browser's session is looked at where browsers go: nothing that another site makes a browser send reaches
+    content by it."""
+    transport = request.transport
+    connection = transport.get_extra_info("ssl_object") if transport is not None else None
+    session = request.cookies.get(SESSION) if endpoint in BROWSED else None
+    return Presented(request.headers.get("Authorization"), certificates.shown(connection), session, remote)
 
 
 class Gone(web.StreamResponse):

@@ -26,6 +26,9 @@ class Endpoint(Enum):
     LIVE = auto()
     READY = auto()
     METRICS = auto()
+    LOGIN = auto()
+    CALLBACK = auto()
+    LOGOUT = auto()
 
     @property
     def label(self) -> str:
@@ -55,6 +58,9 @@ _FIXED = {
     "/livez": Target(Endpoint.LIVE),
     "/readyz": Target(Endpoint.READY),
     "/metrics": Target(Endpoint.METRICS),
+    "/login": Target(Endpoint.LOGIN),
+    "/login/callback": Target(Endpoint.CALLBACK),
+    "/logout": Target(Endpoint.LOGOUT),
 }
 _BELOW: Mapping[str, Endpoint] = {"/api/v1/": Endpoint.ADMIN}
 """Whole trees of paths, by prefix: their endpoint group reads the rest."""

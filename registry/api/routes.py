@@ -9,10 +9,12 @@ from registry.api.blobs import BlobEndpoints
 from registry.api.bodies import Bodies
 from registry.api.call import Handler
 from registry.api.listings import ListingEndpoints
+from registry.api.login import LoginEndpoints
 from registry.api.manifests import ManifestEndpoints
 from registry.api.operations import OperationEndpoints
 from registry.api.paths import Endpoint
 from registry.api.proxied import ProxiedEndpoints
+from registry.api.reached import Reached
 from registry.api.search import SearchEndpoints
 from registry.api.sendfile import FileSender
 from registry.api.tokens import TokenEndpoints
@@ -39,7 +41,8 @@ def proxied(content: ContentStore, settings: Settings, proxy: PullThrough) -> Pr
 
 
 def routes(content: ContentStore, administration: Administration, settings: Settings,
-           operations: OperationEndpoints, tokens: TokenService | None = None) -> Routes:
+           operations: OperationEndpoints, tokens: TokenService | None = None,
+           login: LoginEndpoints | None = None) -> Routes:
     limits = settings.limits
     bodies = Bodies(limits.receive_timeout)
     sender = FileSender(limits.send_timeout)
@@ -52,6 +55,7 @@ def routes(content: ContentStore, administration: Administration, settings: Sett
     search = SearchEndpoints(content.tags)
     admin = AdminEndpoints(administration, bodies)
     issuing = TokenEndpoints(tokens, bodies)
+    login = login or LoginEndpoints(None, None, Reached(settings.proxies), 0)
     return {
         Endpoint.BASE: {"GET": base.check, "HEAD": base.check},
         Endpoint.BLOB: {"GET": blobs.get, "HEAD": blobs.head, "DELETE": blobs.delete},
@@ -72,4 +76,7 @@ def routes(content: ContentStore, administration: Administration, settings: Sett
         Endpoint.LIVE: {"GET": operations.live, "HEAD": operations.live},
         Endpoint.READY: {"GET": operations.ready, "HEAD": operations.ready},
         Endpoint.METRICS: {"GET": operations.metrics},
+        Endpoint.LOGIN: {"GET": login.begin},
+        Endpoint.CALLBACK: {"GET": login.finish},
+        Endpoint.LOGOUT: {"POST": login.end},
     }

@@ -16,6 +16,7 @@ from registry.api.admin.administration import Administration
 from registry.api.cors import Cors
 from registry.api.edge import Edge
 from registry.api.lane import ManifestLane
+from registry.api.login import LoginEndpoints
 from registry.api.operations import OperationEndpoints
 from registry.api.rates import Rates
 from registry.api.reached import Reached
@@ -145,7 +146,8 @@ def make_server(content: ContentStore, identity: Identity, administration: Admin
     asked = identity.access
     lane = ManifestLane(content.manifests, content.pulls, asked, reached, rates,
                         proxy.upstreams.covers if proxy.upstreams else None)
-    edge = Edge(routes(content, administration, settings, operations, identity.tokens),
+    login = LoginEndpoints(identity.login, identity.sessions, reached, settings.oidc.session_lifetime)
+    edge = Edge(routes(content, administration, settings, operations, identity.tokens, login),
                 proxied(content, settings, proxy), lane, asked, reached, rates, telemetry, limits.send_timeout,
                 content.look)
     return Server(

@@ -9,8 +9,9 @@ from datetime import datetime
 from ocispec.errors import AlreadyExists, FailedPrecondition, NotFound
 from registry.auth import subjects
 from registry.auth.passwords import Passwords
+from storage.events import Action, Event, Origin
 from storage.metadata import accounts as rows
-from storage.metadata import refresh_tokens, robots
+from storage.metadata import events, refresh_tokens, robots, sessions
 from storage.metadata.accounts import UserRow
 from storage.metadata.engine import Database, Transaction
 
@@ -45,7 +46,7 @@ class Accounts:
         self._passwords = passwords
 
     async def add(self, name: str, password: str | None, *, admin: bool = False,
-                  groups: Collection[str] = ()) -> User:
+                  groups: Collection[str] = (), origin: Origin | None = None) -> User:
         """`password` None: this user logs in by other means. Raises InvalidName, InvalidPassword, UserExists."""
         subjects.name(name)
         checked = _groups(groups)
@@ -54,6 +55,7 @@ class Accounts:
         async with self._database.write() as tx:
             if not await rows.insert(tx, row):
                 raise UserExists(f"there is a user {name!r} already")
+            await self._record(tx, Action.ACCOUNT_CREATE, origin, name, admin=admin)
         return _user(row)
 
     async def get(self, name: str) -> User:
@@ -66,7 +68,7 @@ class Accounts:
         async with self._database.read() as tx:
             return [_user(row) for row in await rows.listed(tx, limit, after)]
 
-    async def remove(self, name: str, *, force: bool = False) -> None:
+    async def remove(self, name: str, *, force: bool = False, origin: Origin | None = None) -> None:
         """With everything that was issued to the user: robots, refresh tokens, and, by their stamp, bearer tokens.
         Raises UserUnknown, LastAdministrator unless `force`."""
         async with self._database.write() as tx:
@@ -75,24 +77,28 @@ class Accounts:
             await robots.delete_of(tx, f"user:{name}")
             await refresh_tokens.delete_of(tx, f"user:{name}")
             await self._keep_one(tx, row, force)
+            await self._record(tx, Action.ACCOUNT_DELETE, origin, name)
 
-    async def set_password(self, name: str, password: str) -> None:
+    async def set_password(self, name: str, password: str, *, origin: Origin | None = None) -> None:
         """What was issued before is void afterwards. Raises UserUnknown, InvalidPassword."""
         hashed = await self._passwords.hash(password)
         async with self._database.write() as tx:
             if not await rows.update(tx, name, password=hashed, stamp=_stamp()):
                 raise _unknown(name)
             await refresh_tokens.delete_of(tx, f"user:{name}")
+            await sessions.delete_of(tx, f"user:{name}")
+            await self._record(tx, Action.ACCOUNT_CHANGE, origin, name, password=True)
 
-    async def set_groups(self, name: str, groups: Collection[str]) -> None:
+    async def set_groups(self, name: str, groups: Collection[str], *, origin: Origin | None = None) -> None:
         """Exactly these. Raises UserUnknown, InvalidName."""
         checked = _groups(groups)
         async with self._database.write() as tx:
             if not await rows.set_groups(tx, name, checked):
                 raise _unknown(name)
+            await self._record(tx, Action.ACCOUNT_CHANGE, origin, name, groups=sorted(checked)[:50])
 
     async def set_flags(self, name: str, *, admin: bool | None = None, enabled: bool | None = None,
-                        force: bool = False) -> None:
+                        force: bool = False, origin: Origin | None = None) -> None:
         """What is None stays. Raises UserUnknown, LastAdministrator unless `force`."""
         changes = {key: value for key, value in (("admin", admin), ("enabled", enabled)) if value is not None}
         if not changes:
@@ -103,6 +109,12 @@ class Accounts:
             if enabled is False:
                 await refresh_tokens.delete_of(tx, f"user:{name}")
             await self._keep_one(tx, row, force)
+            await self._record(tx, Action.ACCOUNT_CHANGE, origin, name, **changes)
+
+    async def _record(self, tx: Transaction, action: Action, origin: Origin | None, name: str,
+                      **detail: object) -> None:
+        if origin is not None:
+            await events.record(tx, Event(action, origin, detail={"user": name, **detail}), self._database.now())
 
     async def _keep_one(self, tx: Transaction, before: UserRow, force: bool) -> None:
         if force or not (before.admin and before.enabled):

@@ -106,8 +106,11 @@ class Login:
         self._until = 0.0
         self._issuers: Issuers | None = None
 
+    def now(self) -> float:
+        return time.time()
+
     def begin(self, go: str) -> Attempt:
-        return Attempt.begin(go, time.time())
+        return Attempt.begin(go, self.now())
 
     async def address(self, attempt: Attempt, callback: str) -> str:
         """Where to send the browser. `callback`: our URL that it comes back to. Raises Unavailable."""

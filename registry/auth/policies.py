@@ -11,8 +11,11 @@ from registry.auth.actions import Action, parse_words
 from registry.auth.patterns import Pattern
 from registry.auth.principal import Principal
 from registry.auth.rules import Rule, RuleSet, Shown, holds, permits
+from storage.events import Action as EventAction
+from storage.events import Event, Origin
+from storage.metadata import events
 from storage.metadata import policies as rows
-from storage.metadata.engine import Database
+from storage.metadata.engine import Database, Transaction
 from storage.metadata.policies import TOPIC, PolicyRow
 
 MAX_RULES = 10_000
@@ -45,26 +48,34 @@ class Policies:
         async with self._database.read() as tx:
             return [_rule(row) for row in await rows.all_rows(tx)]
 
-    async def set(self, pattern: str, subject: str, words: Collection[str]) -> Rule:
+    async def set(self, pattern: str, subject: str, words: Collection[str], *,
+                  origin: Origin | None = None) -> Rule:
         """Replace what `subject` may in repositories of `pattern`; no words: nothing, and the pattern still decides.
         Raises InvalidPattern, InvalidName, InvalidActions."""
-        rule = Rule(Pattern.parse(pattern), subjects.parse(subject), parse_words(words))
+        rule = make_rule(pattern, subject, words)
         async with self._database.write() as tx:
             await rows.put(tx, _row(rule), self._database.now())
+            await self._record(tx, origin, pattern=pattern, subject=subject, actions=sorted(rule.words))
         return rule
 
-    async def remove(self, pattern: str, subject: str | None = None) -> int:
+    async def remove(self, pattern: str, subject: str | None = None, *, origin: Origin | None = None) -> int:
         """Of one subject, or the whole pattern. Raises PolicyUnknown."""
         async with self._database.write() as tx:
             gone = await rows.delete(tx, pattern, subject)
-        if not gone:
-            raise PolicyUnknown(f"no policy for {pattern!r}" + (f" and {subject}" if subject else ""))
+            if not gone:
+                raise PolicyUnknown(f"no policy for {pattern!r}" + (f" and {subject}" if subject else ""))
+            await self._record(tx, origin, pattern=pattern, subject=subject or "", removed=gone)
         return gone
 
-    async def replace(self, rules: Sequence[Rule]) -> None:
+    async def replace(self, rules: Sequence[Rule], *, origin: Origin | None = None) -> None:
         """These and no others, in one transaction."""
         async with self._database.write() as tx:
             await rows.replace(tx, map(_row, rules), self._database.now())
+            await self._record(tx, origin, replaced=len(rules))
+
+    async def _record(self, tx: Transaction, origin: Origin | None, **detail: object) -> None:
+        if origin is not None:
+            await events.record(tx, Event(EventAction.POLICY_CHANGE, origin, detail=detail), self._database.now())
 
     async def check(self, principal: Principal, repository: RepositoryName) -> Verdict:
         """What `principal` may there as things are."""
@@ -108,6 +119,11 @@ class PolicyMemory:
         return not principal.is_anonymous or principal.grants is not None
 
 
+def make_rule(pattern: str, subject: str, words: Collection[str]) -> Rule:
+    """From what somebody wrote. Raises InvalidPattern, InvalidName, InvalidActions."""
+    return Rule(Pattern.parse(pattern), subjects.parse(subject), parse_words(words))
+
+
 def parse_file(text: str) -> list[Rule]:
     """Policies from TOML: a table for each pattern, `[policies."team/**"]`, with `"group:dev" = ["pull"]` in it.
     Raises InvalidPolicies."""
@@ -135,7 +151,7 @@ def _parse_table(pattern: str, table: object) -> list[Rule]:
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise InvalidPolicies(f"policies.{pattern!r}.{subject!r} is not a list of actions")
         try:
-            found.append(Rule(Pattern.parse(pattern), subjects.parse(subject), parse_words(words)))
+            found.append(make_rule(pattern, subject, words))
         except InvalidArgument as error:
             raise InvalidPolicies(f"policies.{pattern!r}.{subject!r}: {error.message}") from error
     return found

@@ -11,7 +11,8 @@ from registry.auth.actions import parse_words
 from registry.auth.opaque import Opaque, Purpose
 from registry.auth.patterns import Pattern
 from registry.auth.principal import Grant
-from storage.metadata import accounts, robots
+from storage.events import Action, Event, Origin
+from storage.metadata import accounts, events, robots
 from storage.metadata.engine import Database
 from storage.metadata.robots import RobotRow
 
@@ -49,7 +50,8 @@ class Robots:
         self._database = database
 
     async def create(self, name: str, *, owner: str | None = None, scope: Sequence[Grant] | None = None,
-                     lifetime: timedelta | None = None, admin: bool = False) -> tuple[Robot, str]:
+                     lifetime: timedelta | None = None, admin: bool = False,
+                     origin: Origin | None = None) -> tuple[Robot, str]:
         """And its token, which nobody can show again. Raises InvalidName, InvalidPattern, InvalidActions, InvalidRobot,
         RobotExists, UserUnknown."""
         robot = self._checked(name, owner, scope, lifetime, admin)
@@ -60,6 +62,9 @@ class Robots:
                 raise InvalidRobot(f"there is no user {owner.removeprefix('user:')!r}")
             if not await robots.insert(tx, row):
                 raise RobotExists(f"there is a robot {name!r} already")
+            if origin is not None:
+                await events.record(tx, Event(Action.TOKEN_CREATE, origin, detail={
+                    "robot": name, "owner": owner or "", "admin": admin}), robot.created)
         return robot, token.text
 
     async def get(self, name: str) -> Robot:
@@ -75,11 +80,14 @@ class Robots:
         async with self._database.read() as tx:
             return [robot_of(row) for row in await robots.listed(tx, limit, after, owner)]
 
-    async def revoke(self, name: str) -> None:
+    async def revoke(self, name: str, *, origin: Origin | None = None) -> None:
         """Its token, and what was got with it, is void from now on. Raises RobotUnknown."""
         async with self._database.write() as tx:
             if not await robots.delete(tx, name):
                 raise RobotUnknown(f"there is no robot {name[:100]!r}")
+            if origin is not None:
+                await events.record(tx, Event(Action.TOKEN_REVOKE, origin, detail={"robot": name}),
+                                    self._database.now())
 
     async def new_admin(self) -> tuple[Robot, str]:
         """An administrator's token under the first name that is free: for who has the database in hand."""

@@ -1,4 +1,5 @@
-"""Whom a policy speaks of: `user:ann`, `group:dev`, `robot:ci`, `certificate:node-7`, `authenticated`, `anonymous`."""
+"""Whom a policy speaks of: `user:ann`, `group:dev`, `robot:ci`, `certificate:node-7`, `external:ci:job/7`,
+`authenticated`, `anonymous`."""
 
 import re
 
@@ -9,7 +10,7 @@ ANYBODY, KNOWN = "anonymous", "authenticated"
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._@+-]{0,127})")
 _GROUP = re.compile(r"[A-Za-z0-9_/](?:[A-Za-z0-9._@+:/ =,-]{0,253})")
-_KINDS = {"user": _NAME, "robot": _NAME, "group": _GROUP, "certificate": _GROUP}
+_KINDS = {"user": _NAME, "robot": _NAME, "group": _GROUP, "certificate": _GROUP, "external": _GROUP}
 
 
 class InvalidName(InvalidArgument):
@@ -30,7 +31,7 @@ def parse(text: str) -> str:
     kind, colon, rest = text.partition(":")
     if not colon or kind not in _KINDS:
         raise InvalidName(f"not a subject: {text[:100]!r} (want anonymous, authenticated, or user:NAME, group:NAME, "
-                          "robot:NAME, certificate:NAME)")
+                          "robot:NAME, certificate:NAME, external:ISSUER:NAME)")
     name(rest, kind)
     return text
 

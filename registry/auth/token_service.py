@@ -12,7 +12,7 @@ from registry.auth.authenticator import AccountAuthenticator
 from registry.auth.challenge import LoginRequired
 from registry.auth.opaque import Opaque, Purpose
 from registry.auth.policy import Policy
-from registry.auth.principal import Grant, Principal
+from registry.auth.principal import Grant, Kind, Principal
 from registry.auth.tokens import InvalidToken, Tokens
 from storage.metadata import refresh_tokens as rows
 from storage.metadata.engine import Database
@@ -88,6 +88,11 @@ class TokenService:
         Raises LoginRequired for a principal that came with a bearer token: a token begets no token."""
         if principal.grants is not None:
             raise LoginRequired("a bearer token cannot be exchanged for another", error="invalid_token")
+        if principal.kind is Kind.EXTERNAL:
+            # Its groups stand in its own token alone, which serves as a bearer token just as well.
+            raise LoginRequired("tokens of other issuers are used as they are, not exchanged", error="invalid_token")
+        if offline and principal.kind is Kind.CERTIFICATE:
+            raise LoginRequired("a client certificate gets no refresh token: it is shown again", error="invalid_token")
         if not self._policy.current():
             await self._policy.refresh()
         granted = tuple(grant for scope in scopes if (grant := self._grant(principal, scope)) is not None)

@@ -1,5 +1,7 @@
 """The rules as a service: a book in memory that is current in every process, and the ways to change it."""
 
+from storage.events import Action, Event, Origin
+from storage.metadata import events
 from storage.metadata import rules as rows
 from storage.metadata.engine import Database, Transaction
 from storage.metadata.rules import TOPIC, InvalidRule, Kind, QuotaRule, RetentionRule, Rule
@@ -29,16 +31,24 @@ class Rules:
         async with self._database.read() as tx:
             return await self.book(tx)
 
-    async def put(self, rule: Rule) -> None:
+    async def put(self, rule: Rule, *, origin: Origin | None = None) -> None:
         """In place of the one with the same kind and patterns. Raises InvalidRule."""
         check(rule)
         async with self._database.write() as tx:
             await rows.put(tx, rule, self._database.now())
+            await self._record(tx, origin, rule=str(rule)[:500])
 
-    async def remove(self, kind: Kind, repositories: str, tags: str | None = None) -> int:
+    async def remove(self, kind: Kind, repositories: str, tags: str | None = None, *,
+                     origin: Origin | None = None) -> int:
         """How many rules there were; `tags` None: whatever their tag pattern."""
         async with self._database.write() as tx:
-            return await rows.delete(tx, kind, repositories, tags)
+            gone = await rows.delete(tx, kind, repositories, tags)
+            await self._record(tx, origin if gone else None, removed=gone, kind=kind.value, pattern=repositories)
+            return gone
+
+    async def _record(self, tx: Transaction, origin: Origin | None, **detail: object) -> None:
+        if origin is not None:
+            await events.record(tx, Event(Action.RULE_CHANGE, origin, detail=detail), self._database.now())
 
 
 def check(rule: Rule) -> None:

@@ -27,7 +27,8 @@ PATHS = {
     Endpoint.UPLOAD: "/v2/<name>/blobs/uploads/<id>", Endpoint.TAGS: "/v2/<name>/tags/list",
     Endpoint.REFERRERS: "/v2/<name>/referrers/<digest>", Endpoint.CATALOG: "/v2/_catalog",
     Endpoint.EXTENSIONS: "/v2/_oci/ext/discover",
-    Endpoint.PING: "/v1/_ping", Endpoint.SEARCH: "/v1/search", Endpoint.HEALTH: "/healthz", Endpoint.ADMIN: "/api/v1/…",
+    Endpoint.PING: "/v1/_ping", Endpoint.SEARCH: "/v1/search", Endpoint.HEALTH: "/healthz", Endpoint.ADMIN: "/api/v1/…", Endpoint.LOGIN: "/login",
+    Endpoint.CALLBACK: "/login/callback", Endpoint.LOGOUT: "/logout",
     Endpoint.LIVE: "/livez", Endpoint.READY: "/readyz", Endpoint.METRICS: "/metrics",
     Endpoint.TOKEN: "/token",
 }

@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from ocispec.errors import InvalidArgument
+from ocispec.errors import InvalidArgument, PermissionDenied
 from registry.api.admin.administration import CHANGING, MAX_BODY, Administration, Request
 from registry.api.admin.operation import Asked
 from registry.api.answers import COMMON, JSON, empty
@@ -25,6 +25,8 @@ class AdminEndpoints:
             # A page of another site can make a browser send forms and plain text, never this type: it would have to
             # ask first (CORS), and nobody answers.
             raise InvalidArgument(f"a body of type {JSON} is needed ({{}} when there is nothing to say)")
+        if call.presented.session is not None and request.method not in ("GET", "HEAD") and _foreign(request):
+            raise PermissionDenied("another site's page asked for this")
         body = await self._bodies.whole(request, MAX_BODY)
         answer = await self._administration.answer(Request(
             request.method, path, Asked(call.principal, call.access, call.origin), tuple(request.query.items()), body))
@@ -32,3 +34,9 @@ class AdminEndpoints:
             return empty(204)
         return web.Response(status=answer.status, body=answer.body,
                             headers={**COMMON, "Content-Type": JSON, "Cache-Control": "no-store"})
+
+
+def _foreign(request: web.BaseRequest) -> bool:
+    """The session's cookie is SameSite=Lax; this is for browsers that forget it, and for pages of other subdomains,
+    which are the same site and not us."""
+    return request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none")

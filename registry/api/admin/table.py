@@ -2,12 +2,24 @@
 
 from registry.api.admin.about import AboutOperations
 from registry.api.admin.administration import Administration
+from registry.api.admin.policies import PolicyOperations
 from registry.api.admin.repositories import RepositoryOperations
+from registry.api.admin.robots import RobotOperations
+from registry.api.admin.rules import RuleOperations
+from registry.api.admin.users import UserOperations
+from registry.auth.identity import Identity
 from storage.repository.store import ContentStore
 
 
-def administration(content: ContentStore) -> Administration:
+def administration(content: ContentStore, identity: Identity) -> Administration:
     made: Administration
-    about = AboutOperations(lambda: made.operations)
-    made = Administration([*about.operations(), *RepositoryOperations(content).operations()])
+    groups = (
+        AboutOperations(lambda: made.operations),
+        RepositoryOperations(content),
+        UserOperations(identity.accounts),
+        RobotOperations(identity.robots),
+        PolicyOperations(identity.policies),
+        RuleOperations(content.rules),
+    )
+    made = Administration([operation for group in groups for operation in group.operations()])
     return made

@@ -27,6 +27,7 @@ from storage.metadata.tables.events import events, webhook_cursors, webhook_dead
 from storage.metadata.tables.replicas import topics
 from storage.metadata.tables.rules import blob_reviews, duties, pulls, rules, usage
 from storage.metadata.tables.scrub import scrub_passes
+from storage.metadata.tables.sessions import sessions
 from storage.metadata.tables.upstreams import cached_tags, fills
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "robots",
     "rules",
     "scrub_passes",
+    "sessions",
     "signing_keys",
     "tags",
     "tombstones",
