@@ -11,6 +11,7 @@ from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.util.concurrency import in_greenlet
 
 ALONE = {"seawall_turn": "alone"}
 """Execution options of a connection that is going to write while nobody else does."""
@@ -46,6 +47,7 @@ def make_engine(url: str, options: PostgresOptions) -> AsyncEngine:
         raise ArgumentError("SQLite must be a file: several connections share it")
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    event.listen(engine.sync_engine.pool, "invalidate", _roll_back)
     return engine
 
 
@@ -97,6 +99,14 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     for pragma in _PRAGMAS:
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _roll_back(connection: Any, _record: Any, _error: Any) -> None:
+    """SQLAlchemy closes the connection of a task that was cancelled within a statement. But a statement that somebody
+    still refers to (the exception's traceback does) keeps a closed SQLite connection half alive (sqlite3_close_v2),
+    and with it the write lock: everybody else would wait, and fail."""
+    if in_greenlet():
+        connection.rollback()
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

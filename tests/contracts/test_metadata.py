@@ -322,3 +322,19 @@ async def test_what_is_damaged_is_found_kept_back_and_healed(content, database, 
     report = await scrubber.run(ScrubOptions(since=timedelta(hours=1)), found.append)
     assert (len(found), report.blobs, report.manifests, report.continued) == (1, 1, 1, False)
     assert (await scrubber.run(ScrubOptions(since=timedelta(hours=1)), found.append)).blobs == 0
+
+
+async def test_cancelled_within_any_statement_nobody_else_is_locked_out(database):
+    """Also while somebody holds the traceback, and with it the statement that was running."""
+    async def write(number: int) -> None:
+        async with database.write() as tx, tx.begin_nested():
+            await repositories.ensure(tx, RepositoryName(f"r{number}"), database.now())
+
+    held = []
+    for number in range(60):
+        task = asyncio.create_task(write(number))
+        await asyncio.sleep(number * 0.0001)
+        task.cancel()
+        held += await asyncio.gather(task, return_exceptions=True)
+        async with asyncio.timeout(10):
+            await write(1000 + number)
