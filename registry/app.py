@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ from storage.blobs.disk import DiskBlobs
 from storage.blobs.observed import observed
 from storage.blobs.probe import StoreProbe
 from storage.blobs.store import BlobStore
+from storage.gc.housekeeping import Housekeeping
 from storage.gc.leases import Leases
 from storage.gc.report import GcReport
 from storage.gc.sweep import Collector
@@ -59,6 +61,7 @@ class Registry:
     content: ContentStore
     identity: Identity
     collector: Collector
+    housekeeping: Housekeeping
     administration: Administration
     proxy: PullThrough
     intake: Intake
@@ -89,13 +92,15 @@ async def open_registry(settings: Settings, *, migrate: bool = True,
         blobs = observed(store, telemetry.observer)
         how = _content(settings)
         content = ContentStore(database, blobs, how)
-        collector = Collector(database, blobs, keep_untagged=settings.gc.keep_untagged)
+        collector = Collector(database, blobs, keep_untagged=settings.gc.keep_untagged, rules=content.rules)
+        holder = f"{socket.gethostname()[:20]}-{uuid.uuid4()}"
+        housekeeping = Housekeeping(database, collector, content.rules, holder)
         fills = FillSettings(settings.limits.blob_bytes, settings.proxy.downloads, settings.data)
         health = Health({"database": database.check, "store": StoreProbe(blobs).check})
         async with open_pull_through(upstreams, database, content, blobs, fills) as proxy:
-            yield Registry(content, identity, collector, administration(content, identity), proxy,
-                           Intake(database, blobs, how, content.rules), Leases(database), Scrubber(database, blobs),
-                           database, telemetry, health)
+            yield Registry(content, identity, collector, housekeeping,
+                           administration(content, identity), proxy, Intake(database, blobs, how, content.rules),
+                           Leases(database), Scrubber(database, blobs), database, telemetry, health)
 
 
 def shared_numbers(workers: int) -> Numbers:
@@ -222,7 +227,7 @@ async def _serve(settings: Settings, sockets: Sockets, telemetry: Telemetry, *, 
         loop.add_signal_handler(signal.SIGHUP, certificates.reload)
         background = [group.create_task(certificates.watch())]
         if first:
-            upkeep = Upkeep(registry.collector, registry.content.uploads, registry.proxy, settings)
+            upkeep = Upkeep(registry.housekeeping, registry.content.uploads, registry.proxy, settings)
             background.append(group.create_task(upkeep.run()))
         ready()
         await stop.wait()

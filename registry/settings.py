@@ -98,8 +98,11 @@ class ManifestSettings:
 
 @dataclass(frozen=True, slots=True)
 class GcSettings:
-    interval: float = _doc(3600.0, "seconds between two garbage collections of the running registry; 0: never")
-    grace: float = _doc(86400.0, "seconds for which everything that was pushed or asked for stays")
+    interval: float = _doc(60.0, "seconds between two turns of the garbage collection, each of which looks at what "
+                           "changed; 0: never")
+    full_interval: float = _doc(86400.0, "seconds between two passes over everything, as a safety net")
+    retention_interval: float = _doc(3600.0, "seconds between two applications of the retention rules")
+    grace: float = _doc(86400.0, "seconds for which everything that was pushed, asked for or lost its tag stays")
     keep_untagged: bool = _doc(True, "keep manifests that no tag names until they are deleted by digest")
 
 
@@ -366,6 +369,8 @@ class Settings:
             raise InvalidSettings("tls.client_required needs tls.client_ca")
         _at_least("oidc.session_lifetime", self.oidc.session_lifetime, 60)
         _at_least("gc.interval", self.gc.interval, 0)
+        _at_least("gc.full_interval", self.gc.full_interval, 60)
+        _at_least("gc.retention_interval", self.gc.retention_interval, 1)
         _at_least("gc.grace", self.gc.grace, MIN_GRACE)
         _at_least("proxy.unused_after", self.proxy.unused_after, 3600)
         _at_least("proxy.downloads", self.proxy.downloads, 1)

@@ -7,43 +7,53 @@ from datetime import timedelta
 
 from ocispec.errors import SeawallError
 from registry.proxy.service import PullThrough
-from registry.settings import Settings
-from storage.gc.sweep import Collector
+from registry.settings import GcSettings, Settings
+from storage.gc.housekeeping import Housekeeping, Intervals
 from storage.uploads.session import Uploads
 
 log = logging.getLogger(__name__)
 
 
 class Upkeep:
-    """One of a registry's processes runs it; that two do is harmless and wasteful."""
+    """One process of each replica runs it, and one of all of them has the duty. That two do is harmless and wasteful.
+    """
 
-    def __init__(self, collector: Collector, uploads: Uploads, proxy: PullThrough, settings: Settings) -> None:
-        self._collector = collector
+    def __init__(self, housekeeping: Housekeeping, uploads: Uploads, proxy: PullThrough, settings: Settings) -> None:
+        self._housekeeping = housekeeping
         self._uploads = uploads
         self._proxy = proxy
-        self._gc = settings.gc
-        self._sessions = settings.uploads
+        self._interval = settings.gc.interval
+        self._intervals = intervals(settings.gc)
+        self._expire_after = timedelta(seconds=settings.uploads.expire_after)
         self._unused_after = timedelta(seconds=settings.proxy.unused_after)
 
     async def run(self) -> None:
         """Until it is cancelled. The first turn comes at a random moment of the interval, so that replicas that were
         started together do not work at the same time."""
-        if not self._gc.interval:
+        if not self._interval:
             return
-        await asyncio.sleep(self._gc.interval * random.random())  # noqa: S311  # no secret
+        await asyncio.sleep(self._interval * random.random())  # noqa: S311  # no secret
         while True:
             try:
-                await self._once()
+                async with self._housekeeping.duty.hold() as mine:
+                    if mine:
+                        await self._once()
             except SeawallError as error:
                 log.warning("upkeep: %s", error.message)
             except Exception:
                 log.exception("upkeep")  # the next turn may go better, and serving does not depend on it
-            await asyncio.sleep(self._gc.interval)
+            await asyncio.sleep(self._interval)
 
     async def _once(self) -> None:
-        expired = await self._uploads.expire(timedelta(seconds=self._sessions.expire_after))
+        expired = await self._uploads.expire(self._expire_after)
         expired += await self._proxy.expire(self._unused_after)
-        report = await self._collector.run(grace=timedelta(seconds=self._gc.grace))
-        if expired or report.removed:
-            log.info("upkeep: %d uploads and cached tags expired, %d things removed, %d bytes freed", expired,
-                     len(report.removed), report.freed)
+        report = await self._housekeeping.turn(self._intervals)
+        if expired or report.anything:
+            log.info("upkeep: %d uploads and cached tags expired; %d manifests, %d blobs and %d stray files removed, "
+                     "%d bytes freed", expired, report.counts["manifest"], report.counts["blob"],
+                     report.counts["bytes"], report.freed)
+
+
+def intervals(settings: GcSettings) -> Intervals:
+    return Intervals(*(timedelta(seconds=seconds) for seconds in (
+        settings.grace, settings.full_interval, settings.retention_interval)))

@@ -21,6 +21,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 SUPERVISION = 5.0
 """Seconds beyond the shutdown timeout after which a worker that does not end is killed."""
 
+SHOWN = 20
+"""Repositories that `gc` names with what it freed there."""
 
 
 class Command(click.Command):
@@ -119,6 +121,8 @@ def gc(config: Path | None, grace: float | None, *, dry_run: bool, **flags: Any)
     for item in report.removed:
         named = " ".join(str(part) for part in (item.repository, item.digest, item.key) if part)
         click.echo(f"{'would remove' if dry_run else 'removed'} {item.kind:10} {named}  {item.why}")
+    for repository, freed in report.freed_in.most_common(SHOWN):
+        click.echo(f"{freed} bytes {'would be ' if dry_run else ''}freed in {repository}")
     click.echo(f"{len(report.removed)} {'would go' if dry_run else 'gone'}, {report.kept} kept, "
                f"{report.freed} bytes {'would be ' if dry_run else ''}freed")
 

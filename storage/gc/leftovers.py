@@ -33,4 +33,4 @@ async def _tidy(database: Database, blobs: Leftovers, found: dict[StorageKey, in
     for key in sealed:
         if not report.dry_run:
             await blobs.tidy(key)
-        report.removed.append(Item("bytes", "an unfinished write left them beside a blob", found[key], key=key))
+        report.remove(Item("bytes", "an unfinished write left them beside a blob", found[key], key=key))

@@ -1,142 +1,115 @@
-"""One collection: repository by repository, then blobs that none holds, then bytes that no row names."""
+"""Collecting: a turn for what changed, a pass over everything as a safety net.
 
-import asyncio
-from collections import Counter
-from collections.abc import Iterable, Sequence
+A turn costs what changed since the last: repositories marked as dirty (`metadata.repositories`), blobs that lost a
+place, tombstones. A pass looks at every repository, finds what nobody marked (content of an earlier version, a lost
+mark), and lists the store for bytes that no row names. Both hold the writer lock for a few rows at a time.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from storage.blobs.store import BlobAdmin, StorageKey
-from storage.gc.leftovers import tidy
-from storage.gc.mark import Marked, Rules, mark
-from storage.gc.report import GcReport, Item
-from storage.metadata import garbage, leases, repositories, tombstones
-from storage.metadata.blobs import BlobInfo
-from storage.metadata.engine import Database, Transaction
-from storage.metadata.garbage import RepositoryContent
+from ocispec.errors import SeawallError
+from storage.blobs.store import BlobAdmin
+from storage.gc.bytes import ORPHAN_AGE, Bytes
+from storage.gc.report import GcReport, GcStats
+from storage.gc.review import Reviewer
+from storage.metadata import repositories, reviews
+from storage.metadata.engine import Database
+from storage.rules.service import Rules
 
-BATCH = 500
-ORPHAN_AGE = timedelta(hours=1)
-"""Bytes younger than this are never orphans, whatever the grace: an upload writes before its row names the key."""
+log = logging.getLogger(__name__)
+
+TAKEN = 50
+"""Repositories that are taken by one transaction."""
+
+REST = 20
+"""A repository whose review took t is not reviewed again within 20 t: one of 100,000 manifests in which somebody
+deletes all the time shall not keep a core busy."""
+
+LONG = 0.5
+"""Seconds; shorter reviews need no rest."""
 
 
 class Collector:
     """Removes what nobody needs. May run beside everything else and beside another collector.
 
     `keep_untagged`: an untagged manifest lives as long as it is pinned (a node: pulled by digest). Otherwise it lives
-    for the grace (a registry).
+    for the grace (a registry). Rules may say otherwise for a repository. `stats` are this object's own.
     """
 
-    def __init__(self, database: Database, blobs: BlobAdmin, *, keep_untagged: bool = False) -> None:
+    def __init__(self, database: Database, blobs: BlobAdmin, *, keep_untagged: bool = False,
+                 rules: Rules | None = None, orphan_age: timedelta = ORPHAN_AGE) -> None:
         self._database = database
-        self._blobs = blobs
-        self._keep_untagged = keep_untagged
+        self._reviewer = Reviewer(database, rules or Rules(database), keep_untagged=keep_untagged)
+        self._bytes = Bytes(database, blobs, orphan_age)
+        self._resting: dict[int, float] = {}
+        self.stats = GcStats()
 
-    async def run(self, *, dry_run: bool = False, grace: timedelta) -> GcReport:
-        """Whatever was touched within `grace` lives. A store that clients push to needs a grace longer than
+    async def run(self, *, dry_run: bool = False, grace: timedelta, detailed: bool = True) -> GcReport:
+        """A pass. Whatever was touched within `grace` lives. A store that clients push to needs a grace longer than
         `ContentSettings.touch_every`; zero is for stores whose every user holds a lease."""
-        report = GcReport(dry_run)
-        cutoff = self._database.now() - grace
+        report, began = GcReport(dry_run, detailed), time.perf_counter()
         async with self._database.read() as tx:
             numbers = await repositories.all_ids(tx)
-        for number in numbers:
-            await self._repository(number, cutoff, report)
+        for first in range(0, len(numbers), TAKEN):
+            await self._review(numbers[first : first + TAKEN], grace, report)
         if dry_run:
-            await self._would_remove_blobs(cutoff, report)
+            await self._bytes.would_remove(grace, report)
         else:
-            await self._remove_blobs(cutoff, report)
-            await self._finish_tombstones()
-        old = self._database.now() - max(grace, ORPHAN_AGE)
-        await self._orphans(old, report)
-        await tidy(self._database, self._blobs, old, report)
+            await self._bytes.find_unlinked(grace)
+            await self._bytes.reviewed(grace, report)
+            await self._bytes.finish_tombstones()
+        await self._bytes.strays(grace, report)
+        if not dry_run:
+            self.stats.passes += 1
+            self.stats.add(report, time.perf_counter() - began, self._database.now())
         return report
 
-    async def _repository(self, number: int, cutoff: datetime, report: GcReport) -> None:
+    async def turn(self, *, grace: timedelta, detailed: bool = False) -> GcReport:
+        """What changed and is a grace old."""
+        report, began = GcReport(detailed=detailed), time.perf_counter()
+        # Those that a dead collector took come first, and once: what fails again waits for the next turn.
         async with self._database.read() as tx:
-            content, marked = await self._mark(tx, number, cutoff)
-        if (marked.dead_manifests or marked.dead_blobs) and not report.dry_run:
-            # Marked again inside the transaction that deletes: since the first look a tag, an index or a lease may
-            # have come. The first look keeps repositories without garbage, which are most, from the write lock.
+            left = await reviews.unfinished(tx, TAKEN)
+        await self._review(left, grace, report)
+        while numbers := await self._take(grace):
+            await self._review(numbers, grace, report)
+        await self._bytes.reviewed(grace, report)
+        await self._bytes.finish_tombstones()
+        async with self._database.read() as tx:
+            self.stats.waiting = await reviews.waiting(tx)
+        self.stats.turns += 1
+        self.stats.add(report, time.perf_counter() - began, self._database.now())
+        return report
+
+    async def _take(self, grace: timedelta) -> Sequence[int]:
+        now = time.monotonic()
+        self._resting = {number: until for number, until in self._resting.items() if until > now}
+        cutoff = self._database.now() - grace
+        async with self._database.read() as tx:
+            due = await reviews.due(tx, cutoff, TAKEN + len(self._resting))
+        numbers = [number for number in due if number not in self._resting][:TAKEN]
+        if numbers:
             async with self._database.write() as tx:
-                content, marked = await self._mark(tx, number, cutoff)
-                await garbage.delete_manifests(tx, number, marked.dead_manifests)
-                await garbage.unlink(tx, number, marked.dead_blobs)
-                if marked.dead_manifests or marked.dead_blobs:
-                    await repositories.outdate(tx, number)
-        _record(content, marked, report)
+                await reviews.take(tx, numbers)
+        return numbers
 
-    async def _mark(self, tx: Transaction, number: int, cutoff: datetime) -> tuple[RepositoryContent, Marked]:
-        leased = await leases.leased(tx, self._database.now())
-        content = await garbage.content(tx, number)
-        # In a thread: a repository of many thousand manifests takes longer than the event loop should be away.
-        return content, await asyncio.to_thread(mark, content, Rules(cutoff, leased, self._keep_untagged))
-
-    async def _remove_blobs(self, cutoff: datetime, report: GcReport) -> None:
-        while True:
-            now = self._database.now()
+    async def _review(self, numbers: Sequence[int], grace: timedelta, report: GcReport) -> None:
+        looks: dict[int, datetime | None] = {}
+        for number in numbers:
+            began = time.monotonic()
+            try:
+                looks[number] = await self._reviewer.review(number, grace, report)
+            except SeawallError:
+                raise  # the database is away: those that were taken stay so, and are looked at again
+            except Exception:
+                self.stats.failures += 1
+                log.exception("repository %d cannot be collected", number)  # the others can
+            took = time.monotonic() - began
+            if took > LONG:
+                self._resting[number] = began + took * (1 + REST)
+        if looks and not report.dry_run:
             async with self._database.write() as tx:
-                await leases.drop_expired(tx, now)
-                found = await garbage.unlinked(tx, cutoff, now, BATCH)
-                for blob in found:
-                    await tombstones.bury(tx, blob.key, blob.size, now)
-                await garbage.delete_blobs(tx, [blob.digest for blob in found])
-            report.removed += _blobs(found)
-            if not found:
-                return
-
-    async def _would_remove_blobs(self, cutoff: datetime, report: GcReport) -> None:
-        links = Counter(item.digest for item in report.removed if item.kind == "membership" and item.digest)
-        now = self._database.now()
-        async with self._database.read() as tx:
-            found = [*await garbage.unlinked(tx, cutoff, now, None),
-                     *await garbage.linked_only_by(tx, dict(links), cutoff, now)]
-        report.removed += _blobs(found)
-
-    async def _finish_tombstones(self) -> None:
-        async with self._database.read() as tx:
-            keys = await tombstones.buried(tx)
-        for first in range(0, len(keys), BATCH):
-            some = keys[first : first + BATCH]
-            for key in some:
-                await self._blobs.delete(key)
-            async with self._database.write() as tx:
-                await tombstones.clear(tx, some)
-
-    async def _orphans(self, cutoff: datetime, report: GcReport) -> None:
-        found: dict[StorageKey, int] = {}
-        async for stored in self._blobs.list():
-            if stored.modified < cutoff:
-                found[stored.key] = stored.size
-            if len(found) >= BATCH:
-                await self._remove_orphans(found, report)
-                found = {}
-        await self._remove_orphans(found, report)
-
-    async def _remove_orphans(self, found: dict[StorageKey, int], report: GcReport) -> None:
-        async with self._database.read() as tx:
-            orphans = await tombstones.unclaimed(tx, found)
-        for key in orphans:
-            if not report.dry_run:
-                await self._blobs.delete(key)
-            report.removed.append(Item("bytes", "no row names them (a crash left them)", found[key], key=key))
-
-
-def _blobs(found: Iterable[BlobInfo]) -> Sequence[Item]:
-    return [Item("blob", "part of no repository", blob.size, digest=blob.digest, key=blob.key) for blob in found]
-
-
-def _record(content: RepositoryContent, marked: Marked, report: GcReport) -> None:
-    for manifest in content.manifests:
-        verdict = marked.manifests[manifest.digest]
-        _count(Item("manifest", verdict.why, manifest.size, content.name, manifest.digest), verdict.lives, report)
-    for blob in content.blobs:
-        verdict = marked.blobs[blob.digest]
-        _count(Item("membership", verdict.why, blob.size, content.name, blob.digest), verdict.lives, report)
-
-
-def _count(item: Item, lives: bool, report: GcReport) -> None:
-    if not lives:
-        report.removed.append(item)
-        return
-    report.kept += 1
-    if report.dry_run:
-        report.lives.append(item)
+                await reviews.finish(tx, looks)

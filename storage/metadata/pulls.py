@@ -34,5 +34,5 @@ async def forget(tx: Transaction, repository: int) -> None:
     """Drop what is known of tags and manifests that are gone."""
     named = sa.exists().where(tags.c.repository_id == repository, tags.c.name == pulls.c.reference)
     held = sa.exists().where(manifests.c.repository_id == repository,
-                             sa.cast(manifests.c.digest, sa.String) == pulls.c.reference)
+                             sa.type_coerce(manifests.c.digest, sa.String) == pulls.c.reference)
     await tx.execute(sa.delete(pulls).where(pulls.c.repository_id == repository, ~named, ~held))

@@ -113,6 +113,13 @@ async def texts(tx: Transaction, query: sa.Select[tuple[str]]) -> Sequence[str]:
     return sorted(joined.split("\n")) if joined else []
 
 
+async def page(tx: Transaction, after: str, limit: int) -> Sequence[tuple[int, RepositoryName]]:
+    """Rows and names, by name, beyond `after`."""
+    query = (sa.select(repositories.c.id, repositories.c.name).where(repositories.c.name > after)
+             .order_by(repositories.c.name).limit(limit))
+    return [(row[0], RepositoryName(row[1])) for row in await tx.execute(query)]
+
+
 async def all_ids(tx: Transaction) -> Sequence[int]:
     return (await tx.scalars(sa.select(repositories.c.id).order_by(repositories.c.id))).all()
 

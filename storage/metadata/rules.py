@@ -100,6 +100,10 @@ async def delete(tx: Transaction, kind: Kind, repositories: str, tags: str | Non
     return gone
 
 
+def kind_of(rule: Rule) -> Kind:
+    return _written(rule)[0]
+
+
 def _written(rule: Rule) -> tuple[Kind, str, str, Mapping[str, Any]]:
     if isinstance(rule, RetentionRule):
         return Kind.RETENTION, rule.repositories.text, rule.tags.text, {

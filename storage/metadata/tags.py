@@ -1,6 +1,6 @@
 """Tags: a name in a repository for one of its manifests."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,7 +11,7 @@ from ocispec.reference import RepositoryName, Tag
 from storage.metadata.dialect import upsert
 from storage.metadata.engine import Transaction
 from storage.metadata.repositories import texts
-from storage.metadata.tables import manifests, repositories, tags
+from storage.metadata.tables import manifests, pulls, repositories, tags
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,45 @@ async def naming(tx: Transaction, repository: int, digest: Digest) -> Sequence[T
     query = (sa.select(tags.c.name).join(manifests, manifests.c.id == tags.c.manifest_id)
              .where(manifests.c.repository_id == repository, manifests.c.digest == digest))
     return [Tag(name) for name in await tx.scalars(query)]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldTag:
+    """A tag as retention sees it. `pulled`: when it, or the manifest it names by its digest, was last pulled."""
+
+    name: str
+    manifest: int
+    digest: Digest
+    updated: datetime
+    pulled: datetime | None = None
+
+
+async def held(tx: Transaction, repository: int, after: str, limit: int) -> Sequence[HeldTag]:
+    """By name, beyond `after`."""
+    by_tag, by_digest = pulls.alias(), pulls.alias()
+    query = (
+        sa.select(tags.c.name, tags.c.manifest_id, manifests.c.digest, tags.c.updated, by_tag.c.pulled,
+                  by_digest.c.pulled)
+        .join(manifests, manifests.c.id == tags.c.manifest_id)
+        .outerjoin(by_tag, sa.and_(by_tag.c.repository_id == repository, by_tag.c.reference == tags.c.name))
+        .outerjoin(by_digest, sa.and_(by_digest.c.repository_id == repository,
+                                      by_digest.c.reference == sa.type_coerce(manifests.c.digest, sa.String)))
+        .where(tags.c.repository_id == repository, tags.c.name > after).order_by(tags.c.name).limit(limit))
+    return [HeldTag(row[0], row[1], row[2], row[3], max(filter(None, row[4:6]), default=None))
+            for row in await tx.execute(query)]
+
+
+async def delete_unchanged(tx: Transaction, repository: int, found: Collection[HeldTag]) -> Sequence[HeldTag]:
+    """Delete those that are still as they were found; gives them."""
+    as_found = {tag.name: tag for tag in found}
+    query = (sa.select(tags.c.name, tags.c.manifest_id, tags.c.updated)
+             .where(tags.c.repository_id == repository, tags.c.name.in_(as_found)).with_for_update())
+    same = [as_found[name] for name, manifest, updated in await tx.execute(query)
+            if (as_found[name].manifest, as_found[name].updated) == (manifest, updated)]
+    if same:
+        await tx.execute(sa.delete(tags).where(tags.c.repository_id == repository,
+                                               tags.c.name.in_([tag.name for tag in same])))
+    return same
 
 
 async def delete(tx: Transaction, repository: int, tag: Tag) -> None:

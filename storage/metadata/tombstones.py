@@ -1,6 +1,6 @@
 """Keys whose rows are gone: their bytes may go as soon as the transaction that wrote the tombstone is durable."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -17,8 +17,16 @@ async def bury(tx: Transaction, key: StorageKey, size: int, now: datetime) -> No
     await tx.execute(insert_or_ignore(tx, tombstones, {"key": key, "size": size, "created": now}))
 
 
-async def buried(tx: Transaction) -> Sequence[StorageKey]:
-    return [StorageKey(key) for key in await tx.scalars(sa.select(tombstones.c.key))]
+async def bury_all(tx: Transaction, sizes: Mapping[StorageKey, int], now: datetime) -> None:
+    if sizes:
+        await tx.execute(insert_or_ignore(tx, tombstones, None), [
+            {"key": key, "size": size, "created": now} for key, size in sizes.items()])
+
+
+async def buried(tx: Transaction, after: StorageKey, limit: int) -> Sequence[StorageKey]:
+    """By key."""
+    query = sa.select(tombstones.c.key).where(tombstones.c.key > after).order_by(tombstones.c.key).limit(limit)
+    return [StorageKey(key) for key in await tx.scalars(query)]
 
 
 async def clear(tx: Transaction, keys: Sequence[StorageKey]) -> None:

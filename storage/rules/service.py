@@ -1,7 +1,7 @@
 """The rules as a service: a book in memory that is current in every process, and the ways to change it."""
 
 from storage.events import Action, Event, Origin
-from storage.metadata import events
+from storage.metadata import events, reviews
 from storage.metadata import rules as rows
 from storage.metadata.engine import Database, Transaction
 from storage.metadata.rules import TOPIC, InvalidRule, Kind, QuotaRule, RetentionRule, Rule
@@ -36,12 +36,14 @@ class Rules:
         check(rule)
         async with self._database.write() as tx:
             await rows.put(tx, rule, self._database.now())
+            await _ask(tx, rows.kind_of(rule))
             await self._record(tx, origin, rule=str(rule)[:500])
 
     async def remove(self, kind: Kind, repositories: str, tags: str | None = None, *,
                      origin: Origin | None = None) -> int:
         """How many rules there were; `tags` None: whatever their tag pattern."""
         async with self._database.write() as tx:
+            await _ask(tx, kind)
             gone = await rows.delete(tx, kind, repositories, tags)
             await self._record(tx, origin if gone else None, removed=gone, kind=kind.value, pattern=repositories)
             return gone
@@ -49,6 +51,14 @@ class Rules:
     async def _record(self, tx: Transaction, origin: Origin | None, **detail: object) -> None:
         if origin is not None:
             await events.record(tx, Event(Action.RULE_CHANGE, origin, detail=detail), self._database.now())
+
+
+async def _ask(tx: Transaction, kind: Kind) -> None:
+    """Have upkeep do next what the rule is about, rather than when its time comes."""
+    if kind is Kind.RETENTION:
+        await reviews.note_done(tx, reviews.RETENTION, None)
+    elif kind in (Kind.UNTAGGED, Kind.QUOTA):
+        await reviews.note_done(tx, reviews.EVERYTHING, None)
 
 
 def check(rule: Rule) -> None:

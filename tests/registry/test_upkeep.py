@@ -1,6 +1,7 @@
 """What a running registry does by itself."""
 
 import asyncio
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -10,17 +11,24 @@ from registry.upkeep import Upkeep
 from storage.gc.report import GcReport
 
 
-class Collector:
+class Housekeeping:
     def __init__(self, *failures: Exception) -> None:
         self.failures = list(failures)
-        self.runs = 0
+        self.turns = self.others = 0
+        self.duty = self
 
-    async def run(self, *, grace, dry_run=False) -> GcReport:
-        self.runs += 1
+    @asynccontextmanager
+    async def hold(self):
+        self.others += 1
+        yield self.others > 1  # the first time another process has it
+
+    async def turn(self, intervals) -> GcReport:
+        self.turns += 1
         if self.failures:
             raise self.failures.pop(0)
-        assert grace.total_seconds() == 7200
-        return GcReport(dry_run)
+        assert intervals.grace.total_seconds() == 7200
+        assert intervals.between_passes.total_seconds() == 86400
+        return GcReport()
 
 
 class Proxy:
@@ -36,11 +44,11 @@ class Uploads:
 
 
 async def test_it_goes_on_after_failures(until, caplog) -> None:
-    collector = Collector(Unavailable("database gone"), RuntimeError("a fault"))
-    upkeep = Upkeep(collector, Uploads(), Proxy(), Settings(
+    house = Housekeeping(Unavailable("database gone"), RuntimeError("a fault"))
+    upkeep = Upkeep(house, Uploads(), Proxy(), Settings(
         gc=GcSettings(interval=0.01, grace=7200), uploads=UploadSettings(expire_after=90)))
     running = asyncio.create_task(upkeep.run())
-    await until(lambda: collector.runs >= 4)
+    await until(lambda: house.turns >= 4)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
@@ -49,4 +57,4 @@ async def test_it_goes_on_after_failures(until, caplog) -> None:
 
 
 async def test_never_when_the_setting_says_so() -> None:
-    await Upkeep(Collector(), Uploads(), Proxy(), Settings(gc=GcSettings(interval=0))).run()
+    await Upkeep(Housekeeping(), Uploads(), Proxy(), Settings(gc=GcSettings(interval=0))).run()

@@ -60,8 +60,9 @@ async def test_a_dry_run_says_the_same_and_does_nothing(content, fill, blobs, co
     assert await keys(blobs) == before
     assert {item.why for item in dry.lives} >= {"tagged latest", "tagged t"}
     real = await collector.run(grace=DAY)
-    assert [(i.kind, i.digest, i.repository) for i in dry.removed] == [
-        (i.kind, i.digest, i.repository) for i in real.removed]
+    assert sorted(map(repr, dry.removed)) == sorted(map(repr, real.removed))
+    assert (dry.freed, dry.freed_in, dry.counts) == (real.freed, real.freed_in, real.counts)
+    assert dry.freed_in.keys() == {"team/app", "team/other"}
     assert dry.kept == real.kept == len(dry.lives)
     assert len(await keys(blobs)) == len(before) - 1
 
@@ -124,25 +125,80 @@ async def test_who_heard_that_a_manifest_exists_may_index_it(content, fill, coll
     await content.manifests.put(fill.repo, make_index(child), tags=[Tag("multi")])
 
 
-async def test_what_a_manifest_just_named_lives_though_it_was_marked_dead(content, fill, collector, clock, monkeypatch,
-                                                                          make_index):
-    """A push lands between the first look and the deletion."""
-    child = await fill.image(b"child")
-    clock.turn(days=2)
-    real, looks = collector._mark, []
+async def between_look_and_deletion(collector, monkeypatch, happens) -> None:
+    """Once, `happens` when a repository was read and nothing is deleted yet."""
+    real, times = collector._reviewer._look, []
 
-    async def push_after_first_look(tx, number, cutoff):
-        marked = await real(tx, number, cutoff)
-        looks.append(marked[1])
-        if len(looks) == 1:
-            await content.manifests.put(fill.repo, make_index(child), tags=[Tag("multi")])
+    async def look(number, grace):
+        marked = await real(number, grace)
+        if not times and marked.dead_manifests + marked.dead_blobs:
+            times.append(marked)
+            await happens(marked)
         return marked
 
-    monkeypatch.setattr(collector, "_mark", push_after_first_look)
+    monkeypatch.setattr(collector._reviewer, "_look", look)
+
+
+async def test_what_a_manifest_just_named_lives_though_it_was_marked_dead(content, fill, collector, clock, monkeypatch,
+                                                                          make_index):
+    child = await fill.image(b"child")
+    clock.turn(days=2)
+
+    async def push(marked):
+        assert marked.dead_manifests == [child.digest]
+        await content.manifests.put(fill.repo, make_index(child), tags=[Tag("multi")])
+
+    await between_look_and_deletion(collector, monkeypatch, push)
     report = await collector.run(grace=DAY)
-    assert looks[0].dead_manifests == [child.digest]
     assert report.removed == []
     assert await content.manifests.get(fill.repo, child.digest) == child
+    assert (await content.blobs.stat(fill.repo, Digest.of(b"child"))).size == 5
+
+
+async def test_what_was_just_tagged_lives_with_all_it_holds(content, fill, collector, clock, monkeypatch):
+    child = await fill.image(b"child")
+    signature = await fill.image(b"sig", subject=manifests.parse(child.raw).descriptor(child.digest))
+    parent = await fill.index(child)
+    gone = await fill.image(b"gone")
+    clock.turn(days=2)
+
+    async def tag(marked):
+        assert len(marked.dead_manifests) == 4
+        await content.tags.put(fill.repo, Tag("back"), parent.digest)
+
+    await between_look_and_deletion(collector, monkeypatch, tag)
+    report = await collector.run(grace=DAY)
+    assert {item.digest for item in report.removed} == {gone.digest, Digest.of(b"gone")}
+    assert (await collector.run(grace=DAY)).removed == []
+    for kept in (child, signature, parent):
+        assert await content.manifests.get(fill.repo, kept.digest) == kept
+
+
+async def test_a_blob_that_somebody_just_heard_of_lives(content, fill, collector, clock, monkeypatch):
+    loose = await fill.blob(b"loose")
+    clock.turn(days=2)
+
+    async def head(marked):
+        await content.blobs.stat(fill.repo, loose.digest)
+
+    await between_look_and_deletion(collector, monkeypatch, head)
+    assert (await collector.run(grace=DAY)).removed == []
+    clock.turn(days=2)
+    assert {item.digest for item in (await collector.turn(grace=DAY, detailed=True)).removed} == {loose.digest}
+
+
+async def test_a_manifest_that_was_deleted_meanwhile_is_no_trouble(content, fill, collector, clock, monkeypatch):
+    parent = await fill.index(await fill.image(b"child"))
+    clock.turn(days=2)
+
+    async def delete(marked):
+        await content.manifests.delete(fill.repo, parent.digest)
+
+    await between_look_and_deletion(collector, monkeypatch, delete)
+    await collector.run(grace=DAY)
+    clock.turn(days=2)
+    await collector.run(grace=DAY)
+    assert await content.manifests.all() == []
 
 
 async def test_a_lease_keeps_what_it_names_and_what_that_holds(content, fill, database, collector, clock):
@@ -231,7 +287,7 @@ async def test_a_tombstone_that_a_crash_left_is_finished(database, blobs, collec
     await collector.run(grace=DAY)
     assert await keys(blobs) == set()
     async with database.read() as tx:
-        assert await tombstones.buried(tx) == []
+        assert await tombstones.buried(tx, "", 10) == []
 
 
 async def test_content_that_comes_again_gets_another_key(content, fill, blobs, collector, clock):

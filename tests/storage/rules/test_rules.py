@@ -8,9 +8,11 @@ import pytest
 from ocispec.digest import Digest
 from ocispec.pattern import Pattern
 from ocispec.reference import RepositoryName, Tag
+from storage.gc.sweep import Collector
 from storage.metadata import usage
 from storage.metadata.rules import ImmutableRule, InvalidRule, Kind, QuotaRule, RetentionRule, UntaggedRule
 from storage.repository.manifests import ManifestUnknown
+from storage.rules.accounting import Accounting
 from storage.rules.book import Quota, RuleBook
 from storage.rules.refusals import QuotaExceeded, TagExists, TagImmutable
 from storage.rules.service import Rules
@@ -174,3 +176,45 @@ async def test_rules_come_back_as_they_were_written(rules, database):
 async def test_what_cannot_be_meant_is_refused(rules, rule):
     with pytest.raises(InvalidRule):
         await rules.put(rule)
+
+
+async def test_accounts_are_counted_when_a_quota_begins_and_repaired(content, fill, rules, database):
+    await fill.image(b"x" * 1000, tags=("t",))
+    await fill.image(b"x" * 1000, tags=("t",), repo=OTHER)
+    await rules.put(QuotaRule("*", 10_000))
+    await rules.put(QuotaRule("**", 20_000))
+    accounting = Accounting(database, rules)
+    before = await accounting.usage(count=True)
+    assert [(item.quota.namespace, item.used) for item in before] == [("", 0), ("team", 0)]
+    actual = before[1].actual
+    assert [(item.used, item.actual) for item in await accounting.repair()] == [(0, actual), (0, actual)]
+    assert await used(database, "team") == await used(database, "") == actual
+    await fill.image(b"y" * 100, tags=("t2",), config=b"[]")
+    after = await accounting.usage(count=True)
+    assert all(item.used == item.actual > actual for item in after)
+    assert await accounting.repair() == []
+    await rules.remove(Kind.QUOTA, "**")
+    await accounting.repair()
+    assert await used(database, "") == 0
+    assert await used(database, "team") == after[1].actual
+
+
+async def test_many_charges_are_folded(fill, rules, database, monkeypatch):
+    monkeypatch.setattr("storage.rules.accounting.FOLD_AT", 5)
+    await rules.put(QuotaRule("team", 10_000))
+    for number in range(10):
+        await fill.blob(b"%010d" % number)
+    await Accounting(database, rules).fold()
+    async with database.read() as tx:
+        assert await usage.rows(tx, "team") == 1
+    assert await used(database, "team") == 100
+
+
+async def test_what_the_collector_removes_is_given_back(content, fill, rules, database, blobs, clock):
+    await rules.put(QuotaRule("team", 10_000))
+    await fill.image(b"gone" * 100)
+    kept = await fill.image(b"kept", tags=("t",))
+    clock.turn(days=2)
+    await Collector(database, blobs, rules=rules).turn(grace=timedelta(days=1))
+    assert await used(database, "team") == len(kept.raw) + len(b"kept") + len(b"{}")
+    assert await Accounting(database, rules).repair() == []
