@@ -22,7 +22,8 @@ TIMEOUT = 30
 class BucketTree:
     """Tree. Credentials and region come from where boto3 looks for them."""
 
-    def __init__(self, client: Any, bucket: str, prefix: str) -> None:
+    def __init__(self, client: Any, bucket: str, prefix: str, page: int = 1000) -> None:
+        self._page = page
         self._client = client
         self._bucket = bucket
         self._prefix = prefix.strip("/")
@@ -51,7 +52,7 @@ class BucketTree:
         prefix = f"{key}/" if key else ""
         found: dict[str, Entry] = {}
         pages = self._client.get_paginator("list_objects_v2").paginate(
-            Bucket=self._bucket, Prefix=prefix, Delimiter="/")
+            Bucket=self._bucket, Prefix=prefix, Delimiter="/", PaginationConfig={"PageSize": self._page})
         try:
             for page in pages:
                 for item in page.get("CommonPrefixes", ()):
