@@ -10,10 +10,10 @@ from aiohttp import web
 from ocispec import mediatype
 from ocispec.digest import Digest
 from ocispec.manifest import MAX_BYTES
-from ocispec.reference import RepositoryName
 from registry.api import pages
 from registry.api.answers import COMMON, document
 from registry.api.call import Call
+from registry.api.visible import visible
 from registry.auth.policy import Action
 from storage.metadata.referrers import Referrer, Wanted
 from storage.repository.referrers import Referrers
@@ -42,14 +42,12 @@ class ListingEndpoints:
         return document({"name": str(repo), "tags": page.names}, headers=more)
 
     async def catalog(self, call: Call) -> web.StreamResponse:
-        """Repositories the caller may pull from. A page may be shorter than asked for when some are not shown."""
+        """Repositories the caller may pull from. Neither page nor `Link` tells of others."""
         call.access.require(call.principal, Action.LIST, None)
         wanted = pages.wanted(call, self._page_size)
-        page = await self._tags.catalog(limit=wanted.limit, last=wanted.last)
-        shown = [name for name in page.names
-                 if call.access.allows(call.principal, Action.PULL, RepositoryName(name))]
+        page = await self._tags.catalog(limit=wanted.limit, last=wanted.last, shown=visible(call))
         more = pages.link("/v2/_catalog", n=wanted.limit, last=page.names[-1]) if page.more else None
-        return document({"repositories": shown}, headers=more)
+        return document({"repositories": page.names}, headers=more)
 
     async def referrers(self, call: Call) -> web.StreamResponse:
         """An index of what refers to the manifest; empty when nothing does, known or not (never 404)."""

@@ -1,9 +1,10 @@
 """Deciding from rules alone: pure, in memory, the same for every way of asking."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from ocispec.reference import RepositoryName
+from ocispec.reference import InvalidName, RepositoryName
 from registry.auth import subjects
 from registry.auth.actions import GRANTING, Action, actions_of
 from registry.auth.patterns import Pattern
@@ -69,7 +70,7 @@ class RuleSet:
     def shown(self, principal: Principal) -> "Shown":
         """Where to look for what this principal may pull."""
         if principal.kind is Kind.EXTERNAL and principal.grants is not None:
-            return Shown(tuple(map(Pattern.parse, sorted({grant.name for grant in principal.grants}))), ())
+            return Shown(tuple(_named(principal.grants)), ())
         if principal.scope is not None:
             return Shown(tuple(Pattern.parse(grant.name) for grant in principal.scope), ())
         if principal.admin:
@@ -101,6 +102,13 @@ class Shown:
 
     within: tuple[Pattern, ...]
     hidden: tuple[str, ...]
+
+
+def _named(grants: Iterable[Grant]) -> Iterable[Pattern]:
+    """The repositories that a token names; an issuer elsewhere may write what can be none."""
+    for grant in grants:
+        with suppress(InvalidName):
+            yield Pattern.parse(RepositoryName.parse(grant.name).value)
 
 
 def _reaches(pattern: Pattern, tree: str) -> bool:

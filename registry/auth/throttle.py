@@ -50,10 +50,10 @@ class _Counter:
         """Seconds until the next attempt counts."""
         count, last = self._failures.get(key, (0.0, 0.0))
         passed = self._clock() - last
-        excess = count - self._free
+        excess = math.floor(count - self._free + 0.5)  # what faded between the attempts does not count
         if excess < 0:
             return 0.0
-        return max(0.0, min(self._longest, math.pow(2.0, min(excess, 10.0))) - passed)
+        return max(0.0, min(self._longest, math.pow(2.0, min(excess, 10))) - passed)
 
     def failed(self, key: tuple[str, ...]) -> None:
         now = self._clock()

@@ -126,6 +126,9 @@ def _claims(claims: dict[str, Any]) -> Claims:
     """Of a token whose signature is ours: its form is what `sign` made."""
     try:
         grants = tuple(Grant(item["type"], item["name"], frozenset(item["actions"])) for item in claims["access"])
-        return Claims(claims["sub"], claims["stamp"], grants, claims["exp"])
+        subject, stamp = claims["sub"], claims["stamp"]
     except (KeyError, TypeError):
         raise InvalidToken("it was made by another version") from None
+    if not isinstance(subject, str) or not isinstance(stamp, str):
+        raise InvalidToken("it was made by another version")
+    return Claims(subject, stamp, grants, claims["exp"])

@@ -1,6 +1,6 @@
 """Repositories: made by their first content, listed, searched, and marked as changed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -23,6 +23,15 @@ class RepositorySummary:
     name: RepositoryName
     tags: int
     pushed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Where to look for names: those that begin with one of `prefixes` and match the SQL pattern beside it (LIKE, `!`
+    escapes), and are not one of `hidden` or below. It only narrows the search: each name is still decided about."""
+
+    prefixes: tuple[tuple[str, str], ...]
+    hidden: tuple[str, ...] = ()
 
 
 async def find(tx: Transaction, name: RepositoryName) -> int | None:
@@ -97,9 +106,10 @@ async def maybe_emptied(tx: Transaction, repository: int) -> None:
                      .values(filled=False))
 
 
-async def catalog(tx: Transaction, limit: int | None, last: str | None) -> Sequence[str]:
+async def catalog(tx: Transaction, limit: int | None, last: str | None, region: Region | None = None) -> Sequence[str]:
     """Names of repositories that hold a manifest, by code point, after `last`."""
-    query = sa.select(repositories.c.name).where(repositories.c.filled).order_by(repositories.c.name).limit(limit)
+    query = (sa.select(repositories.c.name).where(repositories.c.filled, _within(region)).order_by(repositories.c.name)
+             .limit(limit))
     if last is not None:
         query = query.where(repositories.c.name > last)
     return await texts(tx, query)
@@ -131,18 +141,53 @@ async def search(tx: Transaction, text: str, limit: int, offset: int) -> tuple[l
     This reads one index from end to end, twice when something is found (names have no capitals, so they are compared as
     they are; LIKE would take five times as long). Tags are counted for the page alone, and no further than `MOST_TAGS`.
     """
-    wanted, name = text.lower(), repositories.c.name
-    place = position(tx, name, wanted)
-    found = sa.and_(repositories.c.filled, place > 0)
-    total = await tx.scalar(sa.select(sa.func.count()).select_from(repositories).where(found)) or 0
+    wanted = text.lower()
+    total = await tx.scalar(sa.select(sa.func.count()).select_from(repositories).where(_matching(tx, wanted))) or 0
     if offset >= total:
         return [], total
+    page = await tx.execute(_ranked(tx, wanted).limit(limit).offset(offset))
+    return [await _summary(tx, row) for row in page.all()], total
+
+
+async def search_among(tx: Transaction, text: str, limit: int, offset: int, most: int, region: Region | None,
+                       decide: Callable[[RepositoryName], bool]) -> tuple[list[RepositorySummary], int]:
+    """The same of those `decide` says yes to, among the best `most` within `region`."""
+    rows = await tx.execute(_ranked(tx, text.lower()).where(_within(region)).limit(most))
+    seen = [row for row in rows.all() if decide(RepositoryName(row[1]))]
+    return [await _summary(tx, row) for row in seen[offset : offset + limit]], len(seen)
+
+
+def _matching(tx: Transaction, wanted: str) -> sa.ColumnElement[bool]:
+    return sa.and_(repositories.c.filled, position(tx, repositories.c.name, wanted) > 0)
+
+
+def _ranked(tx: Transaction, wanted: str) -> sa.Select[Any]:
+    name = repositories.c.name
+    place = position(tx, name, wanted)
     rank = sa.case((name == wanted, 0), (place == 1, 1), (position(tx, name, f"/{wanted}") > 0, 1), else_=2)
-    page = await tx.execute(sa.select(repositories.c.id, name, repositories.c.pushed).where(found)
-                            .order_by(rank, name).limit(limit).offset(offset))
-    return [RepositorySummary(RepositoryName(row[1]), await _tags(tx, row[0]), row[2]) for row in page.all()], total
+    return (sa.select(repositories.c.id, name, repositories.c.pushed).where(_matching(tx, wanted))
+            .order_by(rank, name))
+
+
+async def _summary(tx: Transaction, row: Any) -> RepositorySummary:
+    return RepositorySummary(RepositoryName(row[1]), await _tags(tx, row[0]), row[2])
 
 
 async def _tags(tx: Transaction, repository: int) -> int:
     some = sa.select(tags.c.name).where(tags.c.repository_id == repository).limit(MOST_TAGS).subquery()
     return await tx.scalar(sa.select(sa.func.count()).select_from(some)) or 0
+
+
+_AFTER_ALL = "~"
+"""Sorts behind every character that a name may have."""
+
+
+def _within(region: Region | None) -> sa.ColumnElement[bool]:
+    if region is None:
+        return sa.true()
+    name = repositories.c.name
+    places = [sa.and_(name >= prefix, name < prefix + _AFTER_ALL, name.like(like, escape="!"))
+              for prefix, like in region.prefixes]
+    closed = [sa.or_(name == tree, sa.and_(name >= f"{tree}/", name < f"{tree}/{_AFTER_ALL}"))
+              for tree in region.hidden]
+    return sa.and_(sa.or_(sa.false(), *places), sa.not_(sa.or_(sa.false(), *closed)))

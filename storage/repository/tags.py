@@ -1,5 +1,6 @@
 """Tags of a repository, and the lists over all of them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ocispec.digest import Digest
@@ -10,7 +11,7 @@ from storage.metadata import events, repositories
 from storage.metadata import manifests as manifest_rows
 from storage.metadata import tags as rows
 from storage.metadata.engine import Database, retried
-from storage.metadata.repositories import RepositorySummary
+from storage.metadata.repositories import Region, RepositorySummary
 from storage.metadata.tags import TagRow
 from storage.repository.manifests import ManifestUnknown
 from storage.repository.pointing import point
@@ -24,6 +25,20 @@ class Page:
 
     names: list[str]
     more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Whose names may be listed: `decide` is asked for each, `region` says where to look (None: everywhere)."""
+
+    decide: Callable[[RepositoryName], bool]
+    region: Region | None = None
+
+
+BATCH = 1000
+"""Names that are read and decided about at a time."""
+
+SEARCHED = 2000
 
 
 class Tags:
@@ -71,16 +86,31 @@ class Tags:
                 await events.record(tx, Event(Action.TAG_DELETE, origin, repo, named[1], tag), now)
         return named[1]
 
-    async def catalog(self, *, limit: int | None, last: str | None) -> Page:
-        """Repositories that hold a manifest, after `last`."""
-        async with self._database.read() as tx:
-            names = await repositories.catalog(tx, _one_more(limit), last)
-        return _page(list(names), limit)
+    async def catalog(self, *, limit: int | None, last: str | None, shown: Shown | None = None) -> Page:
+        """Repositories that hold a manifest, after `last`; of those `shown` says yes to a page is full, or the last,
+        however many others lie between."""
+        if shown is None or limit == 0:
+            async with self._database.read() as tx:
+                names = await repositories.catalog(tx, _one_more(limit), last)
+            return _page(list(names), limit)
+        found: list[str] = []
+        while limit is None or len(found) <= limit:
+            async with self._database.read() as tx:
+                names = await repositories.catalog(tx, BATCH, last, shown.region)
+            found += [name for name in names if shown.decide(RepositoryName(name))]
+            if len(names) < BATCH:
+                break
+            last = names[-1]
+        return _page(found, limit)
 
-    async def search(self, text: str, *, limit: int, offset: int) -> tuple[list[RepositorySummary], int]:
-        """Repositories whose name contains `text`, the best first, and how many there are."""
+    async def search(self, text: str, *, limit: int, offset: int,
+                     shown: Shown | None = None) -> tuple[list[RepositorySummary], int]:
+        """Repositories whose name contains `text`, the best first, and how many there are. What `shown` says no to is
+        not counted; of more than `SEARCHED` matches the worst are not looked at then."""
         async with self._database.read() as tx:
-            return await repositories.search(tx, text, limit, offset)
+            if shown is None:
+                return await repositories.search(tx, text, limit, offset)
+            return await repositories.search_among(tx, text, limit, offset, SEARCHED, shown.region, shown.decide)
 
     async def all(self) -> list[TagRow]:
         async with self._database.read() as tx:

@@ -1,6 +1,7 @@
 """A registry on a real port in a temporary folder, and a client that knows how to push."""
 
 import asyncio
+import base64
 import io
 import json
 import os
@@ -19,7 +20,7 @@ from ocispec import mediatype
 from ocispec.digest import Digest
 from registry import app
 from registry.app import Registry
-from registry.settings import LimitSettings, Settings
+from registry.settings import AuthSettings, LimitSettings, Settings
 from registry.tls import Certificates
 from registry.workers import listen
 
@@ -179,6 +180,38 @@ def serve() -> Serve:
 async def api(serve: Serve, settings: Settings) -> AsyncIterator[Api]:
     async with serve(settings) as started:
         yield started
+
+
+PASSWORD = "correct horse"
+
+
+@pytest.fixture
+async def guarded(serve: Serve, settings: Settings) -> AsyncIterator[Api]:
+    """A registry with accounts: `ann` and `bob` (password `PASSWORD`), `root` who administers; `team/**` is ann's and
+    group `dev` (bob) may pull it, `drop/**` lets bob add, `public/**` is for everybody to pull, `team/secret/**` for
+    nobody."""
+    async with serve(replace(settings, auth=AuthSettings(mode="accounts"))) as started:
+        identity = started.registry.identity
+        for name, groups in (("ann", ()), ("bob", ("dev",))):
+            await identity.accounts.add(name, PASSWORD, groups=groups)
+        await identity.accounts.add("root", PASSWORD, admin=True)
+        for pattern, subject, words in (
+                ("team/**", "user:ann", "pull,push,delete"), ("team/**", "group:dev", "pull"),
+                ("drop/**", "user:bob", "pull,create"), ("public/**", "anonymous", "pull"),
+                ("public/**", "user:ann", "push"), ("team/secret/**", "user:nobody", "pull")):
+            await identity.policies.set(pattern, subject, words.split(","))
+        yield started
+
+
+def as_user(name: str, password: str = PASSWORD) -> dict[str, str]:
+    """The header of a name and a password."""
+    return {"Authorization": "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()}
+
+
+@pytest.fixture
+def basic():
+    """`basic(name, password=…)`."""
+    return as_user
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from ocispec.errors import InvalidArgument, NotFound
+from ocispec.errors import InvalidArgument, NotFound, PermissionDenied
 from registry.api.admin.operation import Asked, Operation, Strict
 from registry.errors import MethodNotAllowed
 
@@ -52,6 +52,9 @@ class Administration:
         operation, parameters = self.find(request.method, request.path)
         asked = replace(request.caller, parameters=parameters, query=_query(request.query, operation.query))
         if operation.needs is not None:
+            if asked.principal.grants is not None:
+                # Clients hand registry tokens to whatever they pull through (Quay's CVE-2026-123710).
+                raise PermissionDenied("a registry token is not good for administration")
             # Before the body is looked at: what may not be done is not explained either.
             repository = asked.repository if "repository" in parameters else None
             asked.access.require(asked.principal, operation.needs, repository)
