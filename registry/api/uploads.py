@@ -4,6 +4,7 @@ Locations are paths without a host: whatever name and scheme a proxy answers to 
 """
 
 from collections.abc import AsyncIterator, Mapping
+from itertools import chain
 
 from aiohttp import web
 
@@ -84,10 +85,10 @@ class UploadEndpoints:
         """What the caller may not pull is as good as absent: the answer tells nothing about it."""
         named = call.query("from")
         source = RepositoryName.parse(named) if named else None
-        if source is not None and not call.access.allows(call.principal, Action.PULL, source):
-            source = None
-        elif source is None and self._settings.mount_from_any:
+        if source is None and self._settings.mount_from_any:
             source = await self._holder(call, digest)
+        if source is not None and not call.access.mounts(call.principal, source, repo):
+            source = None
         info = await self._blobs.mount(repo, digest, source, origin=call.origin) if source else None
         if info is not None:
             return _created(repo, info)
@@ -97,7 +98,9 @@ class UploadEndpoints:
         """Where the caller could pull the blob from (the spec's automatic content discovery). The content of a
         repository that may not be pulled does not become pullable by knowing its digest (zot's CVE-2024-39897)."""
         held = await self._blobs.holders(digest, HOLDERS)
-        return next((name for name in held if call.access.allows(call.principal, Action.PULL, name)), None)
+        allowed = (name for name in held if call.access.allows(call.principal, Action.PULL, name))
+        with_another_token = (name for name in held if call.access.sees(call.principal, name))
+        return next(chain(allowed, with_another_token), None)
 
     def _begun(self, upload: Upload) -> web.Response:
         """The advice of the least chunk comes with the session. It is advice: which chunk is the last one, and may be

@@ -135,6 +135,17 @@ class Access:
                                 error="insufficient_scope", detail=wanted)
         raise PermissionDenied(f"{principal.name} may not {wanted}", detail=wanted)
 
+    def mounts(self, principal: Principal, source: RepositoryName, target: RepositoryName) -> bool:
+        """Whether content of `source` may become part of `target`, which the principal may push to. Raises
+        LoginRequired, naming both, when only the token is not good for it: clients that mount come back with one."""
+        if self._policy.allows(principal, Action.PULL, source):
+            return True
+        if principal.grants is None or self._policy.forbids(principal, Action.PULL, source):
+            return False
+        scopes = (scope_of(Action.PUSH, target), scope_of(Action.PULL, source))
+        raise LoginRequired(f"this token is not good for: pull {source}", scope=" ".join(scopes),
+                            error="insufficient_scope", detail=f"pull {source}")
+
     def challenge(self, failure: Unauthenticated, base: str) -> Challenge:
         """What to answer `failure` with. `base`: scheme and host as the client reached us."""
         return self._challenger.challenge(failure, base)

@@ -4,18 +4,27 @@ The suite is Go (`dev/gotools` builds it into `.tools/bin`, pinned). Every opera
 test is switched on, also what it leaves off by itself (sparse indexes), at the stable version and at `dev`.
 """
 
+import asyncio
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import urllib.error
+import urllib.request
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
+import bcrypt
 import pytest
+
+from storage.blobs.s3.options import S3Options
+from tests.contracts.conftest import new_database
+from tests.s3 import ACCESS, SECRET, S3Server
 
 ROOT = Path(__file__).resolve().parents[2]
 REPOSITORIES = ("conformance/one", "conformance/two")
@@ -48,13 +57,8 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         yield Path(made)
 
 
-@pytest.fixture
-def registry(folder: Path) -> Iterator[str]:
-    """HOST:PORT of a registry with two workers, upon a folder and SQLite."""
-    yield from serve(folder, {})
-
-
-def serve(folder: Path, environment: dict[str, str]) -> Iterator[str]:
+def serve(folder: Path, environment: dict[str, str]) -> Generator[str, None, None]:
+    """HOST:PORT of a registry with two workers; it ends when the generator is closed."""
     command = [Path(sys.executable).with_name("seawall-registry"), "serve", "--data", folder / "data",
                "--listen", "127.0.0.1:0", "--workers", "2"]
     settings = {"SEAWALL_REGISTRY_MANIFESTS_REQUIRE_PLATFORMS": "none",
@@ -97,7 +101,44 @@ def _conformance(output: str) -> list[str]:
     return [line for line in lines if line.startswith("  ") and ":" in line]
 
 
+VERSIONS = pytest.mark.parametrize("version", ["1.1", "dev"])
+
+
 @pytest.mark.e2e
-@pytest.mark.parametrize("version", ["1.1", "dev"])
-def test_on_disk_and_sqlite(suite: Path, registry: str, version: str, folder: Path) -> None:
-    check(suite, registry, version, folder)
+@VERSIONS
+def test_on_disk_and_sqlite(suite: Path, version: str, folder: Path) -> None:
+    with contextlib.closing(serve(folder, {})) as serving:
+        check(suite, next(serving), version, folder)
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(("version", "redirect"), [("1.1", False), ("dev", False), ("dev", True)])
+async def test_on_s3_and_postgres(suite: Path, version: str, redirect: bool, folder: Path, s3_server: S3Server,
+                                  s3_options: S3Options, postgres: Path) -> None:
+    environment = {
+        "SEAWALL_REGISTRY_DATABASE": await new_database(postgres), "SEAWALL_REGISTRY_S3_BUCKET": s3_options.bucket,
+        "SEAWALL_REGISTRY_S3_PREFIX": s3_options.prefix, "SEAWALL_REGISTRY_S3_ENDPOINT": s3_server.endpoint,
+        "SEAWALL_REGISTRY_S3_REGION": "us-east-1", "SEAWALL_REGISTRY_S3_PATH_STYLE": "true",
+        "SEAWALL_REGISTRY_S3_ACCESS_KEY": ACCESS, "SEAWALL_REGISTRY_S3_SECRET_KEY": SECRET,
+        "SEAWALL_REGISTRY_S3_REDIRECT": str(redirect).lower()}
+    with contextlib.closing(serve(folder, environment)) as serving:
+        # The last answer to a blob is the bucket's then, and a presigned URL cannot make it say the digest.
+        options = {"OCI_API_BLOBS_DIGEST_HEADER": "false"} if redirect else {}
+        await asyncio.to_thread(check, suite, next(serving), version, folder, **options)
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("tokens", [True, False])
+def test_with_identity(suite: Path, tokens: bool, folder: Path) -> None:
+    """Nobody in particular may do nothing; the suite logs in, by token and by name and password."""
+    name, password = "ann", "correct horse"
+    hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(rounds=5)).decode()
+    (folder / "users").write_text(f"{name}:{hashed}\n")
+    environment = {
+        "SEAWALL_REGISTRY_AUTH_MODE": "htpasswd", "SEAWALL_REGISTRY_AUTH_HTPASSWD": str(folder / "users"),
+        "SEAWALL_REGISTRY_AUTH_ADMINS": name, "SEAWALL_REGISTRY_AUTH_TOKEN_SERVER": str(tokens).lower()}
+    with contextlib.closing(serve(folder, environment)) as serving:
+        registry = next(serving)
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(f"http://{registry}/v2/{REPOSITORIES[0]}/tags/list")
+        check(suite, registry, "dev", folder, OCI_USERNAME=name, OCI_PASSWORD=password)

@@ -72,3 +72,21 @@ def test_names_carry_their_kind() -> None:
 def test_a_registry_token_never_administers() -> None:
     assert Principal("root", admin=True).administers
     assert not Principal("root", admin=True, grants=()).administers
+
+
+def test_mounting_asks_for_a_token_that_is_good_for_both() -> None:
+    source = RepositoryName.parse("team/base")
+
+    class Yes:
+        def allows(self, principal, action, repository) -> bool:
+            return principal.grants is None
+
+        def forbids(self, principal, action, repository) -> bool:
+            return principal.name == "bob"
+
+    access = Access(NoAccounts(), Yes())  # type: ignore[arg-type]  # what is asked here
+    assert access.mounts(Principal("ann"), source, REPO)
+    with pytest.raises(LoginRequired) as told:
+        access.mounts(Principal("ann", grants=()), source, REPO)
+    assert told.value.scope == "repository:team/app:pull,push repository:team/base:pull"
+    assert not access.mounts(Principal("bob", grants=()), source, REPO)
