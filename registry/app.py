@@ -35,7 +35,7 @@ from registry.telemetry.page import MetricsPage
 from registry.telemetry.readings import Readings
 from registry.telemetry.worker import Numbers, Telemetry, make_telemetry
 from registry.tls import Certificates
-from registry.upkeep import Upkeep
+from registry.upkeep import BackgroundScrub, Upkeep
 from registry.workers import COULD_NOT_START, Sockets, raise_descriptors, resolve
 from storage.blobs.disk import DiskBlobs
 from storage.blobs.observed import observed
@@ -229,6 +229,8 @@ async def _serve(settings: Settings, sockets: Sockets, telemetry: Telemetry, *, 
         if first:
             upkeep = Upkeep(registry.housekeeping, registry.content.uploads, registry.proxy, settings)
             background.append(group.create_task(upkeep.run()))
+            scrub = BackgroundScrub(registry.scrubber, registry.housekeeping.duty.beside("scrub"), settings.scrub)
+            background.append(group.create_task(scrub.run()))
         ready()
         await stop.wait()
         await _drain(registry.health, settings.limits.drain_time, at_once)

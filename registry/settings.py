@@ -246,6 +246,13 @@ LONGEST_URL = 7 * 86400
 
 
 @dataclass(frozen=True, slots=True)
+class ScrubSettings:
+    interval: float = _doc(0.0, "seconds between two comparisons of all stored bytes with their digests; 0: never")
+    rate: int = _doc(20_000_000, "most bytes to read a second for it; 0: as fast as it goes")
+    quarantine: bool = _doc(False, "serve what is found damaged no more until it is pushed again")
+
+
+@dataclass(frozen=True, slots=True)
 class LogSettings:
     level: str = _doc("INFO", "DEBUG, INFO, WARNING or ERROR")
     format: str = _doc("text", "`text` or `json`: one object for each line of the log")
@@ -327,6 +334,7 @@ class Settings:
     issuers: tuple[IssuerSettings, ...] = _doc((), "further issuers of tokens, each an `[[issuers]]` table")
     oidc: OidcSettings = field(default_factory=OidcSettings)
     s3: S3Settings = field(default_factory=S3Settings)
+    scrub: ScrubSettings = field(default_factory=ScrubSettings)
     log: LogSettings = field(default_factory=LogSettings)
     proxy: ProxySettings = field(default_factory=ProxySettings)
     upstreams: tuple[UpstreamSettings, ...] = _doc((), "the registries to pull through, each a `[[upstreams]]` table")
@@ -369,6 +377,8 @@ class Settings:
             raise InvalidSettings("tls.client_required needs tls.client_ca")
         _at_least("oidc.session_lifetime", self.oidc.session_lifetime, 60)
         _at_least("gc.interval", self.gc.interval, 0)
+        _at_least("scrub.interval", self.scrub.interval, 0)
+        _at_least("scrub.rate", self.scrub.rate, 0)
         _at_least("gc.full_interval", self.gc.full_interval, 60)
         _at_least("gc.retention_interval", self.gc.retention_interval, 1)
         _at_least("gc.grace", self.gc.grace, MIN_GRACE)

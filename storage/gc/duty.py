@@ -27,6 +27,10 @@ class Duty:
         self._name = name
         self._holder = holder
 
+    def beside(self, name: str) -> "Duty":
+        """Another duty of the same process."""
+        return Duty(self._database, name, self._holder)
+
     @asynccontextmanager
     async def hold(self) -> AsyncIterator[bool]:
         """Whether it is ours for the block."""

@@ -16,6 +16,7 @@ from registry.api.paths import Endpoint
 from registry.api.routes import routes
 from registry.cli import main
 from registry.errors import ANSWERS
+from registry.importing.journal import Class
 from registry.settings import PREFIX, Settings
 from storage.repository.store import ContentStore
 
@@ -104,6 +105,13 @@ async def test_the_registry_page(api) -> None:
         assert re.search(pattern, text), name
         text = re.sub(pattern, lambda match, made=made: f"{match[1]}{made}\n{match[2]}", text)
     compare(path, text)
+
+
+def test_the_import_page() -> None:
+    path = DOCS / "import.md"
+    made = table(("class", "what it is"), [(f"`{kind.code}`", kind.meaning) for kind in Class])
+    head, _, rest = path.read_text().partition("<!-- generated: classes -->\n")
+    compare(path, f"{head}<!-- generated: classes -->\n{made}\n<!-- end -->{rest.partition('<!-- end -->')[2]}")
 
 
 def test_the_settings_page() -> None:
