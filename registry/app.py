@@ -48,6 +48,7 @@ from storage.gc.sweep import Collector
 from storage.metadata.engine import Database, open_database
 from storage.repository.intake import Intake
 from storage.repository.store import ContentStore
+from storage.rules.service import Rules
 from storage.scrub import Scrubber
 from storage.settings import ContentSettings
 
@@ -91,7 +92,8 @@ async def open_registry(settings: Settings, *, migrate: bool = True,
     ):
         blobs = observed(store, telemetry.observer)
         how = _content(settings)
-        content = ContentStore(database, blobs, how)
+        standing = upstreams.standing_rules(timedelta(seconds=settings.proxy.unused_after))
+        content = ContentStore(database, blobs, how, rules=Rules(database, standing))
         collector = Collector(database, blobs, keep_untagged=settings.gc.keep_untagged, rules=content.rules)
         holder = f"{socket.gethostname()[:20]}-{uuid.uuid4()}"
         housekeeping = Housekeeping(database, collector, content.rules, holder)

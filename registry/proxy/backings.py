@@ -3,7 +3,8 @@
 import asyncio
 import os
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from storage.blobs.store import BlobReader, StorageKey
@@ -53,16 +54,16 @@ class SpoolBacking:
     the beginning from somewhere. It goes with the fill, however that ends."""
 
     def __init__(self, folder: Path) -> None:
-        with tempfile.TemporaryFile(dir=folder, buffering=0) as unnamed:
+        """Raises StoreFull."""
+        self._file = -1
+        with _translated(), tempfile.TemporaryFile(dir=folder, buffering=0) as unnamed:
             self._file = os.dup(unnamed.fileno())
         self.stored = 0
 
     async def write(self, chunk: bytes) -> None:
         """Raises StoreFull."""
-        try:
+        with _translated():
             await asyncio.to_thread(self._write, chunk)
-        except OSError as error:
-            raise StoreFull(f"no room to hold what comes from an upstream: {error.strerror}") from error
 
     async def read(self, start: int, length: int) -> AsyncIterator[bytes]:
         end = min(start + length, self.stored)
@@ -74,6 +75,8 @@ class SpoolBacking:
             yield chunk
 
     def __del__(self) -> None:
+        if self._file < 0:
+            return
         # Not a moment earlier: a reader's thread may be inside the descriptor, whose number another file would get.
         os.close(self._file)
 
@@ -84,3 +87,10 @@ class SpoolBacking:
             view = view[written:]
             self.stored += written
 
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreFull(f"no room to hold what comes from an upstream: {error.strerror}") from error

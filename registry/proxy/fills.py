@@ -17,7 +17,7 @@ from pathlib import Path
 from ocispec.digest import Digest
 from ocispec.errors import SeawallError, Unavailable
 from registry.proxy.backings import KeyBacking, SpoolBacking, StoreBacking
-from registry.proxy.errors import UpstreamUnavailable, translated
+from registry.proxy.errors import UpstreamBroken, UpstreamUnavailable, translated
 from registry.proxy.filling import Filling
 from registry.proxy.flights import Recent
 from registry.proxy.origins import Origins
@@ -40,6 +40,10 @@ RENEW_EVERY = 2.0
 LOOK_EVERY = 0.05
 LOOKS = 5
 """Looks at another process's bytes between two looks at its row."""
+
+
+HOLDERS = 100
+"""Repositories that are looked at for one of the same upstream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +89,8 @@ class Fills:
         """Without fetching it, where the upstream tells. Raises BlobUnknown and the errors of registry.proxy.errors."""
         key = (place.repo.value, str(digest))
         if key not in self._running and not self._missing.get(key):
-
-            async def ask(registry: OriginRegistry) -> int | None:
-                return await registry.blob_size(place.path, digest)
-
             try:
-                size = await self._origins.at(place).ask(ask)
+                size = await self._told(place, digest)
             except RemoteNotFound as error:
                 raise self._absent(place, digest) from error
             if size is not None:
@@ -143,9 +143,12 @@ class Fills:
             self._finish(filling, held)
             await self._claims.release(place.repo, digest, resumable=False)
             return
-        upload = await self._unfinished(place, row)
         resumable = False
         try:
+            if (linked := await self._beside(place, digest)) is not None:
+                self._finish(filling, linked)
+                return
+            upload = await self._unfinished(place, row)
             if upload is not None and row.size is not None and upload.offset == row.size:
                 filling.announce(row.size)  # it all came; only the commit did not
             else:
@@ -159,6 +162,30 @@ class Fills:
             raise
         finally:
             await self._claims.release(place.repo, digest, resumable=resumable)
+
+    async def _beside(self, place: Place, digest: Digest) -> BlobInfo | None:
+        """The blob, where another repository of the same upstream holds it and the upstream says that this one does
+        too: a base image's layers come once for all that stand on them. Of another upstream or of our own it is not
+        taken: whoever runs an upstream could name the digest of private content and have it read."""
+        prefix = f"{place.upstream.name}/"
+        holders = await self._content.blobs.holders(digest, HOLDERS)
+        if not any(holder.value.startswith(prefix) for holder in holders):
+            return None
+        size, held = await self._told(place, digest), await self._content.blobs.has_any(digest)
+        if held is None:
+            return None
+        if size is not None and size != held.size:
+            raise UpstreamBroken(place.upstream.name, f"{digest} has {held.size} bytes, not {size}")
+        try:
+            return await self._content.blobs.link(place.repo, digest)
+        except BlobUnknown:
+            return None  # collected since we looked
+
+    async def _told(self, place: Place, digest: Digest) -> int | None:
+        async def ask(registry: OriginRegistry) -> int | None:
+            return await registry.blob_size(place.path, digest)
+
+        return await self._origins.at(place).ask(ask)
 
     async def _receive(self, place: Place, digest: Digest, filling: Filling, upload: Upload | None) -> Upload:
         start = upload.offset if upload is not None else 0

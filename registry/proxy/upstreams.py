@@ -4,15 +4,18 @@ import re
 import ssl
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from yarl import URL
 
 from ocispec.descriptor import Platform
 from ocispec.errors import InvalidArgument
+from ocispec.pattern import Pattern
 from ocispec.reference import InvalidName, RepositoryName
 from registry.proxy.errors import UpstreamDenied
 from registry.settings import InvalidSettings, ProxySettings, UpstreamSettings
+from storage.metadata.rules import UntaggedRule
 from storage.remote.auth import Credentials
 from storage.remote.transport import Reach
 
@@ -80,6 +83,10 @@ class Upstreams:
     @property
     def all(self) -> Sequence[Upstream]:
         return list(self._by_name.values())
+
+    def standing_rules(self, unused_after: timedelta) -> Sequence[UntaggedRule]:
+        """What was pulled by digest alone lives as long after its last use as a cached tag does."""
+        return [UntaggedRule(Pattern.parse(f"{name}/**"), unused_after) for name in self._by_name]
 
     def __bool__(self) -> bool:
         return bool(self._by_name)

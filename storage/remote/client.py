@@ -1,5 +1,6 @@
 """A registry that somebody else runs, by the operations of the distribution spec."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Self
@@ -21,6 +22,9 @@ from storage.remote.transport import Reach, RemoteSettings, Request, Transport, 
 ACCEPT = ", ".join(sorted(mediatype.MANIFESTS))
 _SCHEMA1 = frozenset({mediatype.DOCKER_SCHEMA1, mediatype.DOCKER_SCHEMA1_SIGNED})
 BROKEN = (aiohttp.ClientError, TimeoutError, OSError)
+
+PARSE_ON_LOOP = 32 * 1024
+"""Bytes of a document."""
 
 OpenBlob = Callable[[int], AsyncIterator[bytes]]
 """The bytes of a blob from an offset on: an upload that broke off goes on from where the registry says it is."""
@@ -75,7 +79,7 @@ class RemoteRegistry:
         digest = _verified(raw, reference, claimed)
         # A registry that serves files says text/plain or the like: then the document's own mediaType counts.
         known = content_type in mediatype.MANIFESTS or content_type in _SCHEMA1
-        return RemoteManifest(manifests.parse(raw, content_type if known else ""), digest)
+        return RemoteManifest(await parsed(raw, content_type if known else ""), digest)
 
     async def small_blob(self, path: RepositoryName, descriptor: Descriptor, limit: int) -> bytes:
         """A config: read into memory and verified. Raises RemoteInvalid beyond `limit` bytes, DigestMismatch."""
@@ -199,6 +203,13 @@ class RemoteRegistry:
         request = Request("PUT", url, _push(path), {"Content-Type": manifest.media_type}, frozenset({200, 201, 202}))
         async with self._http.open(request, manifest.raw, retry=True):
             pass
+
+
+async def parsed(raw: bytes, content_type: str) -> Manifest:
+    """In a thread when it is long: a hostile index of 4 MiB keeps a core busy for a while. Raises InvalidManifest."""
+    if len(raw) <= PARSE_ON_LOOP:
+        return manifests.parse(raw, content_type)
+    return await asyncio.to_thread(manifests.parse, raw, content_type)
 
 
 def pull_scope(path: RepositoryName) -> str:

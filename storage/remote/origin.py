@@ -3,6 +3,7 @@ refers to it, which tags are there. Nothing is repeated here after it broke: the
 still waits, and what it has already.
 """
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -14,7 +15,7 @@ from ocispec.descriptor import Descriptor
 from ocispec.digest import Digest, InvalidDigest
 from ocispec.reference import InvalidTag, RepositoryName, Tag
 from storage.remote import errors
-from storage.remote.client import ACCEPT, BROKEN, RemoteRegistry, bytes_before, pull_scope
+from storage.remote.client import ACCEPT, BROKEN, PARSE_ON_LOOP, RemoteRegistry, bytes_before, parsed, pull_scope
 from storage.remote.transport import Request, read_at_most, unreachable
 
 _MAX_TAGS = 8 * 1024 * 1024
@@ -89,7 +90,8 @@ class OriginRegistry(RemoteRegistry):
                 linked = response.headers.get("Link", "")
         except BROKEN as error:
             raise unreachable(request, error) from error
-        names = _names(raw, self.host)
+        short = len(raw) <= PARSE_ON_LOOP
+        names = _names(raw, self.host) if short else await asyncio.to_thread(_names, raw, self.host)
         if len(names) > limit or (last in names):  # it ignores pages: then it is all of them, and ours to cut
             names = sorted(name for name in names if last is None or name > last)
             return TagPage(names[:limit], len(names) > limit)
@@ -106,7 +108,7 @@ class OriginRegistry(RemoteRegistry):
         except BROKEN as error:
             raise unreachable(request, error) from error
         if status == 200:
-            return [*manifests.parse(raw, mediatype.OCI_INDEX).children]
+            return [*(await parsed(raw, mediatype.OCI_INDEX)).children]
         try:
             found = await self.manifest(path, Tag.parse(f"{subject.algorithm}-{subject.encoded}"[:128]))
         except errors.RemoteNotFound:

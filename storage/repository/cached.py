@@ -5,6 +5,7 @@ Content that is merely kept asks for less than what was pushed: an index lists p
 manifest comes before its blobs. It also lasts less long, see `drop_unused`.
 """
 
+import asyncio
 import uuid
 from collections.abc import Collection, Sequence
 from datetime import timedelta
@@ -115,11 +116,15 @@ class CachedContent:
         """What an index of the repository says that this manifest runs on."""
         async with self._database.read() as tx:
             found = await rows.indexes_naming(tx, repo, digest, INDEXES_ASKED)
-        for stored in found:
-            for child in manifests.parse(stored.raw, stored.media_type).children:
-                if child.digest == digest and child.platform is not None:
-                    return child.platform
-        return None
+        return await asyncio.to_thread(_platform, found, digest) if found else None
+
+
+def _platform(indexes: Sequence[StoredManifest], digest: Digest) -> Platform | None:
+    for stored in indexes:
+        for child in manifests.parse(stored.raw, stored.media_type).children:
+            if child.digest == digest and child.platform is not None:
+                return child.platform
+    return None
 
 
 class FillClaims:

@@ -1,5 +1,7 @@
 """The rules as a service: a book in memory that is current in every process, and the ways to change it."""
 
+from collections.abc import Sequence
+
 from storage.events import Action, Event, Origin
 from storage.metadata import events, reviews
 from storage.metadata import rules as rows
@@ -10,10 +12,11 @@ from storage.rules.book import EACH, WHOLE, RuleBook
 
 
 class Rules:
-    """For one event loop."""
+    """For one event loop. `standing`: rules of the program's own settings; a stored one with the same pattern wins."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, standing: Sequence[Rule] = ()) -> None:
         self._database = database
+        self._standing = standing
         self._known: tuple[int, RuleBook] | None = None
 
     async def book(self, tx: Transaction) -> RuleBook:
@@ -22,7 +25,7 @@ class Rules:
         mark = self._database.changes.mark(PREFIX + TOPIC)
         if mark is not None and self._known is not None and self._known[0] == mark:
             return self._known[1]
-        book = RuleBook(await rows.all_rules(tx))
+        book = RuleBook([*await rows.all_rules(tx), *self._standing])
         self._known = None if mark is None else (mark, book)
         return book
 

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from ocispec import mediatype
 from ocispec.digest import Digest
-from registry.settings import Settings, UpstreamSettings
+from registry.settings import ProxySettings, Settings, UpstreamSettings
 
 Respond = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -112,8 +112,8 @@ def upstream(url: str, **changes: Any) -> UpstreamSettings:
 def through(serve, settings: Settings):
     """`async with through(url, **upstream settings) as api`: a registry that pulls through from there."""
 
-    def start(*urls: str, upstreams: tuple[UpstreamSettings, ...] = (), **changes: Any):
+    def start(*urls: str, upstreams: tuple[UpstreamSettings, ...] = (), unused_after: float = 1e6, **changes: Any):
         made = upstreams or tuple(upstream(url, **changes) for url in urls)
-        return serve(replace(settings, upstreams=made))
+        return serve(replace(settings, upstreams=made, proxy=ProxySettings(unused_after=unused_after)))
 
     return start

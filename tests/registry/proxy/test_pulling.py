@@ -3,6 +3,7 @@
 import asyncio
 import json
 
+import aiohttp
 import pytest
 
 from ocispec import mediatype
@@ -303,10 +304,12 @@ async def test_a_tag_that_is_gone_there_is_gone_here(hostile, through, refused) 
         await body(api.get(f"/v2/{REPO}/manifests/{digest}"))
 
 
-async def test_unused_tags_expire_and_their_content_is_collected(hostile, through) -> None:
+@pytest.mark.parametrize(("unused_after", "status"), [(0.0, 502), (3600.0, 200)])
+async def test_unused_tags_expire_and_their_content_is_collected(hostile, through, unused_after, status) -> None:
+    """The content as long after its own last use as a tag: there are those who pull by digest alone."""
     from datetime import timedelta
     digest = hostile.image("team/app", "v1")
-    async with through(hostile.url) as api:
+    async with through(hostile.url, unused_after=unused_after) as api:
         raw = await body(api.get(f"/v2/{REPO}/manifests/v1"))
         await body(api.get(f"/v2/{REPO}/blobs/{json.loads(raw)['layers'][0]['digest']}"))
         own = await api.image("kept", repo="team/own")
@@ -316,7 +319,7 @@ async def test_unused_tags_expire_and_their_content_is_collected(hostile, throug
         await api.registry.collector.run(grace=timedelta(0))
         hostile.every = failing(503)
         async with api.get(f"/v2/{REPO}/manifests/{digest}") as answer:
-            assert answer.status == 502
+            assert answer.status == status
         await body(api.get("/v2/team/own/manifests/kept"))
         await body(api.get(f"/v2/team/own/manifests/{own}"))
 
@@ -369,3 +372,114 @@ async def test_an_upstream_that_tells_no_size(hostile, through, noise) -> None:
         assert await answer.read() == data
 
 
+
+
+async def test_a_layer_that_two_repositories_share_comes_once(hostile, through, noise, refused) -> None:
+    data = noise(1_000_000)
+    digest = hostile.blob("team/base", data)
+    hostile.blob("team/app", data)
+    async with through(hostile.url) as api:
+        await body(api.get(f"/v2/up.test/team/base/blobs/{digest}"))
+        assert await body(api.get(f"/v2/{REPO}/blobs/{digest}")) == data
+        assert (hostile.count("GET", str(digest)), hostile.count("HEAD", str(digest))) == (1, 1)
+        await refused(api.get(f"/v2/up.test/team/without/blobs/{digest}"), 404, "BLOB_UNKNOWN")
+
+
+async def test_what_we_hold_is_not_given_to_who_only_names_it(hostile, through, noise) -> None:
+    """An upstream says that it has a blob of one of our own repositories, without having its bytes."""
+    from aiohttp import web
+    async with through(hostile.url) as api:
+        secret = await api.blob(noise(5000), repo="team/secret")
+
+        async def claims(request):
+            return web.Response(body=b"x" * 5000 if request.method == "GET" else b"")
+
+        hostile.script[f"/v2/team/app/blobs/{secret}"] = claims
+        with pytest.raises(aiohttp.ClientError):
+            async with api.get(f"/v2/{REPO}/blobs/{secret}") as answer:
+                await answer.read()
+
+
+async def test_the_policy_holds_for_an_upstreams_names(hostile, serve, settings, noise) -> None:
+    from dataclasses import replace
+
+    from registry.settings import AuthSettings
+
+    for repo in ("public/app", "private/app"):
+        hostile.image(repo, "v1")
+    digest = hostile.blob("private/app", noise(100))
+    settings = replace(settings, upstreams=(upstream(hostile.url),), auth=AuthSettings(mode="accounts"))
+    async with serve(settings) as api:
+        await api.registry.identity.policies.set("up.test/public/**", "anonymous", ["pull"])
+        await body(api.get("/v2/up.test/public/app/manifests/v1"))
+        await body(api.get("/v2/public/app/manifests/v1?ns=up.test"))
+        asked = hostile.seen.total()
+        for path in ("manifests/v1", f"blobs/{digest}", "tags/list", f"referrers/{digest}"):
+            await body(api.get(f"/v2/up.test/private/app/{path}"), 401)
+            await body(api.get(f"/v2/private/app/{path}?ns=up.test"), 401)
+        for method in ("POST", "PUT"):
+            await body(api.request(method, "/v2/up.test/public/app/blobs/uploads/"), 401)
+        assert hostile.seen.total() == asked
+
+
+async def test_a_store_that_is_no_folder(hostile, settings, noise, tmp_path) -> None:
+    """As S3: what comes is readable from a spool meanwhile."""
+    from ocispec.reference import RepositoryName
+    from registry.proxy.fills import FillSettings
+    from registry.proxy.service import open_pull_through
+    from registry.proxy.upstreams import Upstreams
+    from registry.settings import ProxySettings
+    from storage.blobs.memory import MemoryBlobs
+    from storage.metadata.engine import open_database
+    from storage.repository.store import ContentStore
+
+    data = noise(6_000_000)
+    digest = hostile.blob("team/app", data)
+    hostile.pause_after = 4_000_000
+    upstreams, store = Upstreams.of((upstream(hostile.url),), ProxySettings()), MemoryBlobs()
+    async with open_database(settings.database_url) as database:
+        content = ContentStore(database, store)
+        async with open_pull_through(upstreams, database, content, store, FillSettings(0, 4, tmp_path)) as proxy:
+            place = upstreams.place(RepositoryName.parse(REPO))
+            assert place
+            filling = proxy.blob(place, digest)
+            assert await filling.wait_begun() == len(data)
+            early, late = b"", b""
+            async for chunk in filling.read(0, len(data)):
+                early += chunk
+                if len(early) > 3_500_000 and not late:
+                    async for piece in filling.read(0, 3_000_000):
+                        late += piece
+                        if len(late) == 2_999_999:  # the last byte waits for the digest
+                            break
+                    assert late == data[:2_999_999]
+                    hostile.gate.set()
+            assert early == data
+            info = await content.blobs.stat(place.repo, digest)
+            assert b"".join([piece async for piece in content.blobs.read(info)]) == data
+    assert not list(tmp_path.iterdir())
+
+
+async def test_a_spool_folder_that_cannot_be_written(hostile, settings, noise, tmp_path) -> None:
+    """A failure of ours is the client's answer, and the next try is not blocked by it."""
+    from registry.proxy.fills import FillSettings
+    from registry.proxy.service import open_pull_through
+    from registry.proxy.upstreams import Upstreams
+    from registry.settings import ProxySettings
+    from storage.blobs.memory import MemoryBlobs
+    from storage.errors import StoreFull
+    from storage.metadata.engine import open_database
+    from storage.repository.store import ContentStore
+
+    data = noise(500_000)
+    digest = hostile.blob("team/app", data)
+    upstreams, store, spool = Upstreams.of((upstream(hostile.url),), ProxySettings()), MemoryBlobs(), tmp_path / "spool"
+    async with open_database(settings.database_url) as database:
+        content = ContentStore(database, store)
+        async with open_pull_through(upstreams, database, content, store, FillSettings(0, 4, spool)) as proxy:
+            place = upstreams.place(RepositoryName.parse(REPO))
+            assert place
+            with pytest.raises(StoreFull):
+                await proxy.blob(place, digest).wait_done()
+            spool.mkdir()
+            assert (await proxy.blob(place, digest).wait_done()).size == len(data)
