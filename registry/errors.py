@@ -22,6 +22,7 @@ from registry.proxy.errors import (
 )
 from storage.errors import BlobUnknown, DigestMismatch, RepositoryUnknown, StoreFull
 from storage.repository.manifests import ManifestBlobUnknown, ManifestSizeMismatch, ManifestUnknown
+from storage.repository.pointing import TagChanged
 from storage.uploads.errors import OffsetMismatch, UploadBusy, UploadUnknown
 
 
@@ -68,6 +69,10 @@ class LengthMismatch(InvalidArgument):
 
 class InvalidContentRange(InvalidArgument):
     """The Content-Range of a chunk is not `<first>-<last>`."""
+
+
+class InvalidCondition(InvalidArgument):
+    """`If-Match` or `If-None-Match` of a write cannot be read."""
 
 
 class InvalidPage(InvalidArgument):
@@ -132,6 +137,7 @@ ANSWERS: dict[type[SeawallError], Answer] = {
     BodySlow: Answer("BLOB_UPLOAD_INVALID", 408, "the client stopped sending"),
     BodyBroken: Answer("SIZE_INVALID", 400, "the transfer coding of the body is broken"),
     RangeUnsatisfiable: Answer("RANGE_INVALID", 416, "the byte range lies outside the blob"),
+    TagChanged: Answer("CONFLICT", 412, "the tag does not name what `If-Match` or `If-None-Match` says"),
     InvalidPage: Answer("PAGINATION_NUMBER_INVALID", 400, "`n` is not a count"),
     StoreFull: Answer("UNAVAILABLE", 507, "the disk is full"),
     MethodNotAllowed: Answer("UNSUPPORTED", 405, "the path does not answer to this method; see `Allow`"),

@@ -11,7 +11,7 @@ from ocispec.descriptor import Descriptor
 from ocispec.digest import Digest, InvalidDigest
 from ocispec.manifest import MAX_BYTES, Manifest
 from ocispec.reference import InvalidTag, RepositoryName, Tag, parse_tag_or_digest
-from registry.api import remarks
+from registry.api import conditions, remarks
 from registry.api.answers import COMMON, empty
 from registry.api.blobs import is_among
 from registry.api.bodies import Bodies
@@ -63,6 +63,7 @@ class ManifestEndpoints:
         digest = reference if isinstance(reference, Digest) else None
         stored = await self._manifests.put(repo, manifest, digest=digest, tags=tags, required=self._needs,
                                            overwrite=call.access.allows(call.principal, Action.OVERWRITE, repo),
+                                           condition=conditions.of(call.request),
                                            origin=call.origin)
         answer = empty(201, {"Location": f"/v2/{repo}/manifests/{stored.digest}",
                              "Docker-Content-Digest": str(stored.digest)})
@@ -82,7 +83,8 @@ class ManifestEndpoints:
         # Nobody in particular administers an open registry, so there immutable tags stay.
         force = not call.principal.is_anonymous and call.access.allows(call.principal, Action.ADMIN, repo)
         if isinstance(reference, Tag):
-            await self._tags.delete(repo, reference, force=force, origin=call.origin)
+            await self._tags.delete(repo, reference, force=force, condition=conditions.of(call.request),
+                                    origin=call.origin)
         else:
             await self._manifests.delete(repo, reference, force=force, origin=call.origin)
         return empty(202)

@@ -20,7 +20,7 @@ from storage.metadata import tags as tag_rows
 from storage.metadata.engine import Database, Transaction, retried
 from storage.metadata.manifests import ManifestRow, StoredManifest
 from storage.repository.cache import Cache, Key
-from storage.repository.pointing import point
+from storage.repository.pointing import Condition, always, point
 from storage.repository.touches import Touches
 from storage.rules.quotas import Quotas
 from storage.rules.refusals import TagImmutable
@@ -116,7 +116,8 @@ class Manifests:
     @retried
     async def put(self, repo: RepositoryName, manifest: Manifest, *, digest: Digest | None = None,
                   tags: Sequence[Tag] = (), require_children: bool = True, required: Required = every,
-                  pinned: bool = True, overwrite: bool = True, origin: Origin | None = None) -> StoredManifest:
+                  pinned: bool = True, overwrite: bool = True, condition: Condition = always,
+                  origin: Origin | None = None) -> StoredManifest:
         """Store the manifest and point `tags` at it, all or nothing.
 
         `digest`, when given, must be that of the bytes, and its algorithm names the manifest. What is `required` of
@@ -124,8 +125,9 @@ class Manifests:
         former none that may not be distributed), the config always. An absent subject is accepted (distribution-spec,
         "Pushing Manifests with Subject"). `pinned` False marks a manifest that is wanted only as the child of an index
         (see `gc.sweep`).
-        `overwrite` False: no tag may be moved by this. Raises DigestMismatch, ManifestBlobUnknown,
-        ManifestSizeMismatch, TagExists, TagImmutable, QuotaExceeded.
+        `overwrite` False: no tag may be moved by this. `condition` must hold for what each of the tags names now.
+        Raises DigestMismatch, ManifestBlobUnknown, ManifestSizeMismatch, TagChanged, TagExists, TagImmutable,
+        QuotaExceeded.
         """
         name = await _named(manifest, digest)
         now = self._database.now()
@@ -144,8 +146,8 @@ class Manifests:
             else:
                 healed = await rows.pushed_again(tx, number, manifest, now, pinned=pinned)
             book = await self._rules.book(tx)
-            moved = [await point(tx, repo, repository, tag, number, now, book=book, overwrite=overwrite)
-                     for tag in tags]
+            moved = [await point(tx, repo, repository, tag, number, now, book=book, overwrite=overwrite,
+                                 condition=condition) for tag in tags]
             await repositories.pushed(tx, repository, now, dirty=not tags)
             if healed or any(moved):
                 await repositories.outdate(tx, repository, since=now)

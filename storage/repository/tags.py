@@ -14,7 +14,7 @@ from storage.metadata.engine import Database, retried
 from storage.metadata.repositories import Region, RepositorySummary
 from storage.metadata.tags import TagRow
 from storage.repository.manifests import ManifestUnknown
-from storage.repository.pointing import point
+from storage.repository.pointing import Condition, TagChanged, always, point
 from storage.rules.refusals import TagImmutable
 from storage.rules.service import Rules
 
@@ -66,15 +66,17 @@ class Tags:
                 await events.record(tx, Event(Action.TAG_PUT, origin, repo, digest, tag), now)
 
     @retried
-    async def delete(self, repo: RepositoryName, tag: Tag, *, force: bool = False,
+    async def delete(self, repo: RepositoryName, tag: Tag, *, force: bool = False, condition: Condition = always,
                      origin: Origin | None = None) -> Digest:
-        """The tag alone; gives what it named. `force`: also where it is immutable. Raises ManifestUnknown,
-        TagImmutable."""
+        """The tag alone; gives what it named. `force`: also where it is immutable. `condition` must hold for what it
+        names now. Raises ManifestUnknown, TagChanged, TagImmutable."""
         async with self._database.write(beside=True) as tx:
             repository = await repositories.lock(tx, repo)
             named = None if repository is None else await rows.target(tx, repository, tag)
             if repository is None or named is None:
                 raise ManifestUnknown(repo, tag)
+            if not condition(named[1]):
+                raise TagChanged(repo, tag)
             rule = None if force else (await self._rules.book(tx)).immutable(repo, tag)
             if rule is not None:
                 raise TagImmutable(repo, tag, rule)
