@@ -79,11 +79,16 @@ class Policies:
 
     async def check(self, principal: Principal, repository: RepositoryName) -> Verdict:
         """What `principal` may there as things are."""
-        rules = RuleSet(await self.all())
-        deciding = rules.deciding(repository)
-        allowed = frozenset(action.value for action in Action
-                            if action is not Action.LIST and holds(rules, principal, action, repository))
-        return Verdict(allowed, deciding.text if deciding else None)
+        return decide(await self.all(), principal, repository)
+
+
+def decide(policies: Sequence[Rule], principal: Principal, repository: RepositoryName) -> Verdict:
+    """What `principal` may there by these policies."""
+    rules = RuleSet(policies)
+    deciding = rules.deciding(repository)
+    allowed = frozenset(action.value for action in Action
+                        if action is not Action.LIST and holds(rules, principal, action, repository))
+    return Verdict(allowed, deciding.text if deciding else None)
 
 
 class PolicyMemory:

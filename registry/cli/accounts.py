@@ -1,5 +1,5 @@
 """`user`, `token`, `policy`: who may do what. They work on the database itself, so whoever has its files needs no
-password; a running registry takes every change at once."""
+password, or with `--server` on a registry elsewhere; a running registry takes every change at once."""
 
 import asyncio
 import os
@@ -21,7 +21,9 @@ from registry.auth.identity import Identity
 from registry.auth.policies import parse_file
 from registry.auth.principal import ANONYMOUS, Grant, Kind, Principal
 from registry.auth.robots import Robot, grant
-from registry.cli.root import Command, common, main
+from registry.cli.elsewhere import administering, chosen
+from registry.cli.root import Command, main
+from registry.client import open_remote
 from registry.settings import Settings
 
 T = TypeVar("T")
@@ -30,10 +32,15 @@ _UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=
 PAGE = 1000
 
 
-def _run(config: Path | None, flags: dict[str, Any], work: Callable[[Identity], Awaitable[T]]) -> T:
-    settings = Settings.load(config, os.environ, **{name: flags[name] for name in ("data", "database")})
+def _run(config: Path | None, flags: dict[str, Any], work: Callable[[Any], Awaitable[T]]) -> T:
+    """`work` is given the services: `Identity`, or a `RemoteIdentity` that has the same."""
+    server = chosen(dict(flags))
 
     async def once() -> T:
+        if server is not None:
+            async with open_remote(server) as there:
+                return await work(there)
+        settings = Settings.load(config, os.environ, **{name: flags[name] for name in ("data", "database")})
         async with app.open_registry(settings) as registry:
             return await work(registry.identity)
 
@@ -56,7 +63,7 @@ def policy() -> None:
 
 
 @user.command("add", cls=Command)
-@common
+@administering
 @click.argument("name")
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
 @click.option("--no-password", is_flag=True, help="This user logs in by other means.")
@@ -72,7 +79,7 @@ def add_user(config: Path | None, name: str, groups: tuple[str, ...], *, passwor
 
 
 @user.command("list", cls=Command)
-@common
+@administering
 def list_users(config: Path | None, **flags: Any) -> None:
     """Show the users."""
 
@@ -89,7 +96,7 @@ def list_users(config: Path | None, **flags: Any) -> None:
 
 
 @user.command("remove", cls=Command)
-@common
+@administering
 @click.argument("name")
 @click.option("--force", is_flag=True, help="Also the last administrator.")
 def remove_user(config: Path | None, name: str, *, force: bool, **flags: Any) -> None:
@@ -99,7 +106,7 @@ def remove_user(config: Path | None, name: str, *, force: bool, **flags: Any) ->
 
 
 @user.command("password", cls=Command)
-@common
+@administering
 @click.argument("name")
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
 def set_password(config: Path | None, name: str, *, password_stdin: bool, **flags: Any) -> None:
@@ -111,7 +118,7 @@ def set_password(config: Path | None, name: str, *, password_stdin: bool, **flag
 
 
 @user.command("set", cls=Command)
-@common
+@administering
 @click.argument("name")
 @click.option("--admin/--no-admin", default=None, help="May administer.")
 @click.option("--enable/--disable", "enabled", default=None, help="May log in at all.")
@@ -136,7 +143,7 @@ def set_user(config: Path | None, name: str, groups: tuple[str, ...], *, admin: 
 
 
 @token.command("create", cls=Command)
-@common
+@administering
 @click.argument("name")
 @click.option("--owner", metavar="SUBJECT", help="user:NAME or group:NAME, whose rights bound the token's.")
 @click.option("--repository", "patterns", multiple=True, metavar="PATTERN[=ACTION,…]",
@@ -154,7 +161,7 @@ def create_token(config: Path | None, name: str, owner: str | None, patterns: tu
 
 
 @token.command("list", cls=Command)
-@common
+@administering
 def list_tokens(config: Path | None, **flags: Any) -> None:
     """Show the robots."""
 
@@ -169,7 +176,7 @@ def list_tokens(config: Path | None, **flags: Any) -> None:
 
 
 @token.command("revoke", cls=Command)
-@common
+@administering
 @click.argument("name")
 def revoke_token(config: Path | None, name: str, **flags: Any) -> None:
     """Make a robot's token void."""
@@ -178,7 +185,7 @@ def revoke_token(config: Path | None, name: str, **flags: Any) -> None:
 
 
 @token.command("admin", cls=Command)
-@common
+@administering
 def admin_token(config: Path | None, **flags: Any) -> None:
     """Make an administrator's token and show it, this once."""
     made, text = _run(config, flags, lambda on: on.robots.new_admin())
@@ -187,7 +194,7 @@ def admin_token(config: Path | None, **flags: Any) -> None:
 
 
 @token.command("rotate-key", cls=Command)
-@common
+@administering
 @click.option("--revoke", is_flag=True, help="Bearer tokens that the old keys signed are void at once.")
 def rotate_key(config: Path | None, *, revoke: bool, **flags: Any) -> None:
     """Sign bearer tokens with a new key."""
@@ -195,7 +202,7 @@ def rotate_key(config: Path | None, *, revoke: bool, **flags: Any) -> None:
 
 
 @policy.command("set", cls=Command)
-@common
+@administering
 @click.argument("pattern")
 @click.argument("subject")
 @click.argument("actions")
@@ -211,7 +218,7 @@ def set_policy(config: Path | None, pattern: str, subject: str, actions: str, **
 
 
 @policy.command("list", cls=Command)
-@common
+@administering
 def list_policies(config: Path | None, **flags: Any) -> None:
     """Show the policies."""
     for rule in _run(config, flags, lambda on: on.policies.all()):
@@ -219,7 +226,7 @@ def list_policies(config: Path | None, **flags: Any) -> None:
 
 
 @policy.command("remove", cls=Command)
-@common
+@administering
 @click.argument("pattern")
 @click.argument("subject", required=False)
 def remove_policy(config: Path | None, pattern: str, subject: str | None, **flags: Any) -> None:
@@ -228,7 +235,7 @@ def remove_policy(config: Path | None, pattern: str, subject: str | None, **flag
 
 
 @policy.command("load", cls=Command)
-@common
+@administering
 @click.argument("file", type=click.File(encoding="utf-8"))
 def load_policies(config: Path | None, file: Any, **flags: Any) -> None:
     """Replace all policies by those of a TOML file."""
@@ -238,7 +245,7 @@ def load_policies(config: Path | None, file: Any, **flags: Any) -> None:
 
 
 @policy.command("check", cls=Command)
-@common
+@administering
 @click.argument("repository")
 @click.argument("subject")
 def check_policy(config: Path | None, repository: str, subject: str, **flags: Any) -> None:

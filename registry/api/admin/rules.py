@@ -9,7 +9,7 @@ import msgspec
 from ocispec.errors import NotFound
 from ocispec.pattern import Pattern
 from registry.api.admin.operation import Asked, Operation, Run, Strict
-from storage.metadata.rules import ALL, ImmutableRule, Kind, QuotaRule, RetentionRule, Rule, UntaggedRule
+from storage.metadata.rules import ALL, ImmutableRule, Kind, QuotaRule, RetentionRule, UntaggedRule
 from storage.rules.service import Rules
 
 Seconds = Annotated[int, msgspec.Meta(gt=0, le=100 * 366 * 86400)]
@@ -29,12 +29,28 @@ class Retention(Strict, frozen=True):
     pushed_within: Seconds | None = None
     pulled_within: Seconds | None = None
 
+    @classmethod
+    def of(cls, rule: RetentionRule) -> "Retention":
+        return cls(rule.repositories.text, rule.tags.text, rule.last, _seconds(rule.pushed_within),
+                   _seconds(rule.pulled_within))
+
+    def rule(self) -> RetentionRule:
+        return RetentionRule(Pattern.parse(self.repositories), Pattern.parse(self.tags), self.last,
+                             _span(self.pushed_within), _span(self.pulled_within))
+
 
 class Untagged(Strict, frozen=True):
     """How many seconds a manifest lives that nothing names; null: until it is deleted."""
 
     repositories: str
     keep: Seconds | None
+
+    @classmethod
+    def of(cls, rule: UntaggedRule) -> "Untagged":
+        return cls(rule.repositories.text, _seconds(rule.keep))
+
+    def rule(self) -> UntaggedRule:
+        return UntaggedRule(Pattern.parse(self.repositories), _span(self.keep))
 
 
 class Immutable(Strict, frozen=True):
@@ -43,12 +59,26 @@ class Immutable(Strict, frozen=True):
     repositories: str
     tags: str = ALL
 
+    @classmethod
+    def of(cls, rule: ImmutableRule) -> "Immutable":
+        return cls(rule.repositories.text, rule.tags.text)
+
+    def rule(self) -> ImmutableRule:
+        return ImmutableRule(Pattern.parse(self.repositories), Pattern.parse(self.tags))
+
 
 class Quota(Strict, frozen=True):
     """`namespace`: a repository and all below it; `*`: each first component; `**`: the whole registry."""
 
     namespace: str
     bytes: Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+
+    @classmethod
+    def of(cls, rule: QuotaRule) -> "Quota":
+        return cls(rule.namespace, rule.limit)
+
+    def rule(self) -> QuotaRule:
+        return QuotaRule(self.namespace, self.bytes)
 
 
 class RuleBook(msgspec.Struct, frozen=True):
@@ -80,18 +110,18 @@ class RuleOperations:
     def operations(self) -> Sequence[Operation]:
         return (
             Operation("GET", "/rules", "All rules", self.list, result=RuleBook),
-            Operation("PUT", "/rules/retention", "Set a clause of retention", self.retention, body=Retention,
+            Operation("PUT", "/rules/retention", "Set a clause of retention", self.put, body=Retention,
                       result=None),
             Operation("DELETE", "/rules/retention", "Remove clauses of retention", self.remove(Kind.RETENTION),
                       query=Clause, result=None),
-            Operation("PUT", "/rules/untagged", "Set how long untagged manifests live", self.untagged, body=Untagged,
+            Operation("PUT", "/rules/untagged", "Set how long untagged manifests live", self.put, body=Untagged,
                       result=None),
             Operation("DELETE", "/rules/untagged", "Remove such a rule", self.remove(Kind.UNTAGGED),
                       query=OfRepositories, result=None),
-            Operation("PUT", "/rules/immutable", "Make tags immutable", self.immutable, body=Immutable, result=None),
+            Operation("PUT", "/rules/immutable", "Make tags immutable", self.put, body=Immutable, result=None),
             Operation("DELETE", "/rules/immutable", "Remove such a rule", self.remove(Kind.IMMUTABLE), query=Clause,
                       result=None),
-            Operation("PUT", "/rules/quotas", "Set a quota", self.quota, body=Quota, result=None),
+            Operation("PUT", "/rules/quotas", "Set a quota", self.put, body=Quota, result=None),
             Operation("DELETE", "/rules/quotas", "Remove a quota", self.remove(Kind.QUOTA), query=OfNamespace,
                       result=None),
         )
@@ -101,33 +131,17 @@ class RuleOperations:
         for rule in (await self._rules.current()).rules:
             match rule:
                 case RetentionRule():
-                    book.retention.append(Retention(rule.repositories.text, rule.tags.text, rule.last,
-                                                    _seconds(rule.pushed_within), _seconds(rule.pulled_within)))
+                    book.retention.append(Retention.of(rule))
                 case UntaggedRule():
-                    book.untagged.append(Untagged(rule.repositories.text, _seconds(rule.keep)))
+                    book.untagged.append(Untagged.of(rule))
                 case ImmutableRule():
-                    book.immutable.append(Immutable(rule.repositories.text, rule.tags.text))
+                    book.immutable.append(Immutable.of(rule))
                 case QuotaRule():
-                    book.quotas.append(Quota(rule.namespace, rule.limit))
+                    book.quotas.append(Quota.of(rule))
         return book
 
-    async def retention(self, asked: Asked) -> None:
-        wanted: Retention = asked.body
-        await self._put(asked, RetentionRule(
-            Pattern.parse(wanted.repositories), Pattern.parse(wanted.tags), wanted.last, _span(wanted.pushed_within),
-            _span(wanted.pulled_within)))
-
-    async def untagged(self, asked: Asked) -> None:
-        wanted: Untagged = asked.body
-        await self._put(asked, UntaggedRule(Pattern.parse(wanted.repositories), _span(wanted.keep)))
-
-    async def immutable(self, asked: Asked) -> None:
-        wanted: Immutable = asked.body
-        await self._put(asked, ImmutableRule(Pattern.parse(wanted.repositories), Pattern.parse(wanted.tags)))
-
-    async def quota(self, asked: Asked) -> None:
-        wanted: Quota = asked.body
-        await self._put(asked, QuotaRule(wanted.namespace, wanted.bytes))
+    async def put(self, asked: Asked) -> None:
+        await self._rules.put(asked.body.rule(), origin=asked.origin)
 
     def remove(self, kind: Kind) -> Run:
         async def run(asked: Asked) -> None:
@@ -136,9 +150,6 @@ class RuleOperations:
             if not await self._rules.remove(kind, where, tags, origin=asked.origin):
                 raise RuleUnknown(f"there is no {kind.value} rule for {where[:100]!r}")
         return run
-
-    async def _put(self, asked: Asked, rule: Rule) -> None:
-        await self._rules.put(rule, origin=asked.origin)
 
 
 def _span(seconds: int | None) -> timedelta | None:
