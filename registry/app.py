@@ -101,7 +101,7 @@ async def open_registry(settings: Settings, *, migrate: bool = True,
         health = Health({"database": database.check, "store": StoreProbe(blobs).check})
         async with open_pull_through(upstreams, database, content, blobs, fills) as proxy:
             yield Registry(content, identity, collector, housekeeping,
-                           administration(content, identity), proxy, Intake(database, blobs, how, content.rules),
+                           administration(content, identity, proxy), proxy, Intake(database, blobs, how, content.rules),
                            Leases(database), Scrubber(database, blobs), database, telemetry, health)
 
 

@@ -22,7 +22,7 @@ from registry.proxy.filling import Filling
 from registry.proxy.flights import Recent
 from registry.proxy.origins import Origins
 from registry.proxy.transfer import Transfer
-from registry.proxy.upstreams import Place
+from registry.proxy.upstreams import Place, Upstream
 from storage.blobs.store import BlobReader, BytesMissing, LocalFiles
 from storage.errors import BlobUnknown, StoreFull
 from storage.metadata.blobs import BlobInfo
@@ -98,6 +98,10 @@ class Fills:
         filling = self.open(place, digest)
         size = await filling.wait_begun()
         return size if size is not None else (await filling.wait_done()).size
+
+    def running(self, upstream: Upstream) -> int:
+        """How many blobs of it this process is bringing."""
+        return sum(repo.startswith(f"{upstream.name}/") for repo, _ in self._running)
 
     async def close(self) -> None:
         tasks = [task for _, task in self._running.values()]

@@ -17,6 +17,7 @@ from registry.proxy.upstreams import Place
 from storage.errors import StoreFull
 from storage.metadata.cached import CachedTag
 from storage.metadata.manifests import StoredManifest
+from storage.observation import Observer
 from storage.remote.client import RemoteManifest
 from storage.remote.errors import RemoteNotFound
 from storage.remote.origin import OriginRegistry
@@ -61,7 +62,7 @@ class _Fresh:
 
 
 class CachedManifests:
-    def __init__(self, origins: Origins, manifests: Manifests, cached: CachedContent) -> None:
+    def __init__(self, origins: Origins, manifests: Manifests, cached: CachedContent, observer: Observer) -> None:
         self._origins = origins
         self._manifests = manifests
         self._cached = cached
@@ -69,12 +70,20 @@ class CachedManifests:
         self._fresh: Recent[_Fresh] = Recent()
         self._missing: Recent[bool] = Recent()
         self._noted: Recent[bool] = Recent()
+        self._hits = observer.tally("cache.upstream.hit")
+        self._misses = observer.tally("cache.upstream.miss")
+        self._stales = observer.tally("upstream.stale")
 
     async def get(self, place: Place, reference: Tag | Digest) -> Served:
         """Raises ManifestUnknown and the errors of registry.proxy.errors."""
         if isinstance(reference, Digest):
-            return await self._by_digest(place, reference)
-        return await self._by_tag(place, reference)
+            served = await self._by_digest(place, reference)
+        else:
+            served = await self._by_tag(place, reference)
+        (self._hits if served.source is Source.HIT else self._misses).add()
+        if served.source is Source.STALE:
+            self._stales.add()
+        return served
 
     async def close(self) -> None:
         await self._flights.close()

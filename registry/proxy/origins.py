@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import TypeVar
 
@@ -10,6 +10,7 @@ from ocispec.digest import Digest
 from ocispec.errors import SeawallError
 from registry.proxy.errors import UpstreamSlow, UpstreamThrottled, UpstreamUnavailable, translated
 from registry.proxy.upstreams import Place, Upstream, Upstreams
+from storage.observation import Observer
 from storage.remote.errors import RemoteNotFound, RemoteThrottled, RemoteUnavailable
 from storage.remote.origin import Begun, OriginRegistry
 from storage.remote.transport import RemoteSettings
@@ -52,6 +53,11 @@ class Pause:
     def doubtful(self) -> bool:
         return self._failures > 0
 
+    @property
+    def left(self) -> float:
+        """Seconds until it is asked again."""
+        return max(0.0, self._until - time.monotonic()) if self._failures else 0.0
+
     def check(self, upstream: str) -> UpstreamUnavailable | None:
         """Why it is not to be asked now; None: ask it."""
         left = self._until - time.monotonic()
@@ -65,14 +71,21 @@ class Pause:
 class Origin:
     """One upstream with its mirrors."""
 
-    def __init__(self, upstream: Upstream, registries: list[OriginRegistry]) -> None:
+    def __init__(self, upstream: Upstream, registries: list[OriginRegistry], observer: Observer) -> None:
         self.upstream = upstream
+        self._observer = observer
+        self._bytes = observer.tally("upstream.bytes")
         self._registries = [(registry, Pause()) for registry in registries]
 
     @property
     def doubtful(self) -> bool:
         """Whether nobody has answered since the last failure."""
         return all(pause.doubtful for _, pause in self._registries)
+
+    @property
+    def paused_for(self) -> float:
+        """Seconds until one of its addresses is asked again; 0: it may be asked now."""
+        return min(pause.left for _, pause in self._registries)
 
     async def ask(self, call: Callable[[OriginRegistry], Awaitable[T]], within: float = ANSWER_WITHIN) -> T:
         """The first answer; each may take `within` seconds. Raises RemoteNotFound and the errors of
@@ -84,8 +97,9 @@ class Origin:
                 failure = failure or error
                 continue
             try:
-                async with asyncio.timeout(within):
-                    answer = await call(registry)
+                with self._observer.span("upstream", "ask"):
+                    async with asyncio.timeout(within):
+                        answer = await call(registry)
             except TimeoutError:
                 slow = f"no answer within {within:g} s"
                 pause.failed(RemoteUnavailable(slow))
@@ -120,6 +134,7 @@ class Origin:
                 async with aclosing(registry.fetch(place.path, digest, start, begun)) as chunks:
                     async for chunk in chunks:
                         came = True
+                        self._bytes.add(len(chunk))
                         yield chunk
                 pause.worked()
                 return
@@ -146,9 +161,13 @@ class Origins:
     def at(self, place: Place) -> Origin:
         return self._origins[place.upstream.name]
 
+    @property
+    def all(self) -> Sequence[Origin]:
+        return list(self._origins.values())
+
 
 @asynccontextmanager
-async def open_origins(upstreams: Upstreams) -> AsyncIterator[Origins]:
+async def open_origins(upstreams: Upstreams, observer: Observer) -> AsyncIterator[Origins]:
     async with AsyncExitStack() as stack:
         origins = {}
         for upstream in upstreams.all:
@@ -159,5 +178,5 @@ async def open_origins(upstreams: Upstreams) -> AsyncIterator[Origins]:
                     credentials=upstream.credentials if number == 0 else None))
                 for number, reach in enumerate(upstream.reaches)
             ]
-            origins[upstream.name] = Origin(upstream, registries)
+            origins[upstream.name] = Origin(upstream, registries, observer)
         yield Origins(origins)

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 
 from ocispec.digest import Digest
@@ -10,8 +11,8 @@ from registry.proxy.filling import Filling
 from registry.proxy.fills import RENEW_EVERY, Fills, FillSettings
 from registry.proxy.listings import CachedListings, ListedReferrers, ListedTags
 from registry.proxy.manifests import CachedManifests, Served
-from registry.proxy.origins import open_origins
-from registry.proxy.upstreams import Place, Upstreams
+from registry.proxy.origins import Origins, open_origins
+from registry.proxy.upstreams import Place, Upstream, Upstreams
 from storage.blobs.store import BlobReader
 from storage.metadata.cached import CachedTag
 from storage.metadata.engine import Database
@@ -21,12 +22,23 @@ from storage.repository.store import ContentStore
 CLAIM_TTL = timedelta(seconds=3 * RENEW_EVERY)
 
 
+@dataclass(frozen=True, slots=True)
+class UpstreamState:
+    """`answers`: as far as is known. `paused_for`: seconds it is left alone. `fills`: blobs on their way from it."""
+
+    upstream: Upstream
+    answers: bool
+    paused_for: float
+    fills: int
+
+
 class PullThrough:
     """Made by `open_pull_through`. Who may pull is decided by whoever calls: to fetch is part of a pull."""
 
-    def __init__(self, upstreams: Upstreams, manifests: CachedManifests, fills: Fills, listings: CachedListings,
-                 cached: CachedContent) -> None:
+    def __init__(self, upstreams: Upstreams, origins: Origins, manifests: CachedManifests, fills: Fills,
+                 listings: CachedListings, cached: CachedContent) -> None:
         self.upstreams = upstreams
+        self._origins = origins
         self._manifests = manifests
         self._fills = fills
         self._listings = listings
@@ -51,9 +63,14 @@ class PullThrough:
     async def referrers(self, place: Place, subject: Digest, kind: str | None) -> ListedReferrers:
         return await self._listings.referrers(place, subject, kind)
 
-    async def cached_tags(self, repo: RepositoryName) -> Sequence[CachedTag]:
-        """Which tags of a repository are copies, when they were checked and last used."""
-        return await self._cached.tags(repo)
+    async def cached_tags(self, repo: RepositoryName, *, limit: int = 1000, after: str = "") -> Sequence[CachedTag]:
+        """Which tags of a repository are copies, when they were checked and last used; by name, after `after`."""
+        return await self._cached.tags(repo, limit=limit, after=after)
+
+    def states(self) -> Sequence[UpstreamState]:
+        """As this process sees them; every process finds out for itself."""
+        return [UpstreamState(origin.upstream, not origin.doubtful, origin.paused_for,
+                              self._fills.running(origin.upstream)) for origin in self._origins.all]
 
     async def expire(self, age: timedelta) -> int:
         """Drop cached tags that nobody pulled for so long; gives how many."""
@@ -70,9 +87,9 @@ async def open_pull_through(upstreams: Upstreams, database: Database, content: C
                             settings: FillSettings) -> AsyncIterator[PullThrough]:
     """For one event loop, until the block ends."""
     cached = CachedContent(database, content.rules)
-    async with open_origins(upstreams) as origins:
+    async with open_origins(upstreams, database.observer) as origins:
         service = PullThrough(
-            upstreams, CachedManifests(origins, content.manifests, cached),
+            upstreams, origins, CachedManifests(origins, content.manifests, cached, database.observer),
             Fills(origins, content, store, FillClaims(database, CLAIM_TTL), settings),
             CachedListings(origins, content.tags, content.referrers), cached)
         try:

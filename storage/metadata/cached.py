@@ -1,6 +1,6 @@
 """Tags that came from another registry, and blobs that are on their way from one."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -43,10 +43,10 @@ async def find_tag(tx: Transaction, repo: RepositoryName, tag: Tag) -> CachedTag
     return next(iter(await _cached(tx, query)), None)
 
 
-async def list_tags(tx: Transaction, repo: RepositoryName, names: Collection[str] | None) -> Sequence[CachedTag]:
-    """Those of the repository, or of `names` among them; by name."""
-    query = _tags().where(repositories.c.name == repo.value).order_by(tags.c.name)
-    return await _cached(tx, query if names is None else query.where(tags.c.name.in_(names)))
+async def list_tags(tx: Transaction, repo: RepositoryName, limit: int, after: str) -> Sequence[CachedTag]:
+    """At most `limit` of the repository, by name, after `after`."""
+    query = _tags().where(repositories.c.name == repo.value, tags.c.name > after).order_by(tags.c.name).limit(limit)
+    return await _cached(tx, query)
 
 
 async def note_tag(tx: Transaction, repository: int, tag: Tag, *, checked: datetime, used: datetime) -> None:

@@ -7,7 +7,7 @@ manifest comes before its blobs. It also lasts less long, see `drop_unused`.
 
 import asyncio
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 
 from ocispec import manifest as manifests
@@ -91,10 +91,10 @@ class CachedContent:
         async with self._database.read() as tx:
             return await rows.find_tag(tx, repo, tag)
 
-    async def tags(self, repo: RepositoryName, names: Collection[str] | None = None) -> Sequence[CachedTag]:
-        """Which tags of the repository are kept copies; at most 500 `names`."""
+    async def tags(self, repo: RepositoryName, *, limit: int, after: str = "") -> Sequence[CachedTag]:
+        """Which tags of the repository are copies, by name, after `after`."""
         async with self._database.read() as tx:
-            return await rows.list_tags(tx, repo, names)
+            return await rows.list_tags(tx, repo, limit, after)
 
     async def used(self, repo: RepositoryName, tag: Tag) -> None:
         async with self._database.write() as tx:

@@ -48,8 +48,9 @@ async def test_a_manifest_comes_before_what_it_names(database) -> None:
     assert await cached.confirm(REPO, V1, first.digest())
     assert (await content.manifests.get(REPO, V1)).digest == first.digest()
     assert not await cached.confirm(REPO, V1, BLOB)
-    (tag,) = await cached.tags(REPO)
+    (tag,) = await cached.tags(REPO, limit=10)
     assert (tag.tag, tag.digest) == (V1, first.digest())
+    assert await cached.tags(REPO, limit=10, after="v1") == []
     found = await cached.find(REPO, V1)
     assert found == tag
     await cached.used(REPO, V1)

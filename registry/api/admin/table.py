@@ -6,12 +6,14 @@ from registry.api.admin.policies import PolicyOperations
 from registry.api.admin.repositories import RepositoryOperations
 from registry.api.admin.robots import RobotOperations
 from registry.api.admin.rules import RuleOperations
+from registry.api.admin.upstreams import UpstreamOperations
 from registry.api.admin.users import UserOperations
 from registry.auth.identity import Identity
+from registry.proxy.service import PullThrough
 from storage.repository.store import ContentStore
 
 
-def administration(content: ContentStore, identity: Identity) -> Administration:
+def administration(content: ContentStore, identity: Identity, proxy: PullThrough) -> Administration:
     made: Administration
     groups = (
         AboutOperations(lambda: made.operations),
@@ -20,6 +22,7 @@ def administration(content: ContentStore, identity: Identity) -> Administration:
         RobotOperations(identity.robots),
         PolicyOperations(identity.policies),
         RuleOperations(content.rules),
+        UpstreamOperations(proxy),
     )
     made = Administration([operation for group in groups for operation in group.operations()])
     return made

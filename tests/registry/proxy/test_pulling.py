@@ -483,3 +483,28 @@ async def test_a_spool_folder_that_cannot_be_written(hostile, settings, noise, t
                 await proxy.blob(place, digest).wait_done()
             spool.mkdir()
             assert (await proxy.blob(place, digest).wait_done()).size == len(data)
+
+
+async def test_an_operator_sees_upstreams_and_copies(hostile, through) -> None:
+    digest = hostile.image("team/app", "v1")
+    async with through(hostile.url, username="robot", password="s3cret") as api:
+        await body(api.get(f"/v2/{REPO}/manifests/v1"))
+        async with api.get("/api/v1/upstreams") as answer:
+            text = await answer.text()
+            (found,) = json.loads(text)["items"]
+            assert (found["name"], found["addresses"], found["answers"]) == ("up.test", [hostile.url], True)
+            assert "s3cret" not in text
+        async with api.get(f"/api/v1/repositories/{REPO.replace('/', '%2F')}/copies") as answer:
+            (copy,) = (await answer.json())["items"]
+            assert (copy["tag"], copy["digest"]) == ("v1", str(digest))
+        hostile.every = failing(503)
+        async with api.get(f"/v2/{REPO}/manifests/v1") as answer:
+            assert "Warning" in answer.headers
+        async with api.get("/api/v1/upstreams") as answer:
+            (found,) = (await answer.json())["items"]
+            assert not found["answers"]
+            assert found["paused_for"] > 0
+        async with api.get("/metrics") as answer:
+            text = await answer.text()
+            assert "seawall_upstream_stale_answers_total 1" in text
+            assert 'seawall_cache_misses_total{cache="upstream"}' in text
