@@ -25,11 +25,17 @@ from registry.api.paths import Endpoint
 from registry.api.server import make_server
 from registry.auth.identity import Identity, first_start, open_identity
 from registry.auth.policy import Access
+from registry.notifications.audit import Refusals
+from registry.notifications.courier import LEASE, Pace
+from registry.notifications.dispatch import Dispatcher, EventKeeper
+from registry.notifications.endpoints import Endpoint as WebhookEndpoint
+from registry.notifications.envelopes import Source
 from registry.proxy.fills import FillSettings
 from registry.proxy.service import PullThrough, open_pull_through
 from registry.proxy.upstreams import Upstreams
 from registry.settings import InvalidSettings, Settings
-from registry.telemetry.families import RELOADS
+from registry.telemetry.collection import CollectionMeter
+from registry.telemetry.families import AUDIT_DROPPED, DELIVERIES, DELIVERY, RELOADS
 from registry.telemetry.health import Health
 from registry.telemetry.page import MetricsPage
 from registry.telemetry.readings import Readings
@@ -71,6 +77,7 @@ class Registry:
     database: Database
     telemetry: Telemetry
     health: Health
+    refusals: Refusals
 
     @property
     def access(self) -> Access:
@@ -99,10 +106,11 @@ async def open_registry(settings: Settings, *, migrate: bool = True,
         housekeeping = Housekeeping(database, collector, content.rules, holder)
         fills = FillSettings(settings.limits.blob_bytes, settings.proxy.downloads, settings.data)
         health = Health({"database": database.check, "store": StoreProbe(blobs).check})
-        async with open_pull_through(upstreams, database, content, blobs, fills) as proxy:
+        refusals = Refusals(database, settings.events.refusals_per_second, telemetry.part.counter(AUDIT_DROPPED))
+        async with open_pull_through(upstreams, database, content, blobs, fills) as proxy, refusals.writing():
             yield Registry(content, identity, collector, housekeeping,
                            administration(content, identity, proxy), proxy, Intake(database, blobs, how, content.rules),
-                           Leases(database), Scrubber(database, blobs), database, telemetry, health)
+                           Leases(database), Scrubber(database, blobs), database, telemetry, health, refusals)
 
 
 def shared_numbers(workers: int) -> Numbers:
@@ -131,7 +139,7 @@ async def open_blobs(settings: Settings) -> AsyncIterator[BlobStore]:
 
 def _content(settings: Settings) -> ContentSettings:
     redirects = timedelta(seconds=settings.s3.redirect_expires) if settings.s3.redirect else None
-    return ContentSettings(redirect_for=redirects)
+    return ContentSettings(redirect_for=redirects, pull_events=settings.events.pulls)
 
 
 def _make_folder(settings: Settings) -> None:
@@ -176,7 +184,7 @@ async def serving(settings: Settings, registry: Registry, sockets: Sockets) -> A
     page = MetricsPage(registry.telemetry.numbers, Readings(registry.database))
     readers = Readers(settings.metrics_networks, settings.metrics.token)
     server = make_server(registry.content, registry.identity, registry.administration, settings, registry.proxy,
-                         registry.telemetry, OperationEndpoints(registry.health, page, readers))
+                         registry.telemetry, OperationEndpoints(registry.health, page, readers), registry.refusals)
     runner = web.ServerRunner(server, shutdown_timeout=settings.limits.shutdown_timeout)
     certificates = _certificates(settings, registry.telemetry)
     await runner.setup()
@@ -227,17 +235,46 @@ async def _serve(settings: Settings, sockets: Sockets, telemetry: Telemetry, *, 
         asyncio.TaskGroup() as group,
     ):
         loop.add_signal_handler(signal.SIGHUP, certificates.reload)
-        background = [group.create_task(certificates.watch())]
+        background = [group.create_task(certificates.watch()),
+                      group.create_task(_dispatcher(settings, registry, sockets).run())]
         if first:
-            upkeep = Upkeep(registry.housekeeping, registry.content.uploads, registry.proxy, settings)
+            upkeep = Upkeep(registry.housekeeping, registry.content.uploads, registry.proxy, settings,
+                             CollectionMeter(telemetry.part))
             background.append(group.create_task(upkeep.run()))
             scrub = BackgroundScrub(registry.scrubber, registry.housekeeping.duty.beside("scrub"), settings.scrub)
             background.append(group.create_task(scrub.run()))
+            background.append(group.create_task(EventKeeper(registry.database, _retention(settings)).run()))
         ready()
         await stop.wait()
         await _drain(registry.health, settings.limits.drain_time, at_once)
         for task in background:
             task.cancel()
+
+
+def endpoints(settings: Settings) -> list[WebhookEndpoint]:
+    """The webhooks of the settings. Raises InvalidEndpoint."""
+    return [WebhookEndpoint.from_settings(hook) for hook in settings.webhooks]
+
+
+def _dispatcher(settings: Settings, registry: Registry, sockets: Sockets) -> Dispatcher:
+    source = Source(settings.events.url.rstrip("/"), "https" if settings.tls.certificate else "http",
+                    str(uuid.uuid4()), f"{socket.gethostname()}:{sockets[0].getsockname()[1]}")
+    timeout = timedelta(seconds=settings.events.webhook_timeout)
+    pace = Pace(timeout=timeout, lease=max(LEASE, timeout * 3),
+                dead_after=timedelta(seconds=settings.events.give_up_after))
+    part = registry.telemetry.part
+    attempts = {well: part.counter(DELIVERIES, "ok" if well else "failed") for well in (True, False)}
+    seconds = part.histogram(DELIVERY)
+
+    def told(well: bool, took: float) -> None:
+        attempts[well].add()
+        seconds.observe(took)
+
+    return Dispatcher(registry.database, endpoints(settings), source, pace, told)
+
+
+def _retention(settings: Settings) -> timedelta | None:
+    return timedelta(seconds=settings.events.retention) if settings.events.retention else None
 
 
 def _orphaned(loop: asyncio.AbstractEventLoop, parent: int, events: Sequence[asyncio.Event]) -> None:

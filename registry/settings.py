@@ -298,6 +298,34 @@ class MetricsSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class EventSettings:
+    """The log of events: audit and webhooks."""
+
+    retention: float = _doc(90 * 86400.0, "seconds for which events are kept; 0: for ever")
+    pulls: bool = _doc(False, "record pulls too: how many of what, gathered for some seconds, without who")
+    refusals_per_second: float = _doc(10.0, "most refused requests that are recorded each second; more are counted")
+    url: str = _doc("", "scheme and host under which clients reach the registry, for links in webhooks")
+    webhook_timeout: float = _doc(10.0, "seconds an endpoint has to answer")
+    give_up_after: float = _doc(3 * 86400.0, "seconds after which an event that cannot be delivered is given up")
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookSettings:
+    """One endpoint that is told of events."""
+
+    name: str = _doc("", "what it is called in metrics, logs and commands; unique")
+    url: str = _doc("", "where events are sent")
+    secret: str = field(default="", repr=False, metadata={
+        "doc": "key that signs what is sent, 16 characters at least; empty: unsigned"})
+    token: str = field(default="", repr=False, metadata={"doc": "sent as `Authorization: Bearer …`; empty: none"})
+    format: str = _doc("cloudevents", "`cloudevents`, `cloudevents-binary` or `distribution`")
+    actions: tuple[str, ...] = _doc((), "patterns of actions, as `manifest.*`; none: all")
+    repositories: tuple[str, ...] = _doc((), "patterns of repositories, as `team/*`; none: all, and what concerns none")
+    allow_private: bool = _doc(False, "whether it may be at a private or loopback address")
+    ca: str = _doc("", "PEM file of the certificates it is verified against, if not the system's")
+
+
+@dataclass(frozen=True, slots=True)
 class TracingSettings:
     endpoint: str = _doc("", "URL of an OTLP/HTTP collector, e.g. `http://127.0.0.1:4318/v1/traces`; empty: no traces")
     service: str = _doc("seawall-registry", "the name under which traces are found")
@@ -340,6 +368,8 @@ class Settings:
     upstreams: tuple[UpstreamSettings, ...] = _doc((), "the registries to pull through, each a `[[upstreams]]` table")
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     tracing: TracingSettings = field(default_factory=TracingSettings)
+    events: EventSettings = field(default_factory=EventSettings)
+    webhooks: tuple[WebhookSettings, ...] = _doc((), "endpoints that are told of events, each a `[[webhooks]]` table")
 
     @classmethod
     def load(cls, file: Path | None, environment: Mapping[str, str], **flags: Any) -> "Settings":
@@ -404,6 +434,14 @@ class Settings:
         _at_least("limits.drain_time", self.limits.drain_time, 0)
         for name in ("delay", "timeout"):
             _at_least(f"tracing.{name}", getattr(self.tracing, name), 0.01)
+        for name, least in (("retention", 0), ("refusals_per_second", 0), ("webhook_timeout", 0.1),
+                            ("give_up_after", 1)):
+            _at_least(f"events.{name}", getattr(self.events, name), least)
+        if self.events.url and not self.events.url.startswith(("http://", "https://")):
+            raise InvalidSettings(f"events.url is no http URL: {self.events.url!r}")
+        names = [hook.name for hook in self.webhooks]
+        if len(set(names)) != len(names):
+            raise InvalidSettings("two webhooks have one name")
         if not 0 <= self.tracing.ratio <= 1:
             raise InvalidSettings(f"tracing.ratio is not between 0 and 1: {self.tracing.ratio:g}")
         if self.tracing.endpoint and not self.tracing.endpoint.startswith(("http://", "https://")):

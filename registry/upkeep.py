@@ -4,11 +4,13 @@ what it stores."""
 import asyncio
 import logging
 import random
+import time
 from datetime import timedelta
 
 from ocispec.errors import SeawallError
 from registry.proxy.service import PullThrough
 from registry.settings import GcSettings, ScrubSettings, Settings
+from registry.telemetry.collection import CollectionMeter
 from storage.gc.duty import Duty
 from storage.gc.housekeeping import Housekeeping, Intervals
 from storage.scrub import Damage, Scrubber, ScrubOptions
@@ -25,7 +27,9 @@ class Upkeep:
     """One process of each replica runs it, and one of all of them has the duty. That two do is harmless and wasteful.
     """
 
-    def __init__(self, housekeeping: Housekeeping, uploads: Uploads, proxy: PullThrough, settings: Settings) -> None:
+    def __init__(self, housekeeping: Housekeeping, uploads: Uploads, proxy: PullThrough, settings: Settings,
+                 meter: CollectionMeter) -> None:
+        self._meter = meter
         self._housekeeping = housekeeping
         self._uploads = uploads
         self._proxy = proxy
@@ -46,15 +50,19 @@ class Upkeep:
                     if mine:
                         await self._once()
             except SeawallError as error:
+                self._meter.failed()
                 log.warning("upkeep: %s", error.message)
             except Exception:
+                self._meter.failed()
                 log.exception("upkeep")  # the next turn may go better, and serving does not depend on it
             await asyncio.sleep(self._interval)
 
     async def _once(self) -> None:
         expired = await self._uploads.expire(self._expire_after)
         expired += await self._proxy.expire(self._unused_after)
+        began = time.monotonic()
         report = await self._housekeeping.turn(self._intervals)
+        self._meter.ran(report, time.monotonic() - began)
         if expired or report.anything:
             log.info("upkeep: %d uploads and cached tags expired; %d manifests, %d blobs and %d stray files removed, "
                      "%d bytes freed", expired, report.counts["manifest"], report.counts["blob"],

@@ -19,6 +19,7 @@ class ContentSettings:
     collection must run with a grace above it.
     `redirect_for`: how long an address is good that clients are sent to for a blob's bytes, where the store has such;
     None: they are never sent away.
+    `pull_events`: whether the event log hears of pulls, gathered by reference.
     """
 
     upload_batch: int = 2 * MIB
@@ -28,3 +29,4 @@ class ContentSettings:
     cache_bytes: int = 64 * MIB
     touch_every: timedelta = timedelta(minutes=30)
     redirect_for: timedelta | None = None
+    pull_events: bool = False

@@ -20,6 +20,7 @@ from registry.api.paths import Endpoint, parse
 from registry.api.proxied import ProxiedEndpoints
 from registry.api.rates import Rates
 from registry.api.reached import Reached
+from registry.api.refused import Refused
 from registry.api.requests import Request, label_of, name_of
 from registry.api.routes import Routes
 from registry.api.sendfile import stalled
@@ -55,7 +56,7 @@ class Edge:
     from then on memory knows all that was committed before the request came (`storage.metadata.changes`)."""
 
     def __init__(self, routes: Routes, proxied: ProxiedEndpoints | None, lane: ManifestLane, access: Access,
-                 reached: Reached, rates: Rates, telemetry: Telemetry, send_timeout: float,
+                 reached: Reached, rates: Rates, telemetry: Telemetry, refused: Refused, send_timeout: float,
                  look: Callable[[], Awaitable[None]]) -> None:
         self._routes = routes
         self._proxied = proxied
@@ -64,6 +65,7 @@ class Edge:
         self._reached = reached
         self._rates = rates
         self._meter = telemetry.meter
+        self._refused = refused
         self._tracing = telemetry.tracing
         self._timeout = send_timeout
         self._look = look
@@ -129,6 +131,7 @@ class Edge:
         try:
             return await self._operate(request)
         except SeawallError as error:
+            self._refused.note(request, self._reached.remote(request), error)
             answer = answer_for(error)
             if answer.status >= SERVER_FAULTS:
                 log.warning("%s %s: %s", request.method, request.raw_path[:300], error.message)

@@ -20,9 +20,11 @@ from registry.api.login import LoginEndpoints
 from registry.api.operations import OperationEndpoints
 from registry.api.rates import Rates
 from registry.api.reached import Reached
+from registry.api.refused import Refused
 from registry.api.requests import HEADER, Request, RequestIds, name_of
 from registry.api.routes import proxied, routes
 from registry.auth.identity import Identity
+from registry.notifications.audit import Refusals
 from registry.proxy.service import PullThrough
 from registry.settings import Settings
 from registry.telemetry.requests import RequestMeter
@@ -139,7 +141,8 @@ class Server(web.Server):
 
 
 def make_server(content: ContentStore, identity: Identity, administration: Administration, settings: Settings,
-                proxy: PullThrough, telemetry: Telemetry, operations: OperationEndpoints) -> web.Server:
+                proxy: PullThrough, telemetry: Telemetry, operations: OperationEndpoints,
+                refusals: Refusals) -> web.Server:
     """For one event loop; it must be running."""
     limits = settings.limits
     reached, rates = Reached(settings.proxies), Rates(settings.rate)
@@ -148,8 +151,8 @@ def make_server(content: ContentStore, identity: Identity, administration: Admin
                         proxy.upstreams.covers if proxy.upstreams else None)
     login = LoginEndpoints(identity.login, identity.sessions, reached, settings.oidc.session_lifetime)
     edge = Edge(routes(content, administration, settings, operations, identity.tokens, login),
-                proxied(content, settings, proxy), lane, asked, reached, rates, telemetry, limits.send_timeout,
-                content.look)
+                proxied(content, settings, proxy), lane, asked, reached, rates, telemetry,
+                Refused(refusals, telemetry.meter), limits.send_timeout, content.look)
     return Server(
         edge,
         Cors(settings.origins),

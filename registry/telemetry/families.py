@@ -21,7 +21,7 @@ STORE_CALLS = ("create", "resume", "write", "flush", "seal", "read", "size", "de
 DATABASE_CALLS = ("read", "write", "wait")
 CACHES = ("manifests", "blobs", "upstream")
 RESULTS = ("ok", "failed")
-COLLECTED = ("manifests", "blobs", "uploads")
+COLLECTED = ("manifest", "membership", "blob", "bytes", OTHER)
 
 
 class Kind(Enum):
@@ -75,6 +75,7 @@ THROTTLED = "seawall_throttled_total"
 GC_RUNS = "seawall_gc_runs_total"
 GC_REMOVED = "seawall_gc_removed_total"
 GC_FREED = "seawall_gc_freed_bytes_total"
+GC_HOLD = "seawall_gc_longest_hold_seconds"
 GC_SECONDS = "seawall_gc_last_seconds"
 GC_TIME = "seawall_gc_last_time_seconds"
 RELOADS = "seawall_tls_reloads_total"
@@ -132,5 +133,6 @@ def _collection() -> tuple[Family, ...]:
         Family(GC_REMOVED, Kind.COUNTER, "what garbage collections removed", (Label("kind", COLLECTED),)),
         Family(GC_FREED, Kind.COUNTER, "bytes freed by garbage collections"),
         Family(GC_SECONDS, Kind.GAUGE, "how long the last garbage collection took"),
+        Family(GC_HOLD, Kind.GAUGE, "the longest that the last garbage collection kept others from writing"),
         Family(GC_TIME, Kind.GAUGE, "when the last garbage collection ended, as seconds since 1970"),
     )

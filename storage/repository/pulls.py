@@ -13,7 +13,9 @@ from contextlib import asynccontextmanager
 
 from ocispec.digest import Digest
 from ocispec.errors import SeawallError
-from ocispec.reference import RepositoryName, Tag
+from ocispec.reference import RepositoryName, Tag, parse_tag_or_digest
+from storage.events import Action, Event, Origin
+from storage.metadata import events
 from storage.metadata import pulls as rows
 from storage.metadata.engine import Database
 
@@ -37,8 +39,10 @@ def key(repo: RepositoryName, reference: Tag | Digest) -> Key:
 class Pulls:
     """For one event loop."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, tell: bool = False) -> None:
+        """`tell`: the event log hears of them as well."""
         self.database = database
+        self._tell = tell
         self._counts: dict[Key, int] = {}
         self._full = asyncio.Event()
 
@@ -67,6 +71,8 @@ class Pulls:
                 group = dict(listed[written : written + GROUP])
                 async with self.database.write() as tx:
                     await rows.add(tx, group, self.database.now())
+                    if self._tell:
+                        await events.record_all(tx, map(_event, group.items()), self.database.now())
                 written += GROUP
         except SeawallError as error:
             log.warning("pulls are not written down yet: %s", error.message)
@@ -90,3 +96,11 @@ class Pulls:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._full.wait(), every)
             await self.flush()
+
+
+def _event(noted: tuple[Key, int]) -> Event:
+    """Of nobody: who pulled is not kept, because thousands do."""
+    (repo, reference), times = noted
+    named = parse_tag_or_digest(reference)
+    digest, tag = (named, None) if isinstance(named, Digest) else (None, named)
+    return Event(Action.MANIFEST_PULL, Origin("", ""), RepositoryName(repo), digest, tag, detail={"count": times})

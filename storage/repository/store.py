@@ -28,4 +28,4 @@ class ContentStore:
         self.tags = Tags(database, self.rules)
         self.referrers = Referrers(database)
         self.overview = Overview(database)
-        self.pulls = Pulls(database)
+        self.pulls = Pulls(database, tell=settings.pull_events)

@@ -9,6 +9,9 @@ import pytest
 from ocispec.digest import Digest
 from ocispec.errors import Unavailable
 from registry.settings import GcSettings, ScrubSettings, Settings, UploadSettings
+from registry.telemetry import families
+from registry.telemetry.collection import CollectionMeter
+from registry.telemetry.worker import Numbers
 from registry.upkeep import BackgroundScrub, Upkeep
 from storage.gc.report import GcReport
 from storage.scrub import Damage, Fault, ScrubOptions, ScrubReport
@@ -46,10 +49,16 @@ class Uploads:
         return 1
 
 
-async def test_it_goes_on_after_failures(until, caplog) -> None:
+@pytest.fixture
+def numbers() -> Numbers:
+    return Numbers.of([], 1)
+
+
+async def test_it_goes_on_after_failures(until, caplog, numbers) -> None:
     house = Housekeeping(Unavailable("database gone"), RuntimeError("a fault"))
     upkeep = Upkeep(house, Uploads(), Proxy(), Settings(
-        gc=GcSettings(interval=0.01, grace=7200), uploads=UploadSettings(expire_after=90)))
+        gc=GcSettings(interval=0.01, grace=7200), uploads=UploadSettings(expire_after=90)),
+        CollectionMeter(numbers.board.part(0)))
     running = asyncio.create_task(upkeep.run())
     await until(lambda: house.turns >= 4)
     running.cancel()
@@ -57,10 +66,10 @@ async def test_it_goes_on_after_failures(until, caplog) -> None:
         await running
     assert "database gone" in caplog.text
     assert "a fault" in caplog.text
-
-
-async def test_never_when_the_setting_says_so() -> None:
-    await Upkeep(Housekeeping(), Uploads(), Proxy(), Settings(gc=GcSettings(interval=0))).run()
+    runs = dict(numbers.board.used(families.GC_RUNS))
+    assert runs["failed",] == [2.0]
+    assert runs["ok",] == [house.turns - 2]
+    assert next(numbers.board.used(families.GC_TIME))[1][0] > 1.7e9
 
 
 class Duty:
@@ -106,3 +115,8 @@ async def test_a_scrub_goes_on_after_failures_tells_what_it_finds_and_rests_when
 
 async def test_no_scrub_unless_the_setting_says_so() -> None:
     await BackgroundScrub(Scrubs(), Duty(), ScrubSettings()).run()
+
+
+async def test_never_when_the_setting_says_so(numbers) -> None:
+    await Upkeep(Housekeeping(), Uploads(), Proxy(), Settings(gc=GcSettings(interval=0)),
+                 CollectionMeter(numbers.board.part(0))).run()
