@@ -54,6 +54,7 @@ class ManifestLane:
         self._pulls = pulls
         self._elsewhere = elsewhere
         self._access = access
+        self._looks = access.looks
         self._reached = reached
         self._rates = rates
         self._paths: dict[str, _Known] = {}
@@ -74,7 +75,7 @@ class ManifestLane:
         principal = self._access.known(Presented(headers.get("Authorization")))
         if principal is None or not self._access.allows(principal, Action.PULL, known.repository):
             return None
-        stored = self._manifests.cached(known.repository, known.reference)
+        stored = self._manifests.cached(known.repository, known.reference, looked=self._looks)
         if stored is None:
             return None
         if self._rates.on and not self._rates.admit(self._reached.remote(request), principal.name):

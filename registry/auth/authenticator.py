@@ -29,6 +29,7 @@ MAX_HEADER = 16 * 1024
 REMEMBER = 3600.0
 """Seconds after which also a credential without an end is checked anew."""
 
+_TOPIC = f"!{accounts.TOPIC}"
 _WRONG = "the name or the password is wrong"
 
 
@@ -49,7 +50,9 @@ class AccountAuthenticator:
         header = presented.authorization
         if header is None or len(header) > MAX_HEADER:
             return None
-        return self._remembered.get(self._remembered.digest(header), self._mark())
+        # `Access` asked the policy first, whose answer came from `Changes.mark`: it has looked (see `Changes.peek`).
+        mark = (self._database.changes.peek(_TOPIC), self._users.mark())
+        return self._remembered.get(self._remembered.digest(header), mark)
 
     async def identify(self, presented: Presented) -> Principal:
         """Raises LoginRequired and TooManyLogins."""
@@ -97,7 +100,7 @@ class AccountAuthenticator:
         token = Opaque.parse(password)
         if token is not None:
             return await self._token(token, digest, remote)
-        mark = self._mark()
+        mark = self._before()
         # One check at a time for one credential: a client that opens many connections at once waits for the first.
         while (running := self._checking.get(digest)) is not None:
             await asyncio.wait([running])
@@ -132,7 +135,7 @@ class AccountAuthenticator:
             return await self._token(token, digest, remote)
         if self._tokens is None:
             raise LoginRequired("this registry takes names and passwords, or robot tokens", error="invalid_token")
-        mark = self._mark()
+        mark = self._before()
         claims = await self._tokens.verify(text)
         account = await self.account(claims.subject, claims.stamp) if claims.subject else ANONYMOUS
         principal = _limited(account, claims.grants)
@@ -141,7 +144,7 @@ class AccountAuthenticator:
 
     async def _token(self, token: Opaque, digest: bytes, remote: str) -> Principal:
         """A good token is never slowed down by bad ones from the same address: nobody can guess one."""
-        mark = self._mark()
+        mark = self._before()
         async with self._database.read() as tx:
             row = await robots.by_key(tx, token.key)
         if row is None or not token.proves(row.secret) or token.purpose is Purpose.REFRESH:
@@ -179,8 +182,13 @@ class AccountAuthenticator:
                          stamp=row.key, expires=robot.expires)
 
     def _mark(self) -> object | None:
-        mark = self._database.changes.mark(f"!{accounts.TOPIC}")
+        """What a remembered credential has to have been found good under; None: believe none."""
+        mark = self._database.changes.mark(_TOPIC)
         return None if mark is None else (mark, self._users.mark())
+
+    def _before(self) -> object:
+        """What to remember a credential under that is going to be checked now."""
+        return self._database.changes.before(_TOPIC), self._users.mark()
 
 
 _EVERYTHING = Grant("repository", "**", frozenset({"admin"}))

@@ -67,7 +67,7 @@ class Keyring:
     async def make(self, tx: Transaction) -> str:
         """A new key, in a transaction that is open; gives its name."""
         key = OKPKey.generate_key("Ed25519")
-        kid = key.thumbprint()
+        kid = key.thumbprint()[:16]
         private = json.dumps(key.as_dict(private=True))
         await rows.insert(tx, KeyRow(kid, ALGORITHM, private, self._database.now(), None))
         return kid

@@ -19,6 +19,8 @@ from storage.metadata.engine import Database, Transaction
 from storage.metadata.policies import TOPIC, PolicyRow
 
 MAX_RULES = 10_000
+MAX_DECIDED = 20_000
+"""Decisions that are remembered: about 6 MiB."""
 
 
 class PolicyUnknown(NotFound):
@@ -97,20 +99,34 @@ class PolicyMemory:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._rules = RuleSet(())
+        self._decided: dict[tuple[int, str, str], tuple[Principal, bool]] = {}
         self._mark: int | None = None
 
     def current(self) -> bool:
         return self._mark is not None and self._mark == self._database.changes.mark(f"!{TOPIC}")
 
     async def refresh(self) -> None:
-        mark = self._database.changes.mark(f"!{TOPIC}")
+        mark = self._database.changes.before(f"!{TOPIC}")
         async with self._database.read() as tx:
             found = await rows.all_rows(tx)
         self._rules = RuleSet(map(_rule, found))
+        self._decided.clear()
         self._mark = mark
 
     def allows(self, principal: Principal, action: Action, repository: RepositoryName | None) -> bool:
-        return permits(self._rules, principal, action, repository)
+        if repository is None:
+            return permits(self._rules, principal, action, None)
+        # By identity: what is remembered of a credential is one object as long as it is believed. The object is kept
+        # beside the decision, so that its number cannot become another's.
+        key = (id(principal), action.value, repository.value)
+        known = self._decided.get(key)
+        if known is not None:
+            return known[1]
+        allowed = permits(self._rules, principal, action, repository)
+        if len(self._decided) >= MAX_DECIDED:
+            self._decided.clear()
+        self._decided[key] = (principal, allowed)
+        return allowed
 
     def forbids(self, principal: Principal, action: Action, repository: RepositoryName | None) -> bool:
         return not holds(self._rules, principal, action, repository)

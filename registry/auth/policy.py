@@ -32,7 +32,8 @@ class Policy(Protocol):
         ...
 
     def current(self) -> bool:
-        """Whether what is in memory is what the database says; False: `refresh` before deciding."""
+        """Whether what is in memory is what the database says; False: `refresh` before deciding. True means as well
+        that `Changes.mark` has just looked, where there is something that could change."""
         ...
 
     async def refresh(self) -> None:
@@ -91,6 +92,12 @@ class Access:
         self._authenticator = authenticator
         self._policy = policy
         self._challenger = challenger or BasicChallenger()
+
+    @property
+    def looks(self) -> bool:
+        """Whether `known` asks the database's `Changes` before it says who somebody is: then nobody need ask again in
+        the same turn of the event loop."""
+        return not isinstance(self._policy, OpenPolicy)
 
     async def identify(self, presented: Presented) -> Principal:
         """Who asks; the policy is up to date afterwards. Raises what `Authenticator.identify` does."""

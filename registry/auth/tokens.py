@@ -70,7 +70,7 @@ class Tokens:
         seconds = int(end.timestamp()) - issued
         claims = {
             "iss": self._issuer, "aud": self._service, "sub": principal.subject, "iat": issued, "nbf": issued,
-            "exp": issued + seconds, "jti": secrets.token_urlsafe(16), "stamp": principal.stamp,
+            "exp": issued + seconds, "jti": secrets.token_urlsafe(9), "stamp": principal.stamp,
             "access": [{"type": item.type, "name": item.name, "actions": sorted(item.actions)} for item in grants],
         }
         text = jwt.encode({"typ": "JWT", "alg": ALGORITHM, "kid": kid}, claims, key, algorithms=[ALGORITHM])

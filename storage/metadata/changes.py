@@ -34,6 +34,11 @@ class Changes:
             self._note(changed)
         return self._marks.get(name, self._floor)
 
+    def peek(self, name: str) -> int:
+        """The number as of the last `mark`, of whatever name: for a caller whose `mark` has just given a number, in the
+        same turn of the event loop."""
+        return self._marks.get(name, self._floor)
+
     def before(self, name: str) -> int:
         """The number to remember an answer with that is going to be read from the database now. It may be too small,
         and then the answer is forgotten for nothing; it is never too large."""

@@ -39,9 +39,10 @@ class Cache(Generic[V]):
         self._entries: OrderedDict[Key, _Entry[V]] = OrderedDict()
         self._cost = 0
 
-    def get(self, key: Key) -> V | None:
+    def get(self, key: Key, *, looked: bool = False) -> V | None:
+        """`looked`: the caller has had a number from `Changes.mark` in this turn of the event loop."""
         entry = self._entries.get(key)
-        if entry is None or entry.mark != self._changes.mark(key[0]):
+        if entry is None or entry.mark != (self._changes.peek if looked else self._changes.mark)(key[0]):
             return None
         self._entries.move_to_end(key)
         self._hits.add()

@@ -77,9 +77,10 @@ class Manifests:
             database.observer.tally("cache.manifests.miss"))
         self._touches = Touches(database, rows.touch_rows)
 
-    def cached(self, repo: RepositoryName, reference: Tag | Digest) -> StoredManifest | None:
-        """What `get` would give, from memory, when nothing changed since it was read; microseconds, never blocks."""
-        known = self._cache.get(_key(repo, reference))
+    def cached(self, repo: RepositoryName, reference: Tag | Digest, *, looked: bool = False) -> StoredManifest | None:
+        """What `get` would give, from memory, when nothing changed since it was read; microseconds, never blocks.
+        `looked`: the caller has just asked whether something changed (see `Cache.get`)."""
+        known = self._cache.get(_key(repo, reference), looked=looked)
         if known is None:
             return None
         if known.touched is not None and self._database.now() - known.touched >= self._settings.touch_every:
