@@ -49,10 +49,10 @@ class TooManyTags(ResourceExhausted):
 
 
 class BodySlow(kinds.Unavailable):
-    """The client stopped sending in the middle of a body."""
+    """The client stopped sending in the middle of a body, or sends it too slowly."""
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"no byte of the request body within {seconds:g} s")
+        super().__init__(f"the request body did not come within {seconds:g} s")
 
 
 class BodyBroken(InvalidArgument):

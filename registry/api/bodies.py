@@ -9,6 +9,9 @@ from aiohttp.web_protocol import RequestPayloadError
 from registry.api import requests
 from registry.errors import BodyBroken, BodySlow, BodyTooLarge, ExpectationFailed
 
+SLOWEST = 16 * 1024
+"""Bytes a second. What is held in memory until it is whole must come at least so fast."""
+
 
 class Bodies:
     """`receive_timeout`: seconds a client may send nothing in the middle of a body."""
@@ -17,8 +20,17 @@ class Bodies:
         self._timeout = receive_timeout
 
     async def whole(self, request: web.BaseRequest, limit: int) -> bytes:
-        """The body in memory. Raises BodyTooLarge as soon as that is known, and what `chunks` raises."""
-        return b"".join([chunk async for chunk in self.chunks(request, limit)])
+        """The body in memory. Raises BodyTooLarge as soon as that is known, BodySlow also when a body that never pauses
+        comes slower than SLOWEST, and what `chunks` raises."""
+        held = bytearray()  # no list of chunks: a body that comes byte by byte would cost an object for each
+        patience = self._timeout + limit / SLOWEST
+        try:
+            async with asyncio.timeout(patience):
+                async for chunk in self.chunks(request, limit):
+                    held += chunk
+        except TimeoutError:
+            raise BodySlow(patience) from None
+        return bytes(held)
 
     async def chunks(self, request: web.BaseRequest, limit: int | None) -> AsyncIterator[bytes]:
         """The body as it comes. Raises BodyTooLarge, BodySlow, BodyBroken, ConnectionError when the client went."""

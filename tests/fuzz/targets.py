@@ -5,16 +5,19 @@ bug, and so is what its assertions say. Options with one dash are libFuzzer's: -
 -artifact_prefix=DIR/ for where a crash is written. A folder is the corpus: it is given the seeds below, and grows.
 """
 
+import base64
 import contextlib
 import hashlib
 import json
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import atheris
+from joserfc.jwk import OKPKey
 
-with atheris.instrument_imports(include=["ocispec", "registry.api", "storage.remote"]):
+with atheris.instrument_imports(include=["ocispec", "registry.api", "registry.auth"]):
     from ocispec import manifest as manifests
     from ocispec.descriptor import Platform
     from ocispec.digest import ALGORITHMS, Digest
@@ -22,6 +25,9 @@ with atheris.instrument_imports(include=["ocispec", "registry.api", "storage.rem
     from ocispec.image import ImageConfig
     from ocispec.reference import Reference, RepositoryName, Tag, parse_tag_or_digest, referrers_tag
     from registry.api import paths, ranges, remarks
+    from registry.auth.keyring import ALGORITHM
+    from registry.auth.patterns import Pattern
+    from registry.auth.tokens import InvalidToken, Tokens
 
 REFUSED = (InvalidArgument, OutOfRange)
 LATIN = "latin-1"  # what aiohttp makes of a head's bytes: one character each
@@ -89,9 +95,39 @@ def content_range(data: bytes) -> None:
     assert place is None or (place.start >= 0 and place.length > 0)
 
 
+class OneKey:
+    """A keyring with a key that nobody else has."""
+
+    def __init__(self) -> None:
+        self._key = OKPKey.generate_key("Ed25519")
+
+    async def refresh(self) -> None:
+        pass
+
+    def checking(self, _kid: str) -> OKPKey:
+        return self._key
+
+
+TOKENS = Tokens(OneKey(), "seawall", "seawall", timedelta(minutes=5), lambda: datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def token(data: bytes) -> None:
+    checking = TOKENS.verify(data.decode(LATIN))
+    with contextlib.suppress(InvalidToken):
+        checking.send(None)
+    checking.close()
+
+
+def pattern(data: bytes) -> None:
+    text = data.decode(errors="replace")
+    parsed = Pattern.parse(text)
+    assert Pattern.parse(str(parsed)) == parsed
+    parsed.matches(RepositoryName("a" * 100 + "/b"))
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "digest": digest, "name": name, "reference": reference, "manifest": manifest, "config": config,
-    "platform": platform, "path": path, "byte_range": byte_range, "content_range": content_range,
+    "platform": platform, "token": token, "pattern": pattern, "path": path, "byte_range": byte_range, "content_range": content_range,
 }
 
 SEEDS = {
@@ -103,6 +139,9 @@ SEEDS = {
         '\n{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": []}'],
     "config": ['{"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}}'],
     "platform": ["linux/amd64", "linux/arm/v7", "arm64"], "path": ["/v2/a/blobs/uploads/", "/v2/a%2Fb/tags/list"],
+    "token": [".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in (
+        json.dumps({"alg": ALGORITHM, "kid": "k1"}).encode(), b"{}", b"x" * 64))],
+    "pattern": ["**", "team/**", "a-*/b?"],
     "byte_range": ["\x01\x00bytes=0-9", "\x00\x10bytes=-5", "\x00\x10bytes=5-"],
     "content_range": ["0-9", "bytes 0-9/100"],
 }

@@ -1,7 +1,9 @@
 """What holds for every request: base answers, methods, failures, credentials, broken HTTP, slow clients, the log."""
 
+import asyncio
 import json
 import logging
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -134,6 +136,55 @@ async def test_a_manifest_that_trickles_is_let_go(impatient) -> None:
     async with impatient.raw() as raw:
         raw.send("PUT /v2/a/manifests/b HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
         assert (await raw.answer())[0] == 408
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+async def test_a_manifest_that_never_pauses_and_never_ends_is_let_go(impatient, monkeypatch, chunked) -> None:
+    monkeypatch.setattr("registry.api.bodies.SLOWEST", 1 << 40)
+    coding = "Transfer-Encoding: chunked" if chunked else "Content-Length: 1000000"
+    async with impatient.raw() as raw:
+        raw.send(f"PUT /v2/a/manifests/b HTTP/1.1\r\nHost: x\r\n{coding}\r\n\r\n")
+
+        async def trickle() -> None:
+            with suppress(ConnectionError):
+                while True:
+                    raw.send("1\r\n \r\n" if chunked else " ")
+                    await raw.writer.drain()
+                    await asyncio.sleep(0.02)
+
+        sending = asyncio.create_task(trickle())
+        assert (await raw.answer())[0] == 408
+        sending.cancel()
+
+
+async def test_head_is_get_without_a_body(api) -> None:
+    digest = await api.image("v1")
+    blob = await api.blob(b"some bytes")
+    upload = await api.begin()
+    varies = {"Date", "X-Request-Id", "X-Request-ID"}
+    for path in ("/v2/", f"/v2/{api.repo}/manifests/v1", f"/v2/{api.repo}/manifests/{digest}",
+                 f"/v2/{api.repo}/blobs/{blob}", f"/v2/{api.repo}/tags/list?n=0", f"/v2/{api.repo}/tags/list?n=1",
+                 f"/v2/{api.repo}/referrers/{digest}", "/v2/_catalog", "/v2/_oci/ext/discover", "/healthz", upload,
+                 f"/v2/{api.repo}/manifests/none", f"/v2/{api.repo}/blobs/{UNKNOWN}", "/v2/NO/tags/list"):
+        async with api.get(path) as answer:
+            got = answer.status, {name: value for name, value in answer.headers.items() if name not in varies}
+        async with api.head(path) as answer:
+            assert await answer.read() == b""
+            headers = {name: value for name, value in answer.headers.items() if name not in varies}
+            assert (answer.status, headers) == got, path
+
+
+async def test_every_answer_for_content_says_its_digest(api) -> None:
+    digest, blob = await api.image("v1"), await api.blob(b"some bytes")
+    manifest, content = f"/v2/{api.repo}/manifests/v1", f"/v2/{api.repo}/blobs/{blob}"
+    for path, headers, status, expected in (
+        (manifest, {}, 200, digest), (manifest, {"If-None-Match": f'"{digest}"'}, 304, digest),
+        (content, {}, 200, blob), (content, {"Range": "bytes=2-"}, 206, blob),
+        (content, {"If-None-Match": f'"{blob}"'}, 304, blob),
+    ):
+        for method in ("GET", "HEAD") if status != 206 else ("GET",):
+            async with api.request(method, path, headers=headers) as answer:
+                assert (answer.status, answer.headers["Docker-Content-Digest"]) == (status, str(expected))
 
 
 async def test_access_log(serve, settings, caplog) -> None:
