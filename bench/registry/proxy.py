@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
 from compare import MANIFEST, Server, free_port, running
@@ -28,10 +29,10 @@ from compare import MANIFEST, Server, free_port, running
 REPO = "bench/blobs"
 
 
-async def relay(port: int, target: int, delay: float, rate: float) -> None:
-    """Passes connections on to `target`, late and slowly."""
+async def relay(port: int, target: int, delay: float, rate: float, passed: Synchronized) -> None:
+    """Passes connections on to `target`, late and slowly; counts the bytes that come back."""
 
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, counts: bool = False) -> None:
         loop, free = asyncio.get_running_loop(), 0.0
         queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(64)
 
@@ -49,6 +50,8 @@ async def relay(port: int, target: int, delay: float, rate: float) -> None:
         with contextlib.suppress(ConnectionError):
             while True:
                 data = await reader.read(65536)
+                if counts:
+                    passed.value += len(data)
                 free = max(free, loop.time()) + len(data) / rate
                 await queue.put((free + delay, data))
                 if not data:
@@ -58,7 +61,7 @@ async def relay(port: int, target: int, delay: float, rate: float) -> None:
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection("127.0.0.1", target)
-        await asyncio.gather(pump(reader, back), pump(there, writer), return_exceptions=True)
+        await asyncio.gather(pump(reader, back), pump(there, writer, counts=True), return_exceptions=True)
 
     server = await asyncio.start_server(connected, "127.0.0.1", port, limit=65536)
     async with server:
@@ -66,12 +69,12 @@ async def relay(port: int, target: int, delay: float, rate: float) -> None:
 
 
 @contextlib.contextmanager
-def relayed(target: int, delay: float, rate: float) -> Iterator[int]:
-    port = free_port()
-    process = multiprocessing.Process(target=lambda: asyncio.run(relay(port, target, delay, rate)), daemon=True)
+def relayed(target: int, delay: float, rate: float) -> Iterator[tuple[int, Synchronized]]:
+    port, passed = free_port(), multiprocessing.Value("Q")
+    process = multiprocessing.Process(target=lambda: asyncio.run(relay(port, target, delay, rate, passed)), daemon=True)
     process.start()
     try:
-        yield port
+        yield port, passed
     finally:
         process.kill()
         process.join()
@@ -148,7 +151,7 @@ def main() -> None:
         stack.callback(shutil.rmtree, folder)
         upstream = stack.enter_context(docker_registry(folder, "upstream"))
         port = int(upstream.url.rpartition(":")[2])
-        far = stack.enter_context(relayed(port, options.delay / 1000, options.rate * 1e6))
+        far, passed = stack.enter_context(relayed(port, options.delay / 1000, options.rate * 1e6))
         address = f"http://127.0.0.1:{far}"
         ways = {
             "no proxy": (address, REPO),
@@ -177,9 +180,11 @@ def main() -> None:
             for name, (url, repo) in ways.items():
                 digest = pushed(upstream, options.mib << 20)
                 note(name, f"{options.mib} MiB for one client (s)", many(url, f"/v2/{repo}/blobs/{digest}", 1))
-                digest = pushed(upstream, 16 << 20)
+                digest, before = pushed(upstream, 16 << 20), passed.value
                 note(name, f"16 MiB for {options.clients} at once (s)",
                      many(url, f"/v2/{repo}/blobs/{digest}", options.clients))
+                note(name, f"16 MiB for {options.clients} at once, from the upstream (MiB)",
+                     (passed.value - before) / (1 << 20))
     print(f"| median, {options.delay} ms and {options.rate} MB/s from the upstream | {' | '.join(ways)} |")
     print("|---|" + "---|" * len(ways))
     for what in rows["seawall"]:

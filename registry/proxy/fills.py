@@ -126,6 +126,8 @@ class Fills:
                     await self._follow(place, digest, filling)
         except RemoteNotFound:
             filling.fail(self._absent(place, digest))
+        except UploadBusy:  # its claim ran out, and it lives: a process that was stopped for a while
+            filling.fail(UpstreamUnavailable(name, "another process is still fetching it", RENEW_EVERY))
         except SeawallError as error:
             log.warning("%s@%s: %s", place.repo, digest, error.message)
             filling.fail(translated(name, error))

@@ -132,8 +132,9 @@ def _upstream(settings: UpstreamSettings, where: str) -> Upstream:
     default = f"https://{_HUB_HOST if settings.name == DOCKER_HUB else settings.name}"
     tls = _tls(settings.ca, where)
     urls = [_url(text, f"{where}.url") for text in (settings.url or default, *settings.mirrors)]
-    hub = urls[0].host == _HUB_HOST
-    realms = frozenset(realm.lower() for realm in settings.realms) | ({_HUB_REALM} if hub else set())
+    hub = settings.name == DOCKER_HUB or urls[0].host == _HUB_HOST
+    realms = frozenset(realm.lower() for realm in settings.realms) | (
+        {_HUB_REALM} if urls[0].host == _HUB_HOST else set())
     try:
         platforms = tuple(Platform.parse(text) for text in settings.platforms)
         prefix = RepositoryName.parse(settings.prefix).value if settings.prefix else ""

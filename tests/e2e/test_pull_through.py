@@ -287,3 +287,20 @@ def test_an_upstream_that_is_killed_and_comes_back(debian, through, tool, tmp_pa
         debian.start()
         assert answer.read() == data[1000:]
     assert server.stop() == 0
+
+
+@pytest.mark.root
+def test_docker_and_our_node_pull_through(docker, platform, through) -> None:
+    """The node of `platform`, driven by docker; its own registry is the upstream."""
+    server = through(platform.registry)
+    name = f"{server.address}/up.test/busybox:latest"
+    docker.ok("pull", name)
+    try:
+        assert docker.inspect(name, "{{.Architecture}}") == "amd64"
+        assert docker.ok("run", "--rm", "--network", "none", name, "echo", "pulled through").strip() == "pulled through"
+        refused = docker("push", name)
+        assert refused.returncode != 0
+        assert "pulled through" in refused.stdout + refused.stderr
+    finally:
+        docker("rmi", "-f", name)
+    assert server.stop() == 0
