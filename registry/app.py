@@ -9,7 +9,7 @@ import signal
 import socket
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -52,6 +52,7 @@ from storage.gc.leases import Leases
 from storage.gc.report import GcReport
 from storage.gc.sweep import Collector
 from storage.metadata.engine import Database, open_database
+from storage.observation import Observer
 from storage.repository.intake import Intake
 from storage.repository.store import ContentStore
 from storage.rules.service import Rules
@@ -93,7 +94,7 @@ async def open_registry(settings: Settings, *, migrate: bool = True,
     _make_folder(settings)
     telemetry = telemetry or make_telemetry(shared_numbers(1), 0, os.getpid(), settings.tracing)
     async with (
-        open_database(settings.database_url, migrate=migrate, observer=telemetry.observer) as database,
+        _open_database(settings, migrate=migrate, observer=telemetry.observer) as database,
         open_identity(database, settings) as identity,
         open_blobs(settings) as store,
     ):
@@ -111,6 +112,12 @@ async def open_registry(settings: Settings, *, migrate: bool = True,
             yield Registry(content, identity, collector, housekeeping,
                            administration(content, identity, proxy), proxy, Intake(database, blobs, how, content.rules),
                            Leases(database), Scrubber(database, blobs), database, telemetry, health, refusals)
+
+
+def _open_database(settings: Settings, *, migrate: bool = True,
+                   observer: Observer | None = None) -> AbstractAsyncContextManager[Database]:
+    return open_database(settings.database_url, migrate=migrate, observer=observer,
+                         patience=timedelta(seconds=settings.postgres.patience), options=settings.postgres.options())
 
 
 def shared_numbers(workers: int) -> Numbers:
@@ -308,7 +315,7 @@ def prepare(settings: Settings) -> str | None:
 
     async def once() -> str | None:
         _make_folder(settings)
-        async with open_database(settings.database_url) as database:
+        async with _open_database(settings) as database:
             token = None if settings.auth.mode == "none" else await first_start(database, settings.auth)
         async with open_registry(settings, migrate=False) as registry:
             if settings.auth.mode == "none" and await registry.identity.accounts.list(1):

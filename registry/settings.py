@@ -16,6 +16,7 @@ from typing import Any, cast, get_args, get_origin, get_type_hints
 from ocispec.descriptor import Platform
 from ocispec.errors import InvalidArgument
 from storage.blobs.s3.options import CHECKSUMS, ENCRYPTIONS, SMALLEST_PART, Checksum, Encryption, S3Options
+from storage.metadata.options import PostgresOptions
 
 PREFIX = "SEAWALL_REGISTRY_"
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(?::[0-9]{1,5})?|https?://\[[0-9a-f:.]+\](?::[0-9]{1,5})?")
@@ -253,6 +254,21 @@ class ScrubSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class PostgresSettings:
+    """When `database` is a Postgres (docs/postgres.md). Times in seconds."""
+
+    connections: int = _doc(10, "connections of each worker, besides one that hears of other replicas' changes")
+    patience: float = _doc(30.0, "seconds for which a database that does not answer at the start is asked again")
+    statement_timeout: float = _doc(30.0, "seconds after which the database gives a statement up; 503 then")
+    lock_timeout: float = _doc(15.0, "seconds after which it gives up to wait for another's change; 503 then")
+
+    def options(self) -> PostgresOptions:
+        """For the database."""
+        return PostgresOptions(connections=self.connections, statement_timeout=self.statement_timeout,
+                               lock_timeout=self.lock_timeout)
+
+
+@dataclass(frozen=True, slots=True)
 class LogSettings:
     level: str = _doc("INFO", "DEBUG, INFO, WARNING or ERROR")
     format: str = _doc("text", "`text` or `json`: one object for each line of the log")
@@ -363,6 +379,7 @@ class Settings:
     oidc: OidcSettings = field(default_factory=OidcSettings)
     s3: S3Settings = field(default_factory=S3Settings)
     scrub: ScrubSettings = field(default_factory=ScrubSettings)
+    postgres: PostgresSettings = field(default_factory=PostgresSettings)
     log: LogSettings = field(default_factory=LogSettings)
     proxy: ProxySettings = field(default_factory=ProxySettings)
     upstreams: tuple[UpstreamSettings, ...] = _doc((), "the registries to pull through, each a `[[upstreams]]` table")
@@ -418,6 +435,10 @@ class Settings:
             _at_least(f"upstreams[{number}].tag_ttl", upstream.tag_ttl, 0)
             _at_least(f"upstreams[{number}].missing_ttl", upstream.missing_ttl, 0)
         self.s3.check()
+        _at_least("postgres.connections", self.postgres.connections, 1)
+        _at_least("postgres.patience", self.postgres.patience, 0)
+        _at_least("postgres.statement_timeout", self.postgres.statement_timeout, 1)
+        _at_least("postgres.lock_timeout", self.postgres.lock_timeout, 1)
         if self.log.level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
             raise InvalidSettings(f"log.level is no level: {self.log.level!r}")
         self._check_operation()

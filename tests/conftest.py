@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import pytest
 
 from storage.blobs.s3.options import S3Options
+from tests import postgres as postgres_server
 from tests import s3
 
 CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
@@ -44,6 +45,27 @@ def shared() -> Path:
     if not path.is_dir():
         lacking(f"no shared material at {path}: set SEAWALL_SHARED")
     return path
+
+
+@pytest.fixture
+def postgres_programs() -> Path:
+    found = postgres_server.programs()
+    if found is None:
+        lacking("needs postgresql (Debian package)")
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[postgres_server.Postgres]:
+    """One for all tests: make a database of your own in it (`new_database`)."""
+    programs = postgres_server.programs()
+    if programs is None:
+        lacking("needs postgresql (Debian package)")
+    assert programs is not None
+    with postgres_server.prepared(programs) as server:
+        server.start()
+        yield server
 
 
 @pytest.fixture(scope="session")

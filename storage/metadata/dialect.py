@@ -3,7 +3,6 @@
 import contextlib
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,6 +11,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.util.concurrency import in_greenlet
+
+from storage.metadata.options import PostgresOptions
 
 ALONE = {"seawall_turn": "alone"}
 """Execution options of a connection that is going to write while nobody else does."""
@@ -24,16 +25,6 @@ MIGRATING = {**ALONE, "seawall_patient": True}
 _WRITERS, _NAMES = 0x5EA3A11, 0x5EA3A12
 # The timeout first: switching to WAL is the one thing that several processes may do to a new file at once.
 _PRAGMAS = ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY")
-
-
-@dataclass(frozen=True, slots=True)
-class PostgresOptions:
-    """Of one process; times in seconds."""
-
-    connections: int = 10
-    connect_timeout: float = 5.0
-    statement_timeout: float = 30.0
-    lock_timeout: float = 15.0
 
 
 def make_engine(url: str, options: PostgresOptions) -> AsyncEngine:

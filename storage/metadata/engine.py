@@ -28,7 +28,6 @@ from storage.metadata.dialect import (
     ALONE,
     BESIDE,
     MIGRATING,
-    PostgresOptions,
     is_conflict,
     is_full,
     is_unavailable,
@@ -37,6 +36,7 @@ from storage.metadata.dialect import (
     probe,
     takes_memory,
 )
+from storage.metadata.options import PostgresOptions
 from storage.metadata.watch import ChangeWatch, watching
 from storage.observation import Observer, Unobserved
 

@@ -157,6 +157,8 @@ class PostgresWatch:
                         await connection.invalidate()
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, SQLAlchemyError) as error:
                 log.warning("cannot hear of other replicas' changes, every read asks the database: %s", error)
+            except Exception:  # whatever a driver raises when its connection breaks: this task must go on
+                log.exception("cannot hear of other replicas' changes, every read asks the database")
             finally:
                 self._disconnected()
             await asyncio.sleep(self.BACK_OFF[min(failures, len(self.BACK_OFF) - 1)])
@@ -177,6 +179,9 @@ class PostgresWatch:
                     self._changed.update(names if len(names) <= _MOST else (EVERYTHING,))
                 if own == self._own:
                     self._looked = sent
+            except BaseException:
+                self._looked = -math.inf  # before those who wait go on: what the last look saw is not what they asked
+                raise
             finally:
                 _release(batch)
 
