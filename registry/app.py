@@ -109,9 +109,11 @@ async def open_registry(settings: Settings, *, migrate: bool = True,
         health = Health({"database": database.check, "store": StoreProbe(blobs).check})
         refusals = Refusals(database, settings.events.refusals_per_second, telemetry.part.counter(AUDIT_DROPPED))
         async with open_pull_through(upstreams, database, content, blobs, fills) as proxy, refusals.writing():
-            yield Registry(content, identity, collector, housekeeping,
-                           administration(content, identity, proxy), proxy, Intake(database, blobs, how, content.rules),
-                           Leases(database), Scrubber(database, blobs), database, telemetry, health, refusals)
+            admin = administration(content, identity, proxy, collector, housekeeping,
+                                   timedelta(seconds=settings.gc.grace))
+            yield Registry(content, identity, collector, housekeeping, admin, proxy,
+                           Intake(database, blobs, how, content.rules), Leases(database), Scrubber(database, blobs),
+                           database, telemetry, health, refusals)
 
 
 def _open_database(settings: Settings, *, migrate: bool = True,

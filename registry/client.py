@@ -8,13 +8,15 @@ import ssl
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import quote, urlsplit
 
 import aiohttp
 import msgspec
 
+from ocispec.digest import Digest
 from ocispec.errors import InvalidArgument, SeawallError, Unavailable, Unimplemented
 from ocispec.reference import RepositoryName
 from registry.api.admin import policies as policy_wire
@@ -29,7 +31,10 @@ from registry.auth.robots import Robot
 from registry.auth.rules import Rule
 from storage.metadata.rules import ImmutableRule, Kind, QuotaRule, RetentionRule, UntaggedRule
 from storage.metadata.rules import Rule as ContentRule
-from storage.rules.book import RuleBook
+from storage.metadata.tags import HeldTag
+from storage.rules.accounting import Usage
+from storage.rules.book import Quota, RuleBook
+from storage.rules.retention import TagVerdict
 
 T = TypeVar("T")
 
@@ -37,6 +42,9 @@ TIMEOUT = aiohttp.ClientTimeout(total=60)
 MAX_ANSWER = 64 * 1024 * 1024
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 GOOD = range(200, 300)
+_NO_DIGEST, _NEVER = Digest("sha256", "0" * 64), datetime.fromtimestamp(0, UTC)
+"""For what a verdict has and nobody looks at from here."""
+
 
 
 class Refused(SeawallError):
@@ -224,6 +232,54 @@ class RemoteRules:
         return 1
 
 
+class RemoteRetention:
+    """`gc.retire.Retention`, as far as it explains."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    async def explain(self, book: RuleBook | None = None) -> AsyncIterator[tuple[RepositoryName, list[TagVerdict]]]:
+        """Raises Refused when there is more than one answer holds."""
+        clauses = None
+        if book is not None:
+            clauses = [rule_wire.Retention.of(rule) for rule in book.rules if isinstance(rule, RetentionRule)]
+        found = await self._api.call("POST", "/rules/retention/preview", rule_wire.Previewed,
+                                     body=rule_wire.Preview(clauses, everything=True))
+        if len(found.items) < found.stay + found.go:
+            raise Refused(f"{found.go} tags would go and {found.stay} stay: too many to show from elsewhere")
+        for name, items in groupby(found.items, key=lambda item: item.repository):
+            yield RepositoryName(name), [TagVerdict(HeldTag(item.tag, 0, _NO_DIGEST, _NEVER), item.lives, item.why)
+                                         for item in items]
+
+
+class RemoteAccounting:
+    """`rules.accounting.Accounting`."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    async def usage(self, book: RuleBook | None = None, *, count: bool = False) -> list[Usage]:
+        if book is not None:
+            _only_there("tries a quota out")
+        found = await self._api.call("GET", "/rules/quotas/usage", rule_wire.QuotaUses,
+                                     count="true" if count else None)
+        return [Usage(Quota(item.namespace, item.limit), item.used, item.counted) for item in found.items]
+
+    async def repair(self) -> None:
+        """The server does that by itself when a quota is set."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteHousekeeping:
+    retention: RemoteRetention
+    accounting: RemoteAccounting
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteContent:
+    rules: RemoteRules
+
+
 @dataclass(frozen=True, slots=True)
 class RemoteIdentity:
     """What `auth.identity.Identity` has for administration."""
@@ -232,11 +288,19 @@ class RemoteIdentity:
     robots: RemoteRobots
     policies: RemotePolicies
     keyring: RemoteKeyring
-    rules: RemoteRules
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteRegistry:
+    """What `app.Registry` has for administration."""
+
+    identity: RemoteIdentity
+    content: RemoteContent
+    housekeeping: RemoteHousekeeping
 
 
 @asynccontextmanager
-async def open_remote(server: Server) -> AsyncIterator[RemoteIdentity]:
+async def open_remote(server: Server) -> AsyncIterator[RemoteRegistry]:
     """Raises InvalidArgument."""
     server.check()
     try:
@@ -247,8 +311,9 @@ async def open_remote(server: Server) -> AsyncIterator[RemoteIdentity]:
     async with aiohttp.ClientSession(timeout=TIMEOUT, headers=headers,
                                      connector=aiohttp.TCPConnector(ssl=context)) as session:
         api = Api(session, server.url.rstrip("/"))
-        yield RemoteIdentity(RemoteAccounts(api), RemoteRobots(api), RemotePolicies(api), RemoteKeyring(),
-                             RemoteRules(api))
+        identity = RemoteIdentity(RemoteAccounts(api), RemoteRobots(api), RemotePolicies(api), RemoteKeyring())
+        housekeeping = RemoteHousekeeping(RemoteRetention(api), RemoteAccounting(api))
+        yield RemoteRegistry(identity, RemoteContent(RemoteRules(api)), housekeeping)
 
 
 def _only_there(what: str) -> NoReturn:

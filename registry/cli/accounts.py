@@ -39,7 +39,7 @@ def _run(config: Path | None, flags: dict[str, Any], work: Callable[[Any], Await
     async def once() -> T:
         if server is not None:
             async with open_remote(server) as there:
-                return await work(there)
+                return await work(there.identity)
         settings = Settings.load(config, os.environ, **{name: flags[name] for name in ("data", "database")})
         async with app.open_registry(settings) as registry:
             return await work(registry.identity)

@@ -8,8 +8,9 @@ import click
 from ocispec.pattern import Pattern
 from ocispec.reference import RepositoryName, Tag
 from registry.app import Registry
+from registry.cli.elsewhere import administering
 from registry.cli.retention import opened
-from registry.cli.root import Command, common, main
+from registry.cli.root import Command, main
 from storage.metadata.rules import ALL, ImmutableRule, Kind
 
 
@@ -24,7 +25,7 @@ def immutable() -> None:
 @immutable.command("set", cls=Command)
 @click.argument("repositories")
 @click.argument("tags", default=ALL)
-@common
+@administering
 def set_(config: Path | None, repositories: str, tags: str, **flags: Any) -> None:
     """Make tags immutable (without a tag pattern: all)."""
     rule = ImmutableRule(Pattern.parse(repositories), Pattern.parse(tags))
@@ -37,7 +38,7 @@ def set_(config: Path | None, repositories: str, tags: str, **flags: Any) -> Non
 
 
 @immutable.command("list", cls=Command)
-@common
+@administering
 def list_(config: Path | None, **flags: Any) -> None:
     """Show the rules."""
 
@@ -52,7 +53,7 @@ def list_(config: Path | None, **flags: Any) -> None:
 @immutable.command(cls=Command)
 @click.argument("repositories")
 @click.argument("tags", default=ALL)
-@common
+@administering
 def remove(config: Path | None, repositories: str, tags: str, **flags: Any) -> None:
     """Drop a rule by its exact patterns."""
 
@@ -66,7 +67,7 @@ def remove(config: Path | None, repositories: str, tags: str, **flags: Any) -> N
 
 @immutable.command(cls=Command)
 @click.argument("references", nargs=-1, required=True, metavar="REPOSITORY:TAG...")
-@common
+@administering
 def check(config: Path | None, references: tuple[str, ...], **flags: Any) -> None:
     """Tell of each tag, there or not, whether it could be moved."""
 

@@ -7,8 +7,9 @@ import click
 
 from registry.app import Registry
 from registry.cli.amounts import shown, size
+from registry.cli.elsewhere import administering
 from registry.cli.retention import opened
-from registry.cli.root import Command, common, main
+from registry.cli.root import Command, main
 from storage.metadata.rules import Kind, QuotaRule
 from storage.rules.accounting import Usage
 from storage.rules.book import RuleBook
@@ -28,7 +29,7 @@ def quota() -> None:
 @click.argument("namespace")
 @click.argument("limit", type=size)
 @click.option("--dry-run", is_flag=True, help="Set nothing; tell who would be refused.")
-@common
+@administering
 def set_(config: Path | None, namespace: str, limit: int, *, dry_run: bool, **flags: Any) -> None:
     """Set a limit. What is held already stays, also above it."""
     rule = QuotaRule(namespace, limit)
@@ -48,7 +49,7 @@ def set_(config: Path | None, namespace: str, limit: int, *, dry_run: bool, **fl
 
 
 @quota.command("list", cls=Command)
-@common
+@administering
 def list_(config: Path | None, **flags: Any) -> None:
     """Show the limits (`check` also counts what is used of them)."""
 
@@ -62,7 +63,7 @@ def list_(config: Path | None, **flags: Any) -> None:
 
 @quota.command(cls=Command)
 @click.argument("namespace")
-@common
+@administering
 def remove(config: Path | None, namespace: str, **flags: Any) -> None:
     """Drop a limit."""
 
@@ -75,7 +76,7 @@ def remove(config: Path | None, namespace: str, **flags: Any) -> None:
 
 
 @quota.command(cls=Command)
-@common
+@administering
 def check(config: Path | None, **flags: Any) -> None:
     """Count what each namespace holds, and tell who is refused."""
 

@@ -13,17 +13,24 @@ from ocispec.pattern import Pattern
 from registry import app
 from registry.app import Registry
 from registry.cli.amounts import duration
-from registry.cli.root import Command, common, main
+from registry.cli.elsewhere import administering, chosen
+from registry.cli.root import Command, main
+from registry.client import open_remote
 from registry.settings import Settings
 from storage.metadata.rules import ALL, Kind, RetentionRule, Rule, UntaggedRule
 from storage.rules.book import RuleBook
 from storage.rules.retention import span
 
 
-def opened(config: Path | None, flags: dict[str, Any], work: Callable[[Registry], Any]) -> Any:
-    """What `work` gives on the registry's database, beside a running registry."""
+def opened(config: Path | None, flags: dict[str, Any], work: Callable[[Any], Any]) -> Any:
+    """What `work` gives on the registry's database, beside a running registry, or on one elsewhere (`--server`), which
+    has the same services."""
+    server = chosen(flags)
 
     async def once() -> Any:
+        if server is not None:
+            async with open_remote(server) as there:
+                return await work(there)
         async with app.open_registry(Settings.load(config, os.environ, **flags), migrate=False) as registry:
             return await work(registry)
 
@@ -46,7 +53,7 @@ def retention() -> None:
 @click.option("--pulled-within", type=duration, metavar="SPAN", help="Keep what was pulled (or first pushed) within.")
 @click.option("--yes", is_flag=True, help="Also if tags would go by it.")
 @click.option("--dry-run", is_flag=True, help="Set nothing; tell which tags would go.")
-@common
+@administering
 def set_(config: Path | None, repositories: str, tags: str, last: int | None, pushed_within: timedelta | None,
          pulled_within: timedelta | None, *, yes: bool, dry_run: bool, **flags: Any) -> None:
     """Keep the tags that meet a condition (without any: all that match); every tag that no clause for these
@@ -69,7 +76,7 @@ def set_(config: Path | None, repositories: str, tags: str, last: int | None, pu
 @retention.command(cls=Command)
 @click.argument("repositories")
 @click.argument("keep", metavar="keep|SPAN")
-@common
+@administering
 def untagged(config: Path | None, repositories: str, keep: str, **flags: Any) -> None:
     """Keep manifests that nothing names until they are deleted, or for a time."""
     span_ = None if keep == "keep" else duration(keep)
@@ -83,7 +90,7 @@ def untagged(config: Path | None, repositories: str, keep: str, **flags: Any) ->
 
 
 @retention.command("list", cls=Command)
-@common
+@administering
 def list_(config: Path | None, **flags: Any) -> None:
     """Show the rules."""
 
@@ -102,7 +109,7 @@ def list_(config: Path | None, **flags: Any) -> None:
 @click.option("--tags", metavar="PATTERN", help="Only the clause about these. Default: all clauses.")
 @click.option("--untagged", "about_untagged", is_flag=True, help="The rule about untagged manifests instead.")
 @click.option("--yes", is_flag=True, help="Also if tags would go without it.")
-@common
+@administering
 def remove(config: Path | None, repositories: str, tags: str | None, *, about_untagged: bool, yes: bool,
            **flags: Any) -> None:
     """Drop rules by their exact pattern."""
@@ -125,7 +132,7 @@ def remove(config: Path | None, repositories: str, tags: str | None, *, about_un
 @retention.command(cls=Command)
 @click.option("--repositories", default=ALL, metavar="PATTERN", help="Only these. Default: all that a rule is for.")
 @click.option("--all", "everything", is_flag=True, help="Also the tags that stay.")
-@common
+@administering
 def check(config: Path | None, repositories: str, *, everything: bool, **flags: Any) -> None:
     """Tell of each tag whether it would go, and why. Changes nothing."""
     pattern = Pattern.parse(repositories)

@@ -58,6 +58,13 @@ async def tagged(tx: Transaction, name: RepositoryName, limit: int, after: str) 
     return [TaggedRow(Tag(row[0]), row[1], row[2], row[3] or "", row[4], row[5]) for row in await tx.execute(query)]
 
 
+async def digests(tx: Transaction, name: RepositoryName, limit: int) -> Sequence[Digest]:
+    """Some of its manifests."""
+    query = (sa.select(manifests.c.digest).join(repositories, repositories.c.id == manifests.c.repository_id)
+             .where(repositories.c.name == name.value).order_by(manifests.c.id.desc()).limit(limit))
+    return (await tx.scalars(query)).all()
+
+
 async def tags_of(tx: Transaction, name: RepositoryName, digest: Digest) -> Sequence[Tag]:
     query = (sa.select(tags.c.name).join(manifests, manifests.c.id == tags.c.manifest_id)
              .join(repositories, repositories.c.id == tags.c.repository_id)

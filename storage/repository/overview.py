@@ -35,3 +35,8 @@ class Overview:
     async def tags_of(self, name: RepositoryName, digest: Digest) -> Sequence[Tag]:
         async with self._database.read() as tx:
             return await rows.tags_of(tx, name, digest)
+
+    async def digests(self, name: RepositoryName, limit: int) -> Sequence[Digest]:
+        """Some of its manifests, the newest first; none when it is empty or not known."""
+        async with self._database.read() as tx:
+            return await rows.digests(tx, name, limit)

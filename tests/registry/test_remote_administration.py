@@ -79,6 +79,20 @@ def test_a_file_of_policies_is_loaded(elsewhere: Elsewhere, tmp_path: Path) -> N
     assert elsewhere.ok("policy", "list") == "public/**\tanonymous\tpull"
 
 
+def test_rules(elsewhere: Elsewhere) -> None:
+    elsewhere.ok("retention", "set", "team/**", "--last", "3")
+    assert "team/**:**" in elsewhere.ok("retention", "list")
+    assert elsewhere.ok("retention", "check") == "0 would go, 0 stay"
+    elsewhere.ok("retention", "remove", "team/**")
+    elsewhere.ok("immutable", "set", "team/**", "v*")
+    assert elsewhere.ok("immutable", "check", "team/app:v1") == "team/app:v1  immutable by team/**:v*"
+    elsewhere.ok("immutable", "remove", "team/**", "v*")
+    assert elsewhere.run("immutable", "remove", "team/**", "v*").exit_code == 1
+    elsewhere.ok("quota", "set", "team", "1G")
+    assert elsewhere.ok("quota", "check").startswith("team  0")
+    elsewhere.ok("quota", "remove", "team")
+
+
 @pytest.mark.parametrize(("words", "message"), [
     (("user", "remove", "nobody"), "there is no user 'nobody'"),
     (("user", "add", "a b", "--no-password"), "not a name for a user"),

@@ -1,5 +1,6 @@
 """Repositories, their tags and manifests, as an operator looks at them and tidies up."""
 
+import contextlib
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -13,8 +14,11 @@ from registry.api.admin.operation import Asked, DigestText, Operation, Paged, St
 from registry.auth.policy import Action
 from storage.errors import RepositoryUnknown
 from storage.metadata.overview import RepositoryRow, TaggedRow
+from storage.repository.manifests import ManifestUnknown
 from storage.repository.store import ContentStore
+from storage.rules.refusals import TagImmutable
 
+BATCH = 200
 PAGES_LOOKED_AT = 20
 """How far one request looks for repositories that the caller may see."""
 
@@ -85,6 +89,18 @@ class ManifestDetail(msgspec.Struct, frozen=True):
     annotations: dict[str, str]
 
 
+class Removal(Strict, frozen=True):
+    """`force`: also where tags are immutable."""
+
+    force: bool = False
+
+
+class Emptied(msgspec.Struct, frozen=True):
+    """How many manifests went."""
+
+    manifests: int
+
+
 class Target(Strict, frozen=True):
     digest: DigestText
 
@@ -99,6 +115,8 @@ class RepositoryOperations:
             Operation("GET", "/repositories", "Repositories that hold a manifest and that the caller may pull",
                       self.repositories, needs=Action.LIST, query=Paged, result=Repositories),
             Operation("GET", repository, "One repository", self.repository, needs=Action.PULL, result=Repository),
+            Operation("DELETE", repository, "Delete all its manifests and tags; its blobs go with the next collections",
+                      self.delete, needs=Action.ADMIN, query=Removal, result=Emptied, failures=(409,)),
             Operation("GET", f"{repository}/tags", "Its tags and what they name", self.tags, needs=Action.PULL,
                       query=Paged, result=Tags),
             Operation("PUT", f"{repository}/tags/{{tag}}", "Point a tag at one of its manifests", self.tag,
@@ -128,6 +146,20 @@ class RepositoryOperations:
 
     async def repository(self, asked: Asked) -> Repository:
         return Repository.of(await self._content.overview.repository(asked.repository))
+
+    async def delete(self, asked: Asked) -> Emptied:
+        """In many transactions, the newest first, so that nobody waits for it; broken off, it can be asked for again.
+        """
+        repo, gone = asked.repository, 0
+        await self._known(repo)
+        if not asked.query.force:
+            await self._movable(repo)  # before anything goes
+        while found := await self._content.overview.digests(repo, BATCH):
+            for digest in found:
+                with contextlib.suppress(ManifestUnknown):  # somebody else was faster
+                    await self._content.manifests.delete(repo, digest, force=asked.query.force, origin=asked.origin)
+                    gone += 1
+        return Emptied(gone)
 
     async def tags(self, asked: Asked) -> Tags:
         wanted: Paged = asked.query
@@ -162,6 +194,18 @@ class RepositoryOperations:
         if isinstance(reference, Tag):
             reference = await self._content.manifests.resolve(asked.repository, reference)
         await self._content.manifests.delete(asked.repository, reference, origin=asked.origin)
+
+    async def _movable(self, repo: RepositoryName) -> None:
+        """Raises TagImmutable for the first tag that is."""
+        book, after = await self._content.rules.current(), ""
+        while book.may_be_immutable(repo):
+            page = await self._content.overview.tags(repo, limit=BATCH, after=after)
+            if not page:
+                return
+            for row in page:
+                if rule := book.immutable(repo, row.tag):
+                    raise TagImmutable(repo, row.tag, rule)
+            after = page[-1].tag.value
 
     async def _known(self, name: RepositoryName) -> None:
         """Raises RepositoryUnknown."""

@@ -9,8 +9,12 @@ import msgspec
 from ocispec.errors import NotFound
 from ocispec.pattern import Pattern
 from registry.api.admin.operation import Asked, Operation, Run, Strict
+from storage.gc.housekeeping import Housekeeping
 from storage.metadata.rules import ALL, ImmutableRule, Kind, QuotaRule, RetentionRule, UntaggedRule
+from storage.rules.book import RuleBook as Book
 from storage.rules.service import Rules
+
+MAX_PREVIEW = 10_000
 
 Seconds = Annotated[int, msgspec.Meta(gt=0, le=100 * 366 * 86400)]
 
@@ -103,9 +107,54 @@ class OfNamespace(Strict, frozen=True):
     namespace: str
 
 
+class QuotaUse(msgspec.Struct, frozen=True):
+    """`namespace` is empty for the whole registry. `counted` is what the content weighs, where that was asked for;
+    `full`: pushes of anything new are refused."""
+
+    namespace: str
+    limit: int
+    used: int
+    counted: int | None
+    full: bool
+
+
+class QuotaUses(msgspec.Struct, frozen=True):
+    items: list[QuotaUse]
+
+
+class Counting(Strict, frozen=True):
+    """`count`: read all content instead of believing what is charged."""
+
+    count: bool = False
+
+
+class Preview(Strict, frozen=True):
+    """What would retention do: with the clauses of now, or with these instead. `everything`: also tags that stay."""
+
+    clauses: Annotated[list[Retention], msgspec.Meta(max_length=10_000)] | None = None
+    repositories: str = ALL
+    everything: bool = False
+
+
+class Judged(msgspec.Struct, frozen=True):
+    repository: str
+    tag: str
+    lives: bool
+    why: str
+
+
+class Previewed(msgspec.Struct, frozen=True):
+    """`items` are the first of them; the numbers are of all."""
+
+    items: list[Judged]
+    stay: int
+    go: int
+
+
 class RuleOperations:
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, housekeeping: Housekeeping) -> None:
         self._rules = rules
+        self._housekeeping = housekeeping
 
     def operations(self) -> Sequence[Operation]:
         return (
@@ -121,7 +170,11 @@ class RuleOperations:
             Operation("PUT", "/rules/immutable", "Make tags immutable", self.put, body=Immutable, result=None),
             Operation("DELETE", "/rules/immutable", "Remove such a rule", self.remove(Kind.IMMUTABLE), query=Clause,
                       result=None),
-            Operation("PUT", "/rules/quotas", "Set a quota", self.put, body=Quota, result=None),
+            Operation("POST", "/rules/retention/preview", "Which tags would go, and why", self.preview, body=Preview,
+                      result=Previewed),
+            Operation("PUT", "/rules/quotas", "Set a quota", self.quota, body=Quota, result=None),
+            Operation("GET", "/rules/quotas/usage", "What of the quotas is used", self.usage, query=Counting,
+                      result=QuotaUses),
             Operation("DELETE", "/rules/quotas", "Remove a quota", self.remove(Kind.QUOTA), query=OfNamespace,
                       result=None),
         )
@@ -142,6 +195,30 @@ class RuleOperations:
 
     async def put(self, asked: Asked) -> None:
         await self._rules.put(asked.body.rule(), origin=asked.origin)
+
+    async def quota(self, asked: Asked) -> None:
+        await self.put(asked)
+        await self._housekeeping.accounting.repair()  # what the namespace holds already was charged to nobody
+
+    async def usage(self, asked: Asked) -> QuotaUses:
+        found = await self._housekeeping.accounting.usage(count=asked.query.count)
+        return QuotaUses([QuotaUse(item.quota.namespace, item.quota.limit, item.used, item.actual, item.full)
+                          for item in found])
+
+    async def preview(self, asked: Asked) -> Previewed:
+        wanted: Preview = asked.body
+        book, pattern = None, Pattern.parse(wanted.repositories)
+        if wanted.clauses is not None:
+            now = [rule for rule in (await self._rules.current()).rules if not isinstance(rule, RetentionRule)]
+            book = Book([*now, *(clause.rule() for clause in wanted.clauses)])
+        items: list[Judged] = []
+        numbers = {True: 0, False: 0}
+        async for name, verdicts in self._housekeeping.retention.explain(book):
+            for verdict in verdicts if pattern.matches(name.value) else ():
+                numbers[verdict.lives] += 1
+                if len(items) < MAX_PREVIEW and (wanted.everything or not verdict.lives):
+                    items.append(Judged(name.value, verdict.tag.name, verdict.lives, verdict.why))
+        return Previewed(items, stay=numbers[True], go=numbers[False])
 
     def remove(self, kind: Kind) -> Run:
         async def run(asked: Asked) -> None:

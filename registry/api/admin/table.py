@@ -1,7 +1,10 @@
 """Every operation of the administration API, put together."""
 
+from datetime import timedelta
+
 from registry.api.admin.about import AboutOperations
 from registry.api.admin.administration import Administration
+from registry.api.admin.garbage import GarbageOperations
 from registry.api.admin.policies import PolicyOperations
 from registry.api.admin.repositories import RepositoryOperations
 from registry.api.admin.robots import RobotOperations
@@ -10,10 +13,13 @@ from registry.api.admin.upstreams import UpstreamOperations
 from registry.api.admin.users import UserOperations
 from registry.auth.identity import Identity
 from registry.proxy.service import PullThrough
+from storage.gc.housekeeping import Housekeeping
+from storage.gc.sweep import Collector
 from storage.repository.store import ContentStore
 
 
-def administration(content: ContentStore, identity: Identity, proxy: PullThrough) -> Administration:
+def administration(content: ContentStore, identity: Identity, proxy: PullThrough, collector: Collector,
+                   housekeeping: Housekeeping, grace: timedelta) -> Administration:
     made: Administration
     groups = (
         AboutOperations(lambda: made.operations),
@@ -21,7 +27,8 @@ def administration(content: ContentStore, identity: Identity, proxy: PullThrough
         UserOperations(identity.accounts),
         RobotOperations(identity.robots),
         PolicyOperations(identity.policies),
-        RuleOperations(content.rules),
+        RuleOperations(content.rules, housekeeping),
+        GarbageOperations(collector, grace),
         UpstreamOperations(proxy),
     )
     made = Administration([operation for group in groups for operation in group.operations()])

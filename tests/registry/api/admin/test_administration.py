@@ -85,7 +85,7 @@ async def test_what_is_wrong_is_named(api, refused) -> None:
     await refused(api.put(at(api.repo, "tags", "v2"), data={"digest": "x"}), 400, "UNSUPPORTED")
     async with api.post(at(api.repo), json={}) as answer:
         assert answer.status == 405
-        assert answer.headers["Allow"] == "GET, HEAD"
+        assert answer.headers["Allow"] == "GET, DELETE, HEAD"
 
 
 async def test_the_body_is_bounded(api, refused) -> None:
