@@ -25,11 +25,12 @@ from registry.api.paths import Endpoint
 from registry.api.server import make_server
 from registry.auth.identity import Identity, first_start, open_identity
 from registry.auth.policy import Access
-from registry.notifications.audit import Refusals
+from registry.notifications.audit import AuditLog, Refusals
 from registry.notifications.courier import LEASE, Pace
 from registry.notifications.dispatch import Dispatcher, EventKeeper
 from registry.notifications.endpoints import Endpoint as WebhookEndpoint
 from registry.notifications.envelopes import Source
+from registry.notifications.hooks import Hooks
 from registry.proxy.fills import FillSettings
 from registry.proxy.service import PullThrough, open_pull_through
 from registry.proxy.upstreams import Upstreams
@@ -110,7 +111,8 @@ async def open_registry(settings: Settings, *, migrate: bool = True,
         refusals = Refusals(database, settings.events.refusals_per_second, telemetry.part.counter(AUDIT_DROPPED))
         async with open_pull_through(upstreams, database, content, blobs, fills) as proxy, refusals.writing():
             admin = administration(content, identity, proxy, collector, housekeeping,
-                                   timedelta(seconds=settings.gc.grace))
+                                   timedelta(seconds=settings.gc.grace), AuditLog(database),
+                                   Hooks(database, endpoints(settings)))
             yield Registry(content, identity, collector, housekeeping, admin, proxy,
                            Intake(database, blobs, how, content.rules), Leases(database), Scrubber(database, blobs),
                            database, telemetry, health, refusals)

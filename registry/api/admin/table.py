@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from registry.api.admin.about import AboutOperations
 from registry.api.admin.administration import Administration
+from registry.api.admin.events import EventOperations
 from registry.api.admin.garbage import GarbageOperations
 from registry.api.admin.policies import PolicyOperations
 from registry.api.admin.repositories import RepositoryOperations
@@ -12,6 +13,8 @@ from registry.api.admin.rules import RuleOperations
 from registry.api.admin.upstreams import UpstreamOperations
 from registry.api.admin.users import UserOperations
 from registry.auth.identity import Identity
+from registry.notifications.audit import AuditLog
+from registry.notifications.hooks import Hooks
 from registry.proxy.service import PullThrough
 from storage.gc.housekeeping import Housekeeping
 from storage.gc.sweep import Collector
@@ -19,7 +22,7 @@ from storage.repository.store import ContentStore
 
 
 def administration(content: ContentStore, identity: Identity, proxy: PullThrough, collector: Collector,
-                   housekeeping: Housekeeping, grace: timedelta) -> Administration:
+                   housekeeping: Housekeeping, grace: timedelta, log: AuditLog, hooks: Hooks) -> Administration:
     made: Administration
     groups = (
         AboutOperations(lambda: made.operations),
@@ -30,6 +33,7 @@ def administration(content: ContentStore, identity: Identity, proxy: PullThrough
         RuleOperations(content.rules, housekeeping),
         GarbageOperations(collector, grace),
         UpstreamOperations(proxy),
+        EventOperations(log, hooks),
     )
     made = Administration([operation for group in groups for operation in group.operations()])
     return made
