@@ -23,6 +23,7 @@ from ocispec.manifest import MAX_BYTES, MAX_CHILDREN
 
 MIB = 1024 * 1024
 CONNECTIONS = 10_000
+SHELL = 1024
 SPARE = 1000  # descriptors that this process needs for other things
 
 
@@ -51,7 +52,8 @@ def program() -> Iterator[Program]:
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         command = [Path(sys.executable).with_name("seawall-registry"), "serve", "--data", folder,
                    "--listen", "127.0.0.1:0", "--workers", "1"]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ)
+        # As a shell would: the registry has to raise its own soft limit.
+        process = subprocess.Popen(["prlimit", f"--nofile={SHELL}:", *command], stdout=subprocess.PIPE, text=True)
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
@@ -141,7 +143,7 @@ COSTLY = {
 
 
 async def test_costly_documents_do_not_add_up(program, client) -> None:
-    """All at once, several times: refused, in bounded memory, while others are served."""
+    """All at once, each twice: refused, in bounded memory, while others are served."""
     done = asyncio.Event()
     most = slowest = 0.0
     before = program.memory
@@ -162,7 +164,7 @@ async def test_costly_documents_do_not_add_up(program, client) -> None:
             assert answer.status == 400, await answer.text()
 
     watching = asyncio.create_task(watch())
-    await asyncio.gather(*(push(raw) for raw in COSTLY.values() for _ in range(3)))
+    await asyncio.gather(*(push(raw) for raw in COSTLY.values() for _ in range(2)))
     done.set()
     await watching
     assert most < 250 * MIB

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from ocispec.digest import Digest
-from registry.settings import LogSettings
+from registry.settings import LimitSettings, LogSettings
 from storage.errors import StoreFull
 from storage.metadata.engine import DatabaseUnavailable
 
@@ -185,6 +185,25 @@ async def test_every_answer_for_content_says_its_digest(api) -> None:
         for method in ("GET", "HEAD") if status != 206 else ("GET",):
             async with api.request(method, path, headers=headers) as answer:
                 assert (answer.status, answer.headers["Docker-Content-Digest"]) == (status, str(expected))
+
+
+async def test_no_more_connections_than_may_be(serve, settings, until) -> None:
+    async with serve(replace(settings, limits=LimitSettings(connections=3))) as api:
+        async with api.raw() as one, api.raw() as two, api.raw() as three:
+            for raw in (one, two, three):
+                raw.send("GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert (await raw.answer())[0] == 200
+            async with api.raw() as late:
+                status, headers = await late.head()
+                assert (status, headers["retry-after"], await late.ended()) == (503, "1", b"")
+            two.send("GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await two.answer())[0] == 200
+
+        async def again() -> bool:
+            async with api.get("/v2/") as answer:
+                return answer.status == 200
+
+        assert await until(again)
 
 
 async def test_access_log(serve, settings, caplog) -> None:
