@@ -200,6 +200,7 @@ class S3Settings:
     session_token: str = _secret("of temporary credentials")
     authorities: str = _doc("", "PEM file of the authorities that the endpoint's certificate is checked against")
     redirect: bool = _doc(False, "send clients to the bucket for blobs (307 to a presigned URL), do not pass bytes on")
+    redirect_endpoint: str = _doc("", "URL of the service as clients know it; empty: as `s3.endpoint`")
     redirect_expires: float = _doc(1200.0, "seconds for which such a URL is good")
     part_size: int = _doc(8 * 1024 * 1024, "bytes of a part of a multipart upload; S3 wants 5 MiB at least")
     checksum: str = _doc("md5", "what the service checks what it receives against: `md5`, `crc32` or `none`")
@@ -221,8 +222,9 @@ class S3Settings:
             raise InvalidSettings("s3.encryption_key is for s3.encryption = aws:kms")
         if bool(self.access_key) != bool(self.secret_key):
             raise InvalidSettings("s3.access_key and s3.secret_key go together: one of them is missing")
-        if self.endpoint and not self.endpoint.startswith(("http://", "https://")):
-            raise InvalidSettings(f"s3.endpoint is no http or https URL: {self.endpoint!r}")
+        for name, url in (("endpoint", self.endpoint), ("redirect_endpoint", self.redirect_endpoint)):
+            if url and not url.startswith(("http://", "https://")):
+                raise InvalidSettings(f"s3.{name} is no http or https URL: {url!r}")
         if not 1 <= self.redirect_expires <= LONGEST_URL:
             raise InvalidSettings(f"s3.redirect_expires is {self.redirect_expires:g}, not within 1 and {LONGEST_URL}")
         _at_least("s3.part_size", self.part_size, SMALLEST_PART)
@@ -239,7 +241,7 @@ class S3Settings:
             Path(self.authorities) if self.authorities else None, self.part_size, cast("Checksum", self.checksum),
             cast("Encryption", self.encryption), self.encryption_key or None,
             Path(self.spool) if self.spool else None, self.threads, self.connect_timeout, self.read_timeout,
-            self.attempts)
+            self.attempts, self.redirect_endpoint or None)
 
 
 LONGEST_URL = 7 * 86400

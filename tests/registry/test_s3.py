@@ -120,6 +120,17 @@ async def test_a_redirect_goes_to_the_bytes_and_needs_no_credentials_there(redir
         assert await answer.read() == data
 
 
+async def test_clients_may_know_the_service_by_another_name(serve, bucket, s3_server):
+    async with proxying(s3_server.port) as proxy:
+        section = replace(bucket.s3, redirect=True, redirect_endpoint=proxy.endpoint)
+        async with serve(replace(bucket, s3=section)) as api:
+            digest = await api.blob(b"some bytes")
+            assert not proxy.seen
+            async with api.get(f"/v2/team/app/blobs/{digest}") as answer:
+                assert await answer.read() == b"some bytes"
+            assert len(proxy.seen) == 1
+
+
 async def test_a_head_is_never_redirected_nor_a_copy_that_is_there_already(redirecting):
     digest = await redirecting.blob(b"some bytes")
     async with redirecting.head(f"/v2/team/app/blobs/{digest}", allow_redirects=False) as answer:
@@ -243,7 +254,7 @@ async def test_killed_in_mid_chunk_another_replica_goes_on(bucket, s3_server, tm
 @pytest.mark.parametrize(("section", "named"), [
     ({"checksum": "sha1"}, "s3.checksum"), ({"encryption": "rot13"}, "s3.encryption"),
     ({"encryption_key": "x"}, "s3.encryption_key"), ({"access_key": "x"}, "s3.secret_key"),
-    ({"endpoint": "ftp://x"}, "s3.endpoint"), ({"part_size": MIB}, "s3.part_size"), ({"threads": 0}, "s3.threads"),
+    ({"endpoint": "ftp://x"}, "s3.endpoint"), ({"redirect_endpoint": "x"}, "s3.redirect_endpoint"), ({"part_size": MIB}, "s3.part_size"), ({"threads": 0}, "s3.threads"),
     ({"redirect_expires": 1e9}, "s3.redirect_expires"), ({"attempts": 0}, "s3.attempts"),
 ])
 def test_what_cannot_be_right_is_named(section, named):

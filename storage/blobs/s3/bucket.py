@@ -8,7 +8,7 @@ import errno
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -72,10 +72,14 @@ class Bucket:
         self._writing = Threads(options.threads, "s3-write", translated)
         self._reading = Threads(options.threads, "s3-read", translated)
         self._client: Any = None
+        self._signer: Any = None
 
     async def open(self) -> None:
         """Raises StoreUnavailable when there is no such bucket, or it is not ours to use."""
-        self._client = await self._writing.run(_client, self._options)
+        self._client = self._signer = await self._writing.run(_client, self._options)
+        if self._options.public_endpoint:
+            public = replace(self._options, endpoint=self._options.public_endpoint)
+            self._signer = await self._writing.run(_client, public)
         try:
             await self._writing.run(self._client.head_bucket, **self._where)
         except ObjectMissing:
@@ -182,7 +186,7 @@ class Bucket:
         """In a thread: signing may have to fetch the role's credentials first."""
         answered = {"ResponseContentType": content_type, "ResponseContentDisposition": "attachment"}
         url = await self._reading.run(
-            self._client.generate_presigned_url, "get_object", Params={**self._object(name), **answered},
+            self._signer.generate_presigned_url, "get_object", Params={**self._object(name), **answered},
             ExpiresIn=int(expires.total_seconds()))
         return str(url)
 

@@ -22,6 +22,7 @@ class S3Options:
     Without `access_key` the credentials come from where boto3 looks for them: environment, shared files, the role of
     the container or machine. `spool` is the folder in which each upload keeps the part that it gathers (None: the
     system's for temporary files). `threads` bound the requests that run at once, for writing and for reading each.
+    `public_endpoint` is what clients are sent to, where they know the service by another name than we do.
     """
 
     bucket: str
@@ -42,3 +43,4 @@ class S3Options:
     connect_timeout: float = 5.0
     read_timeout: float = 60.0
     attempts: int = 5
+    public_endpoint: str | None = None

@@ -79,6 +79,13 @@ class Spool:
         return self._file
 
 
+def check(folder: Path | None) -> None:
+    """Raises OSError when nothing can be gathered there."""
+    spool = Spool(folder)
+    spool.body()
+    spool.close()
+
+
 def _fitting(views: list[memoryview], room: int) -> list[memoryview]:
     """The views from the front that fit into `room` whole."""
     count = 0

@@ -10,6 +10,7 @@ from storage.blobs.s3.mark import Mark
 from storage.blobs.s3.multipart import Multipart, remove_tails, settle, whole
 from storage.blobs.s3.options import S3Options
 from storage.blobs.s3.reading import read
+from storage.blobs.s3.spool import check
 from storage.blobs.s3.writing import S3Writer, Source
 from storage.blobs.store import BytesMissing, KeyBusy, StorageKey, StoredBytes
 from storage.blobs.threads import Threads
@@ -30,6 +31,7 @@ class S3Blobs:
 
     async def prepare(self) -> None:
         """Raises StoreUnavailable."""
+        await self._files.run(check, self._options.spool)
         await self._bucket.open()
 
     def close(self) -> None:

@@ -405,6 +405,22 @@ def test_secrets_are_not_shown(s3_options):
     assert s3.SECRET not in repr(replace(s3_options, session_token=s3.SECRET))
 
 
+async def test_a_folder_to_gather_in_that_is_not_there_is_said_so_at_the_start(s3_options, tmp_path):
+    blobs = S3Blobs(replace(s3_options, spool=tmp_path / "absent"))
+    with pytest.raises(SeawallError, match="No such file"):
+        await blobs.prepare()
+    blobs.close()
+
+
+async def test_credentials_from_the_environment(s3_options, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.ACCESS)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.SECRET)
+    blobs = S3Blobs(replace(s3_options, access_key=None, secret_key=None))
+    await blobs.prepare()
+    assert await content(blobs, await stored(blobs, b"small")) == b"small"
+    blobs.close()
+
+
 async def test_wrong_credentials_are_said_so_at_the_start(real, s3_options):
     blobs = S3Blobs(replace(s3_options, secret_key="wrong"))
     with pytest.raises(SeawallError, match="403|Forbidden"):
