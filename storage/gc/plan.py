@@ -1,11 +1,12 @@
 """In which order the dead of a repository go, and what stays with one that turns out to live. Pure.
 
 An index goes before its children and a subject before its referrers. So when a manifest is found alive after all (a tag
-was set on it since it was marked), all that lives with it is still there, and is taken out of the plan.
+was set on it since it was marked), all that lives with it is still there, and is taken out of the plan. Those that live
+with each other (an index whose subject is one of its children) go in one batch.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ocispec.digest import Digest
 from storage.gc.mark import Marked
@@ -22,6 +23,7 @@ class Plan:
             self._followers[item.digest] += [child for child in item.children if child in dead]
             if item.subject in dead:
                 self._followers[item.subject].append(item.digest)
+        self._groups = _components(self._followers)
         self.saved: set[Digest] = set()
 
     @property
@@ -29,15 +31,17 @@ class Plan:
         return not self._manifests and not self._blobs
 
     def manifests(self, size: int) -> Iterator[Sequence[HeldManifest]]:
-        """Batches, without what was saved before a batch is asked for."""
+        """Batches of about `size`, without what was saved before a batch is asked for."""
         batch: list[HeldManifest] = []
-        for digest in self._ordered():
-            if digest not in self.saved:
-                batch.append(self._manifests[digest])
-            if len(batch) == size:
+        for group in self._groups:
+            left = [self._manifests[digest] for digest in group if digest not in self.saved]
+            if batch and len(batch) + len(left) > size:
                 yield batch
                 batch = []
-        yield [item for item in batch if item.digest not in self.saved]
+                left = [item for item in left if item.digest not in self.saved]
+            batch += left
+        if batch:
+            yield batch
 
     def blobs(self, size: int) -> Iterator[Sequence[Digest]]:
         """To be asked for when the manifests are done."""
@@ -56,19 +60,42 @@ class Plan:
             self._blobs.difference_update(self._manifests[digest].blobs)
             pending += self._followers[digest]
 
-    def _ordered(self) -> list[Digest]:
-        before: dict[Digest, int] = dict.fromkeys(self._manifests, 0)
-        for followers in self._followers.values():
+
+def _components(graph: Mapping[Digest, Sequence[Digest]]) -> list[list[Digest]]:
+    """What is reachable from each other, grouped; a group before those that are reachable from it (Tarjan)."""
+    index: dict[Digest, int] = {}
+    low: dict[Digest, int] = {}
+    path: list[Digest] = []
+    on_path: set[Digest] = set()
+    found: list[list[Digest]] = []
+    work: list[tuple[Digest, Iterator[Digest]]] = []
+
+    def enter(digest: Digest) -> None:
+        index[digest] = low[digest] = len(index)
+        path.append(digest)
+        on_path.add(digest)
+        work.append((digest, iter(graph[digest])))
+
+    for root in graph:
+        if root not in index:
+            enter(root)
+        while work:
+            digest, followers = work[-1]
             for follower in followers:
-                before[follower] += 1
-        ready = [digest for digest, count in before.items() if not count]
-        ordered: list[Digest] = []
-        while ready:
-            digest = ready.pop()
-            ordered.append(digest)
-            for follower in self._followers[digest]:
-                before[follower] -= 1
-                if not before[follower]:
-                    ready.append(follower)
-        # A digest cannot be part of what it is the digest of; were there a loop, its manifests would stay.
-        return ordered
+                if follower not in index:
+                    enter(follower)
+                    break
+                if follower in on_path:
+                    low[digest] = min(low[digest], index[follower])
+            else:
+                work.pop()
+                if work:
+                    above = work[-1][0]
+                    low[above] = min(low[above], low[digest])
+                if low[digest] == index[digest]:
+                    group = [path.pop()]
+                    while group[-1] != digest:
+                        group.append(path.pop())
+                    on_path.difference_update(group)
+                    found.append(group)
+    return found[::-1]

@@ -46,7 +46,7 @@ class Reviewer:
         if report.dry_run:
             _record_dead(marked, report)
             return None
-        plan = Plan(marked)
+        plan = await asyncio.to_thread(Plan, marked)
         if plan.empty:
             return marked.look
         alive = await self._remove_manifests(number, plan, marked, report)
@@ -79,8 +79,6 @@ class Reviewer:
         """Whether something was alive after all."""
         name, cutoff = marked.content.name, marked.rules.cutoff
         for batch in plan.manifests(MANIFESTS):
-            if not batch:
-                continue
             async with holding(self._database, report) as tx:
                 dead = await garbage.dead_manifests(tx, number, [item.digest for item in batch], cutoff,
                                                     self._database.now())
