@@ -55,6 +55,13 @@ class FillSettings:
     spool: Path
 
 
+@dataclass(slots=True)
+class _Session:
+    """Where the bytes of one fill go, as soon as there is such a place."""
+
+    upload: Upload | None = None
+
+
 class Fills:
     """For one event loop."""
 
@@ -149,22 +156,25 @@ class Fills:
             self._finish(filling, held)
             await self._claims.release(place.repo, digest, resumable=False)
             return
-        resumable = False
+        resumable, session = False, _Session()
         try:
             if (linked := await self._beside(place, digest)) is not None:
                 self._finish(filling, linked)
                 return
-            upload = await self._unfinished(place, row)
-            if upload is not None and row.size is not None and upload.offset == row.size:
+            session.upload = await self._unfinished(place, row)
+            if session.upload is not None and row.size is not None and session.upload.offset == row.size:
                 filling.announce(row.size)  # it all came; only the commit did not
+                upload = session.upload
             else:
-                upload = await self._receive(place, digest, filling, upload)
+                upload = await self._receive(place, digest, filling, session)
             self._finish(filling, await upload.commit(digest))
         except (UpstreamUnavailable, UploadBusy, StoreFull, asyncio.CancelledError):
             resumable = True
             raise
         except SeawallError:
-            await self._discard(place, digest)
+            if session.upload is not None:  # what came was wrong: nobody shall go on from it
+                with contextlib.suppress(SeawallError):
+                    await session.upload.abort()
             raise
         finally:
             await self._claims.release(place.repo, digest, resumable=resumable)
@@ -193,8 +203,8 @@ class Fills:
 
         return await self._origins.at(place).ask(ask)
 
-    async def _receive(self, place: Place, digest: Digest, filling: Filling, upload: Upload | None) -> Upload:
-        start = upload.offset if upload is not None else 0
+    async def _receive(self, place: Place, digest: Digest, filling: Filling, session: "_Session") -> Upload:
+        start = session.upload.offset if session.upload is not None else 0
         filling.start_at(start)
         transfer = Transfer(self._origins.at(place), place, digest, filling, self._settings.most)
         async with aclosing(transfer.run(start)) as chunks:
@@ -203,9 +213,10 @@ class Fills:
             first = await anext(chunks, b"")
             if first:
                 filling.add(first)
-            if upload is None:
-                upload = await self._content.uploads.start(place.repo, digest.algorithm)
-            await self._claims.publish(place.repo, digest, upload_id=upload.id, key=None, size=filling.size)
+            upload = session.upload or await self._content.uploads.start(place.repo, digest.algorithm)
+            session.upload = upload
+            if start + len(first) != filling.size:  # else it is here before anybody could follow or go on with it
+                await self._claims.publish(place.repo, digest, upload_id=upload.id, key=None, size=filling.size)
             if self._readable:
                 filling.back(StoreBacking(self._store, upload))
                 await upload.append(self._shared(place, digest, filling, upload, first, chunks))
@@ -225,7 +236,7 @@ class Fills:
         async for chunk in chunks:
             filling.add(chunk)
             yield chunk
-            if not published and upload.written is not None:
+            if not published and upload.written is not None and upload.written[1]:
                 published = True
                 await self._claims.publish(place.repo, digest, upload_id=upload.id, key=upload.written[0],
                                            size=filling.size)
@@ -239,13 +250,6 @@ class Fills:
             filling.add(chunk)
             await spool.write(chunk)
             yield chunk
-
-    async def _discard(self, place: Place, digest: Digest) -> None:
-        """What came was wrong: nobody shall go on from it."""
-        with contextlib.suppress(SeawallError):
-            row = await self._claims.find(place.repo, digest)
-            if row is not None and row.upload_id is not None:
-                await (await self._content.uploads.get(place.repo, row.upload_id)).abort()
 
     async def _unfinished(self, place: Place, row: FillRow) -> Upload | None:
         """The session that an earlier try left. Where its bytes cannot be read back before they are a blob, readers
