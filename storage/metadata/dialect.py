@@ -12,6 +12,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.util.concurrency import in_greenlet
 
+from storage.metadata import onehop
 from storage.metadata.options import PostgresOptions
 
 ALONE = {"seawall_turn": "alone"}
@@ -31,11 +32,13 @@ def make_engine(url: str, options: PostgresOptions) -> AsyncEngine:
     """An engine for `sqlite+aiosqlite:///file` or `postgresql+asyncpg://…`. Raises sqlalchemy's ArgumentError."""
     if sa.make_url(url).get_backend_name() == "postgresql":
         return _make_postgres(url, options)
-    engine = create_async_engine(url)
+    # What leaves a transaction ends it: another rollback when the connection goes back to the pool is one trip wasted.
+    engine = create_async_engine(url, pool_reset_on_return=None)
     if engine.dialect.name != "sqlite":
         raise ArgumentError(f"{engine.dialect.name} is not supported (want sqlite+aiosqlite or postgresql+asyncpg)")
     if engine.url.database in (None, "", ":memory:"):
         raise ArgumentError("SQLite must be a file: several connections share it")
+    event.listen(engine.sync_engine, "do_connect", onehop.connect)
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     event.listen(engine.sync_engine.pool, "invalidate", _roll_back)
