@@ -100,6 +100,8 @@ class Edge:
         with self._tracing.request(request.method, request.headers, {"http.request.method": request.method,
                                                                      "seawall.request": name}) as span:
             current.set(Context(name, span.trace))
+            if isinstance(request, Request):
+                request.trace = span.trace
             response = await self._whole(request)
             span.answered(label_of(request), response.status)
             return response

@@ -6,7 +6,9 @@ import resource
 from time import perf_counter
 from typing import Any
 
-from aiohttp import web
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
 from ocispec.errors import InvalidArgument
@@ -106,14 +108,19 @@ class Server(web.Server):
         self._open = 0
         self._meter = meter
         self._options = options
+        self._running = asyncio.get_running_loop()
         self._ids = RequestIds()
 
     def __call__(self) -> RequestHandler:
         return Connection(self, self._meter, loop=asyncio.get_running_loop(), **self._options)
 
-    def _request(self, message: Any, *rest: Any) -> Request:
-        name = self._ids.name(message.headers.get(HEADER))
-        return Request(message, *rest, asyncio.get_running_loop(), name=name, cors=self._cors)
+    def _request(self, message: RawRequestMessage, payload: StreamReader, protocol: RequestHandler,
+                 writer: AbstractStreamWriter, task: asyncio.Task[None]) -> Request:
+        request = Request(message, payload, protocol, writer, task, self._running)
+        request.began = perf_counter()
+        request.name = self._ids.name(message.headers.get(HEADER))
+        request.cors = self._cors
+        return request
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         """Beyond what may be open at once a connection is told so and closed: with no descriptor left, those that are

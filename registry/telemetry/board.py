@@ -76,27 +76,31 @@ class Part:
 
     def __init__(self, ranges: Mapping[str, Range], cells: "memoryview[float]") -> None:
         self._ranges = ranges
-        self._cells = cells
+        self.cells = cells
 
     def begin(self, pid: int) -> None:
         """A worker takes over: what only its predecessor had open is no longer open."""
-        self._cells[0] = float(pid)
+        self.cells[0] = float(pid)
         for found in self._ranges.values():
             if found.family.kind is Kind.GAUGE:
                 for place in range(found.first, found.end):
-                    self._cells[place] = 0.0
+                    self.cells[place] = 0.0
 
     @property
     def pid(self) -> int:
-        return int(self._cells[0])
+        return int(self.cells[0])
+
+    def place(self, name: str, *values: str) -> int:
+        """Where the first cell of one combination of label values is."""
+        return self._ranges[name].place(values)
 
     def counter(self, name: str, *values: str) -> "Counter":
         """Also for a gauge."""
-        return Counter(self._cells, self._ranges[name].place(values))
+        return Counter(self.cells, self._ranges[name].place(values))
 
     def histogram(self, name: str, *values: str) -> "Histogram":
         found = self._ranges[name]
-        return Histogram(self._cells, found.place(values), found.family.bounds)
+        return Histogram(self.cells, found.place(values), found.family.bounds)
 
 
 class Counter:
