@@ -305,7 +305,7 @@ class ProxySettings:
 
     own_names: tuple[str, ...] = _doc((), "values of the `ns` parameter that mean this registry itself")
     unused_after: float = _doc(30 * 86400.0, "seconds after which a cached tag that nobody pulls is dropped")
-    downloads: int = _doc(32, "most blobs that one process fetches at the same time")
+    downloads: int = _doc(32, "most blobs that one process fetches at the same time from one upstream")
 
 
 @dataclass(frozen=True, slots=True)

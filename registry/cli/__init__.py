@@ -6,6 +6,7 @@ from registry.cli import immutable as immutable
 from registry.cli import importing as importing
 from registry.cli import quota as quota
 from registry.cli import retention as retention
+from registry.cli import upstreams as upstreams
 from registry.cli import verify as verify
 from registry.cli.root import main
 

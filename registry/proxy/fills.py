@@ -9,6 +9,7 @@ blob before its digest is verified. A fill that was begun is finished though nob
 import asyncio
 import contextlib
 import logging
+from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -73,7 +74,8 @@ class Fills:
         self._readable = isinstance(store, LocalFiles)
         self._claims = claims
         self._settings = settings
-        self._slots = asyncio.Semaphore(settings.downloads)
+        # Each upstream its own: one that is slow on purpose must not keep the others' content from coming.
+        self._slots: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(settings.downloads))
         self._running: dict[tuple[str, str], tuple[Filling, asyncio.Task[None]]] = {}
         self._renewing: asyncio.Task[None] | None = None
         self._missing: Recent[bool] = Recent()
@@ -127,7 +129,7 @@ class Fills:
             while filling.info is None:
                 row = await self._claims.claim(place.repo, digest)
                 if row.owner == self._claims.owner:
-                    async with self._slots:
+                    async with self._slots[name]:
                         await self._bring(place, digest, filling, row)
                 else:
                     await self._follow(place, digest, filling)

@@ -20,6 +20,8 @@ T = TypeVar("T")
 ANSWER_WITHIN = 60.0
 """Seconds for a document, from the first byte sent to the last received."""
 
+CHECK_WITHIN = 20.0
+
 PATIENCE = RemoteSettings(connect_timeout=10.0, stall_timeout=30.0, attempts=2, first_pause=0.2, longest_pause=1.0,
                           wait_when_throttled=False)
 """Short: somebody waits, and there may be an older copy to answer with."""
@@ -87,6 +89,20 @@ class Origin:
         """Seconds until one of its addresses is asked again; 0: it may be asked now."""
         return min(pause.left for _, pause in self._registries)
 
+    async def check(self) -> Sequence[tuple[str, str]]:
+        """Each address, and why it does not answer or take our password; empty: it does."""
+        found = []
+        for registry, _ in self._registries:
+            try:
+                async with asyncio.timeout(CHECK_WITHIN):
+                    await registry.ping()
+                found.append((registry.address, ""))
+            except TimeoutError:
+                found.append((registry.address, f"no answer within {CHECK_WITHIN:g} s"))
+            except SeawallError as error:
+                found.append((registry.address, error.message))
+        return found
+
     async def ask(self, call: Callable[[OriginRegistry], Awaitable[T]], within: float = ANSWER_WITHIN) -> T:
         """The first answer; each may take `within` seconds. Raises RemoteNotFound and the errors of
         registry.proxy.errors."""
@@ -132,12 +148,19 @@ class Origin:
             came = False
             try:
                 async with aclosing(registry.fetch(place.path, digest, start, begun)) as chunks:
-                    async for chunk in chunks:
+                    async with asyncio.timeout(ANSWER_WITHIN):  # a head that drips would not end otherwise
+                        chunk = await anext(chunks, b"")
+                    pause.worked()
+                    while chunk:
                         came = True
                         self._bytes.add(len(chunk))
                         yield chunk
-                pause.worked()
+                        chunk = await anext(chunks, b"")
                 return
+            except TimeoutError:
+                slow = f"no answer within {ANSWER_WITHIN:g} s"
+                pause.failed(RemoteUnavailable(slow))
+                failure = UpstreamSlow(self.upstream.name, slow)
             except RemoteUnavailable as unavailable:
                 if came:
                     raise translated(self.upstream.name, unavailable) from unavailable

@@ -67,6 +67,11 @@ class PullThrough:
         """Which tags of a repository are copies, when they were checked and last used; by name, after `after`."""
         return await self._cached.tags(repo, limit=limit, after=after)
 
+    async def check(self) -> Sequence[tuple[str, str, str]]:
+        """Ask every address of every upstream now: name, address, and what is wrong (empty: nothing)."""
+        return [(origin.upstream.name, address, wrong) for origin in self._origins.all
+                for address, wrong in await origin.check()]
+
     def states(self) -> Sequence[UpstreamState]:
         """As this process sees them; every process finds out for itself."""
         return [UpstreamState(origin.upstream, not origin.doubtful, origin.paused_for,

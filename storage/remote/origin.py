@@ -38,6 +38,11 @@ class TagPage:
 class OriginRegistry(RemoteRegistry):
     """Every method raises the errors of storage.remote.errors."""
 
+    @property
+    def address(self) -> str:
+        """The URL of an administrator, or the host."""
+        return self._http.address
+
     async def head(self, path: RepositoryName, tag: Tag, known: Digest | None) -> Digest | None:
         """What the tag names, without transferring it (Docker Hub counts no HEAD); `known` when that is unchanged.
         None: it exists and the registry does not tell its digest."""

@@ -115,6 +115,10 @@ class Transport:
 
     # -- where
 
+    @property
+    def address(self) -> str:
+        return str(self._reach.base) if self._reach is not None else self.host
+
     async def url(self, path: str, query: Mapping[str, str] | None = None) -> URL:
         """An absolute URL of this registry. The first call finds out the scheme."""
         base = await self._endpoint()

@@ -23,7 +23,7 @@ import pytest
 from tests.conftest import Tool, lacking
 from tests.e2e.conftest import free_port
 from tests.e2e.test_oci_clients import Client
-from tests.e2e.test_registry_clients import MEMORY, Server
+from tests.e2e.test_registry_clients import COMMAND, MEMORY, Server
 
 pytestmark = pytest.mark.e2e
 
@@ -113,11 +113,19 @@ def through(folder: Path) -> Iterator[Through]:
             server.kill()
 
 
+def asked(folder: Path) -> tuple[int, str]:
+    """`seawall-registry upstreams`, beside the running registry."""
+    done = subprocess.run([COMMAND, "upstreams", "--config", folder / "registry.toml", "--data", folder / "proxy"],
+                          capture_output=True, text=True, check=False, timeout=60)
+    return done.returncode, done.stdout
+
+
 def test_clients_pull_through_from_docker_registry(debian, through, tool: Tool, images, tmp_path, folder) -> None:
     """One that wants a password, which only this registry knows."""
     secret = folder / "secret"
     secret.write_text(PASSWORD + "\n")
     server = through(debian.address, username=USER, password_file=str(secret), platforms=["linux/amd64", "linux/arm64"])
+    assert asked(folder) == (0, f"up.test\thttp://{debian.address}\tanswers\n")
     skopeo = Client(tool("skopeo"), tmp_path, server.address)
     skopeo("copy", "--all", f"--dest-creds={USER}:{PASSWORD}", "--dest-tls-verify=false",
            f"oci-archive:{images / MULTIARCH}", f"docker://{debian.address}/team/busybox:musl")
@@ -135,6 +143,10 @@ def test_clients_pull_through_from_docker_registry(debian, through, tool: Tool, 
         podman = ["podman", "--root", f"{store}/r", "--runroot", f"{store}/rr", "--storage-driver", "vfs"]
         subprocess.run([*podman, "pull", "-q", "--tls-verify=false", f"{name}:musl"], check=True, capture_output=True)
         subprocess.run([*podman, "system", "reset", "--force"], check=False, capture_output=True)
+    secret.write_text("wrong")
+    status, text = asked(folder)
+    assert status == 1
+    assert "nauthorized" in text
     debian.kill()
     assert crane("digest", f"{name}:musl") == digest
     skopeo("copy", "--src-tls-verify=false", f"docker://{name}:musl", f"oci:{tmp_path / 'again'}")

@@ -1,6 +1,7 @@
 """Upstreams that are wrong, slow, gone or hostile: what is told, and that nothing of it is kept."""
 
 import asyncio
+import contextlib
 import json
 import time
 
@@ -416,3 +417,47 @@ async def test_a_redirect_to_the_clouds_own_address_is_refused(hostile, through,
     async with through(hostile.url) as api:
         error = await refused(api.get(f"/v2/{REPO}/manifests/v1"), 502, "UNAVAILABLE")
         assert "169.254.169.254" in error["message"]
+
+
+async def test_a_head_that_never_ends(through, refused, monkeypatch) -> None:
+    monkeypatch.setattr(origins, "ANSWER_WITHIN", 0.5)
+
+    async def drips(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n")
+        try:
+            while True:
+                writer.write(b"X: y\r\n")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+            over.set()
+
+    over = asyncio.Event()
+    server = await asyncio.start_server(drips, "127.0.0.1", 0)
+    async with server, through(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as api:
+        await refused(api.get(f"/v2/{REPO}/blobs/{Digest.of(b'x')}"), 504, "UNAVAILABLE")
+        await asyncio.wait_for(over.wait(), 10)  # it was hung up on
+
+
+async def test_an_upstream_that_holds_its_slots_does_not_hold_others(hostile, serve, settings, noise) -> None:
+    from dataclasses import replace
+
+    from registry.settings import ProxySettings
+
+    async with hostile_server() as slow:
+        held = slow.blob("app", noise(500_000))
+        slow.pause_after = 100_000
+        digest = hostile.blob("team/app", noise(1000))
+        made = (upstream(hostile.url), upstream(slow.url, name="slow"))
+        async with (serve(replace(settings, upstreams=made, proxy=ProxySettings(downloads=1))) as api,
+                    api.get(f"/v2/slow/app/blobs/{held}") as answer):
+            assert answer.status == 200
+            async with api.get(f"/v2/{REPO}/blobs/{digest}") as other:
+                assert len(await other.read()) == 1000
+            slow.gate.set()
+            assert len(await answer.read()) == 500_000
