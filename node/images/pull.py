@@ -138,10 +138,10 @@ async def resolve(remote: RemoteRegistry, reference: Reference, platform: Platfo
         raise
     except NotFound as error:
         raise PullFailed(f"manifest for {reference.familiar()} not found: {error.message}") from error
-    except PermissionDenied as error:
+    except (PermissionDenied, Unauthenticated) as error:
+        # Not as Unauthenticated: upon a 401 the docker command asks for a name, and a script that has nobody to ask
+        # waits for ever. Docker's daemon answers 404 with these words.
         raise PullFailed(_denied(reference, error.message)) from error
-    except Unauthenticated as error:
-        raise type(error)(_denied(reference, error.message)) from error
     if not is_image(image.manifest):
         kind = image.manifest.config.media_type if image.manifest.config else image.manifest.media_type
         raise NotAnImage(f"{reference.familiar()} is no container image: its config is {kind!r}")

@@ -48,6 +48,9 @@ class RuleSet:
 
     def allows(self, principal: Principal, action: Action, repository: RepositoryName) -> bool:
         """What the principal may in itself, whatever the credential it came with."""
+        deciding = self._decides(repository)
+        if deciding is not None and deciding.gives(_STRANGERS, action):
+            return True  # also for a robot whose scope has it not: it could ask without its token
         if principal.scope is not None:
             if not covers(principal.scope, action, repository):
                 return False
@@ -55,7 +58,6 @@ class RuleSet:
                 return True  # made by an administrator for nobody: the scope is all there is
         if principal.admin:
             return True
-        deciding = self._decides(repository)
         return deciding is not None and deciding.gives(subjects.of(principal), action)
 
     def deciding(self, repository: RepositoryName) -> Pattern | None:
@@ -72,7 +74,8 @@ class RuleSet:
         if principal.kind is Kind.EXTERNAL and principal.grants is not None:
             return Shown(tuple(_named(principal.grants)), ())
         if principal.scope is not None:
-            return Shown(tuple(Pattern.parse(grant.name) for grant in principal.scope), ())
+            public = [item.pattern for item in self._patterns if item.gives(_STRANGERS, Action.PULL)]
+            return Shown((*(Pattern.parse(grant.name) for grant in principal.scope), *public), ())
         if principal.admin:
             return Shown((Pattern.parse("**"),), ())
         names = subjects.of(principal)
@@ -92,6 +95,7 @@ class RuleSet:
         return found
 
 
+_STRANGERS = frozenset({subjects.ANYBODY})
 _UNKNOWN = _Pattern(Pattern.parse("**"), {})
 
 

@@ -6,8 +6,8 @@ import re
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -30,11 +30,12 @@ class Client:
     program: Path
     home: Path
     registry: str
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, *words: str, stdin: bytes = b"") -> "subprocess.CompletedProcess[str]":
         environment = {
             "PATH": os.environ["PATH"], "HOME": str(self.home), "XDG_CONFIG_HOME": str(self.home / "config"),
-            "COSIGN_PASSWORD": "test", "COSIGN_EXPERIMENTAL": "1", "LANG": "C.UTF-8",
+            "COSIGN_PASSWORD": "test", "COSIGN_EXPERIMENTAL": "1", "LANG": "C.UTF-8", **self.environment,
         }  # fmt: skip
         done = subprocess.run([self.program, *words], input=stdin, capture_output=True, cwd=self.home, timeout=90,
                               check=False, env=environment)

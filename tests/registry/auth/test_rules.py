@@ -54,6 +54,8 @@ def scoped(*grants: tuple[str, str], **more) -> Principal:
     (scoped(("team/a", "pull"), owner="ann"), Action.PULL, "team/b", False),  # no more than its scope
     (scoped(("**", "pull,push"), groups=frozenset({"dev"})), Action.PUSH, "team/a", False),
     (scoped(("team/a", "pull"), owner="root", admin=True), Action.PULL, "team/b", False),
+    (scoped(("team/a", "pull")), Action.PULL, "public/a", True),  # what strangers may, a robot may
+    (scoped(("team/a", "pull,push")), Action.PUSH, "public/a", False),
 ])
 def test_robots(who, action, where, may) -> None:
     assert RULES.allows(who, action, name(where)) is may
