@@ -61,12 +61,12 @@ class UploadEndpoints:
         """Finish, perhaps with a last chunk. A wrong digest leaves the session: the client may add what it forgot."""
         digest = Digest.parse(call.query("digest") or "")
         upload = await self._find(call)
-        if call.request.body_exists and call.request.content_length != 0:
-            try:
-                await self._append(call, upload)
-            except OffsetMismatch as error:
-                return _misplaced(upload, error)
-        return _created(upload.repo, await upload.commit(digest, origin=call.origin))
+        if not call.request.body_exists or call.request.content_length == 0:
+            return _created(upload.repo, await upload.commit(digest, origin=call.origin))
+        try:
+            return _created(upload.repo, await self._finish(call, upload, digest))
+        except OffsetMismatch as error:
+            return _misplaced(upload, error)
 
     async def get(self, call: Call) -> web.StreamResponse:
         return empty(204, _where(await self._find(call)))
@@ -114,20 +114,28 @@ class UploadEndpoints:
         """One request that nobody can continue: it leaves nothing behind when it fails."""
         upload = await self._start(call, repo, digest.algorithm)
         try:
-            await self._append(call, upload)
-            return _created(repo, await upload.commit(digest, origin=call.origin))
+            return _created(repo, await self._finish(call, upload, digest))
         except (SeawallError, ConnectionError):
             await upload.abort()
             raise
 
     async def _append(self, call: Call, upload: Upload) -> None:
         """Stream the body into the session. Whatever ends it early, what arrived is kept."""
+        chunks, at = self._body(call, upload)
+        await upload.append(chunks, at=at)
+
+    async def _finish(self, call: Call, upload: Upload, digest: Digest) -> BlobInfo:
+        chunks, at = self._body(call, upload)
+        return await upload.finish(chunks, digest, at=at, origin=call.origin)
+
+    def _body(self, call: Call, upload: Upload) -> tuple[AsyncIterator[bytes], int | None]:
+        """The bytes, and where they belong."""
         place = ranges.chunk(call.request.headers.get("Content-Range"))
         announced = call.request.content_length
         if place is not None and announced is not None and announced != place.length:
             raise LengthMismatch(place.length, announced)
         chunks = self._bodies.chunks(call.request, self._room(upload))
-        await upload.append(_exactly(chunks, place), at=place.start if place else None)
+        return _exactly(chunks, place), place.start if place else None
 
     def _room(self, upload: Upload) -> int | None:
         if not self._largest:

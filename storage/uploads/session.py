@@ -125,6 +125,7 @@ class Upload:
         self._writing: BlobWriter | None = None
         self._token = str(uuid.uuid4())
         self._contested = False
+        self._unrecorded = False
 
     @property
     def id(self) -> str:
@@ -175,6 +176,43 @@ class Upload:
                 await self._cut_back(writer.key)
             return self.offset
 
+    async def finish(self, chunks: AsyncIterator[bytes], digest: Digest, *, at: int | None = None,
+                     origin: Origin | None = None) -> BlobInfo:
+        """`append` and `commit` in one: what came since the last checkpoint becomes durable with the commit and not
+        before it, which spares small blobs a transaction and a sync. When the bytes are not those of `digest`, or
+        `chunks` raises, they are kept as `append` keeps them. Raises what both do."""
+        if self._row.key is not None or digest.algorithm != self._row.algorithm:
+            await self.append(chunks, at=at)
+            return await self.commit(digest, origin=origin)
+        with self._claimed():
+            await self._refresh()
+            if self.offset or (at is not None and at != 0):
+                raise OffsetMismatch(self.offset, at or 0)
+            hashed, sealed = await self._hashed(self._row.algorithm), False
+            writer = self._writing = await self._writer()
+            try:
+                with self._shares.receiving():
+                    await Pipeline(writer, hashed, self._settings, self._shares, self._checkpoint_later).run(chunks)
+                if hashed.digest() != digest:
+                    raise DigestMismatch(digest, hashed.digest())
+                size, sealed = await writer.seal(), True
+                stored = await self._keep(BlobInfo(digest, size, writer.key), origin)
+            except BaseException as error:
+                # What arrived is kept, unless the store took no more; a sealed key that no row names is garbage.
+                if self._unrecorded and not sealed:
+                    await self._checkpoint(writer, hashed, last=True)
+                elif isinstance(error, StoreFull | UploadBusy | QuotaExceeded):
+                    await writer.close()
+                    await self._cut_back(writer.key)
+                raise
+            finally:
+                self._writing, self._unrecorded = None, False
+                await writer.close()
+            self._hashes.forget(self.id)
+            for unneeded in {writer.key, self._row.key or writer.key} - {stored.key}:
+                await self._remove(unneeded)
+            return stored
+
     async def commit(self, digest: Digest, *, origin: Origin | None = None) -> BlobInfo:
         """Make the bytes a blob of the repository. Raises DigestMismatch and QuotaExceeded, which leave the session as
         it was."""
@@ -224,6 +262,12 @@ class Upload:
         if left:
             with contextlib.suppress(SeawallError):  # the collector tries again
                 await self._remove(left)
+
+    async def _checkpoint_later(self, writer: BlobWriter, hashed: Hashed, *, last: bool) -> None:
+        """Leaves the last one to a commit that is about to come."""
+        self._unrecorded = last
+        if not last:
+            await self._checkpoint(writer, hashed, last=False)
 
     async def _claim(self) -> None:
         if not self._row.mark or self._row.writer == self._token:
