@@ -116,7 +116,8 @@ def test_on_disk_and_sqlite(suite: Path, version: str, folder: Path) -> None:
 async def test_on_s3_and_postgres(suite: Path, version: str, redirect: bool, folder: Path, s3_server: S3Server,
                                   s3_options: S3Options, postgres: Postgres) -> None:
     environment = {
-        "SEAWALL_REGISTRY_DATABASE": await postgres.new_database(), "SEAWALL_REGISTRY_S3_BUCKET": s3_options.bucket,
+        "SEAWALL_REGISTRY_DATABASE": postgres.url(await postgres.new_database()),
+        "SEAWALL_REGISTRY_S3_BUCKET": s3_options.bucket,
         "SEAWALL_REGISTRY_S3_PREFIX": s3_options.prefix, "SEAWALL_REGISTRY_S3_ENDPOINT": s3_server.endpoint,
         "SEAWALL_REGISTRY_S3_REGION": "us-east-1", "SEAWALL_REGISTRY_S3_PATH_STYLE": "true",
         "SEAWALL_REGISTRY_S3_ACCESS_KEY": ACCESS, "SEAWALL_REGISTRY_S3_SECRET_KEY": SECRET,
