@@ -162,7 +162,8 @@ class Edge:
         methods = others or self._routes[target.endpoint]
         if isinstance(request, Request):
             request.endpoint = target.endpoint.label
-        if request.method == "OPTIONS":  # without identity: browsers ask so before they send any
+        # Without identity: browsers ask so before they send any.
+        if request.method == "OPTIONS" and "OPTIONS" not in methods:
             return answers.empty(204, {"Allow": ", ".join([*methods, "OPTIONS"])})
         handler = methods.get(request.method)
         if handler is None:

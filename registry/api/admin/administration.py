@@ -11,7 +11,7 @@ from ocispec.errors import InvalidArgument, NotFound, PermissionDenied
 from registry.api.admin.operation import Asked, Operation, Strict
 from registry.errors import MethodNotAllowed
 
-MAX_BODY = 256 * 1024
+MAX_BODY = 4 * 1024 * 1024
 CHANGING = frozenset({"POST", "PUT", "PATCH"})
 
 

@@ -6,9 +6,8 @@ from typing import Annotated, Any
 
 import msgspec
 
-from ocispec.errors import InvalidArgument
 from ocispec.reference import RepositoryName
-from registry.api.admin.operation import Asked, Nothing, Operation, Strict
+from registry.api.admin.operation import Asked, Nothing, Operation, RepositoryText, Strict
 from registry.notifications.audit import PAGE, AuditLog, document
 from registry.notifications.endpoints import Format
 from registry.notifications.hooks import Hooks, HookState
@@ -16,7 +15,8 @@ from storage.events import Action, Result
 from storage.metadata.events import Wanted
 from storage.metadata.webhooks import Dead, HookRow
 
-Patterns = Annotated[list[str], msgspec.Meta(max_length=100)]
+_Pattern = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9._*?/\[\]!-]{1,300}$")]
+Patterns = Annotated[list[_Pattern], msgspec.Meta(max_length=100)]
 
 
 class Which(Strict, frozen=True):
@@ -25,9 +25,9 @@ class Which(Strict, frozen=True):
     since: datetime | None = None
     until: datetime | None = None
     actor: str | None = None
-    repository: str | None = None
-    action: str | None = None
-    result: str | None = None
+    repository: RepositoryText | None = None
+    action: Action | None = None
+    result: Result | None = None
     before: Annotated[int, msgspec.Meta(ge=1, le=2**62)] | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=PAGE)] = 100
 
@@ -43,9 +43,10 @@ class NewHook(Strict, frozen=True):
     """`format`: cloudevents, cloudevents-binary or distribution. `actions` and `repositories` are patterns; none:
     whichever. An empty secret leaves the one that the webhook has."""
 
-    url: str
-    secret: str = ""
-    format: str = Format.CLOUDEVENTS.value
+    url: Annotated[str, msgspec.Meta(pattern=r"^https?://[A-Za-z0-9.-]+(?::[0-9]{1,4})?(?:/[A-Za-z0-9._~/-]*)?$",
+                                     max_length=2000)]
+    secret: Annotated[str, msgspec.Meta(pattern="^(?:|.{16,500})$")] = ""
+    format: Format = Format.CLOUDEVENTS
     actions: Patterns = msgspec.field(default_factory=list)
     repositories: Patterns = msgspec.field(default_factory=list)
     enabled: bool = True
@@ -134,8 +135,7 @@ class EventOperations:
         which: Which = asked.query
         page = await self._log.page(Wanted(
             which.since, which.until, which.actor, RepositoryName.parse(which.repository) if which.repository else None,
-            _member(Action, "action", which.action), _member(Result, "result", which.result), which.before),
-            which.limit)
+            which.action, which.result, which.before), which.limit)
         return Events([document(entry) for entry in page.entries], page.before)
 
     async def list(self, _asked: Asked) -> HookList:
@@ -143,8 +143,9 @@ class EventOperations:
 
     async def put(self, asked: Asked) -> None:
         new: NewHook = asked.body
-        await self._hooks.put(HookRow(asked.parameters["name"], new.url, new.secret, new.format, tuple(new.actions),
-                                      tuple(new.repositories), new.enabled), asked.origin)
+        hook = HookRow(asked.parameters["name"], new.url, new.secret, new.format.value, tuple(new.actions),
+                       tuple(new.repositories), new.enabled)
+        await self._hooks.put(hook, asked.origin)
 
     async def delete(self, asked: Asked) -> None:
         await self._hooks.delete(asked.parameters["name"], asked.origin)
@@ -155,12 +156,3 @@ class EventOperations:
 
     async def redeliver(self, asked: Asked) -> Redelivery:
         return Redelivery(await self._hooks.redeliver(asked.parameters["name"]))
-
-
-def _member(kind: Any, name: str, value: str | None) -> Any:
-    if value is None:
-        return None
-    try:
-        return kind(value)
-    except ValueError:
-        raise InvalidArgument(f"query: {name} is none of {', '.join(kind)}: {value[:50]!r}") from None

@@ -80,10 +80,21 @@ def _form(name: str) -> dict[str, Any]:
 
 
 def _query(kind: type[Strict]) -> list[dict[str, Any]]:
-    schema = msgspec.json.schema(kind)
-    fields = schema["$defs"][kind.__name__]
-    return [{"name": name, "in": "query", "required": name in fields.get("required", ()), "schema": form}
-            for name, form in fields["properties"].items()]
+    definitions = msgspec.json.schema(kind)["$defs"]
+    fields = definitions[kind.__name__]
+    return [{"name": name, "in": "query", "required": name in fields.get("required", ()),
+             "schema": _resolved(form, definitions)} for name, form in fields["properties"].items()]
+
+
+def _resolved(form: Any, definitions: Mapping[str, Any]) -> Any:
+    """With what it refers to in its place: a parameter's schema stands alone."""
+    if isinstance(form, list):
+        return [_resolved(item, definitions) for item in form]
+    if not isinstance(form, dict):
+        return form
+    if "$ref" in form:
+        return _resolved(definitions[form["$ref"].rpartition("/")[2]], definitions)
+    return {name: _resolved(item, definitions) for name, item in form.items()}
 
 
 def _success(operation: Operation, schemas: Mapping[str, Any]) -> dict[str, Any]:

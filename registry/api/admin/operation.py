@@ -56,6 +56,10 @@ FORMS: Mapping[str, str] = {
 """What the document says of parameters with these names. The values that handlers parse decide, not these: a test
 holds the two to each other."""
 
+NamePattern = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9._/*?-]+$", min_length=1, max_length=255)]
+"""See `ocispec.pattern`."""
+
+RepositoryText = Annotated[str, msgspec.Meta(pattern=FORMS["repository"], max_length=255)]
 DigestText = Annotated[str, msgspec.Meta(pattern=FORMS["digest"])]
 
 Run = Callable[[Asked], Awaitable[Any]]

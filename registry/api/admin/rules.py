@@ -8,13 +8,15 @@ import msgspec
 
 from ocispec.errors import NotFound
 from ocispec.pattern import Pattern
-from registry.api.admin.operation import Asked, Operation, Run, Strict
+from registry.api.admin.operation import Asked, NamePattern, Operation, Run, Strict
 from storage.gc.housekeeping import Housekeeping
 from storage.metadata.rules import ALL, ImmutableRule, Kind, QuotaRule, RetentionRule, UntaggedRule
 from storage.rules.book import RuleBook as Book
 from storage.rules.service import Rules
 
 MAX_PREVIEW = 10_000
+
+Namespace = Annotated[str, msgspec.Meta(pattern=r"^(?:\*\*?|[a-z0-9][a-z0-9._/-]*)$", max_length=255)]
 
 Seconds = Annotated[int, msgspec.Meta(gt=0, le=100 * 366 * 86400)]
 
@@ -27,8 +29,8 @@ class Retention(Strict, frozen=True):
     """Tags that match are kept when they are among the `last` pushed, or were pushed or pulled within so many seconds;
     all of them when no condition is given. What no clause for its repository keeps, goes."""
 
-    repositories: str
-    tags: str = ALL
+    repositories: NamePattern
+    tags: NamePattern = ALL
     last: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None = None
     pushed_within: Seconds | None = None
     pulled_within: Seconds | None = None
@@ -46,7 +48,7 @@ class Retention(Strict, frozen=True):
 class Untagged(Strict, frozen=True):
     """How many seconds a manifest lives that nothing names; null: until it is deleted."""
 
-    repositories: str
+    repositories: NamePattern
     keep: Seconds | None
 
     @classmethod
@@ -60,8 +62,8 @@ class Untagged(Strict, frozen=True):
 class Immutable(Strict, frozen=True):
     """A tag that matches, once it is there, stays what it is."""
 
-    repositories: str
-    tags: str = ALL
+    repositories: NamePattern
+    tags: NamePattern = ALL
 
     @classmethod
     def of(cls, rule: ImmutableRule) -> "Immutable":
@@ -74,7 +76,7 @@ class Immutable(Strict, frozen=True):
 class Quota(Strict, frozen=True):
     """`namespace`: a repository and all below it; `*`: each first component; `**`: the whole registry."""
 
-    namespace: str
+    namespace: Namespace
     bytes: Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 
     @classmethod
@@ -95,16 +97,16 @@ class RuleBook(msgspec.Struct, frozen=True):
 class Clause(Strict, frozen=True):
     """`tags` left out: whatever their tag pattern."""
 
-    repositories: str
-    tags: str | None = None
+    repositories: NamePattern
+    tags: NamePattern | None = None
 
 
 class OfRepositories(Strict, frozen=True):
-    repositories: str
+    repositories: NamePattern
 
 
 class OfNamespace(Strict, frozen=True):
-    namespace: str
+    namespace: Namespace
 
 
 class QuotaUse(msgspec.Struct, frozen=True):
@@ -131,8 +133,8 @@ class Counting(Strict, frozen=True):
 class Preview(Strict, frozen=True):
     """What would retention do: with the clauses of now, or with these instead. `everything`: also tags that stay."""
 
-    clauses: Annotated[list[Retention], msgspec.Meta(max_length=10_000)] | None = None
-    repositories: str = ALL
+    clauses: Annotated[list[Retention], msgspec.Meta(max_length=1000)] | None = None
+    repositories: NamePattern = ALL
     everything: bool = False
 
 
