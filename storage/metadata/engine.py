@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
+from weakref import WeakValueDictionary
 
 from alembic import command
 from alembic.config import Config
@@ -104,6 +105,7 @@ class Database:
         # One writer at a time within a process: SQLite has one write lock anyway, and queueing here is fair and
         # wakes at once, where its busy handler sleeps and may starve.
         self._lock = asyncio.Lock()
+        self._names: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.changes = Changes(watch)
         self.now = clock
         self.observer: Observer = observer or Unobserved()
@@ -125,19 +127,20 @@ class Database:
             await tx.run_sync(lambda connection: _is_current(connection, _scripts(connection)[1]))
 
     @asynccontextmanager
-    async def write(self, *, beside: bool = False) -> AsyncIterator[Transaction]:
+    async def write(self, *, beside: bool = False, about: str | None = None) -> AsyncIterator[Transaction]:
         """One transaction: committed when the block ends, rolled back when it raises.
 
         No other writes at the same time, in any process, so what it has read stays true until it commits. With
         `beside`, on Postgres, others that say so as well do: for work that clients wait for, whose author has thought
-        of what meets what (docs/postgres.md). Raises Unavailable kinds; after one nothing or, when the connection was
+        of what meets what (docs/postgres.md); those `about` the same repository queue here, and not in the database
+        with a connection each. Raises Unavailable kinds; after one nothing or, when the connection was
         lost in the very commit, everything is done.
         """
-        queues = self._single or not beside
+        lock = self._lock if self._single or not beside else self._named(about)
         with self.observer.span("database", "write"):
             with self.observer.span("database", "wait"):
-                if queues:
-                    await self._lock.acquire()
+                if lock is not None:
+                    await lock.acquire()
             try:
                 async with (self._beside if beside else self._alone).begin() as connection:
                     takes_memory(connection)
@@ -146,10 +149,13 @@ class Database:
             except (DBAPIError, PoolTimeout, OSError) as error:
                 raise _translate(error) from error
             finally:
-                if queues:
-                    self._lock.release()
+                if lock is not None:
+                    lock.release()
             if outdates:
                 self.changes.changed_here()
+
+    def _named(self, name: str | None) -> asyncio.Lock | None:
+        return None if name is None else self._names.setdefault(name, asyncio.Lock())
 
 
 def _translate(error: DBAPIError | PoolTimeout | OSError) -> Exception:

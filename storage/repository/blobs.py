@@ -113,7 +113,7 @@ class RepositoryBlobs:
     @retried
     async def delete(self, repo: RepositoryName, digest: Digest, *, origin: Origin | None = None) -> None:
         """Take it out of this repository alone; its bytes go when no repository has it. Raises BlobUnknown."""
-        async with self._database.write(beside=True) as tx:
+        async with self._database.write(beside=True, about=repo.value) as tx:
             await self._quotas.claim(tx, repo)
             repository = await repositories.lock(tx, repo)
             blob = None if repository is None else await rows.unlink(tx, repository, digest)

@@ -132,7 +132,7 @@ class Manifests:
         """
         name = await _named(manifest, digest)
         now = self._database.now()
-        async with self._database.write(beside=True) as tx:
+        async with self._database.write(beside=True, about=repo.value) as tx:
             await self._quotas.claim(tx, repo)
             repository = await repositories.ensure_locked(tx, repo, now)
             children = manifest.children if require_children else ()
@@ -172,7 +172,7 @@ class Manifests:
                      origin: Origin | None = None) -> None:
         """With its tags. Children and blobs stay until they are collected. `force`: also where a tag is immutable.
         Raises ManifestUnknown, TagImmutable."""
-        async with self._database.write(beside=True) as tx:
+        async with self._database.write(beside=True, about=repo.value) as tx:
             await self._quotas.claim(tx, repo)
             repository = await repositories.lock(tx, repo)
             if repository is None:

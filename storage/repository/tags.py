@@ -52,7 +52,7 @@ class Tags:
         """Point the tag at a manifest of the repository. `overwrite` False: it must not move. Raises ManifestUnknown,
         TagExists, TagImmutable."""
         now = self._database.now()
-        async with self._database.write(beside=True) as tx:
+        async with self._database.write(beside=True, about=repo.value) as tx:
             repository = await repositories.lock(tx, repo)
             number = None if repository is None else await manifest_rows.find_id(tx, repository, digest)
             if repository is None or number is None:
@@ -70,7 +70,7 @@ class Tags:
                      origin: Origin | None = None) -> Digest:
         """The tag alone; gives what it named. `force`: also where it is immutable. `condition` must hold for what it
         names now. Raises ManifestUnknown, TagChanged, TagImmutable."""
-        async with self._database.write(beside=True) as tx:
+        async with self._database.write(beside=True, about=repo.value) as tx:
             repository = await repositories.lock(tx, repo)
             named = None if repository is None else await rows.target(tx, repository, tag)
             if repository is None or named is None:
