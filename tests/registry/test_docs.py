@@ -96,6 +96,19 @@ def compare(path: Path, text: str) -> None:
     assert path.read_text() == text, "renew it: SEAWALL_WRITE_DOCS=1 pytest tests/registry/test_docs.py"
 
 
+def administration(made: Administration) -> str:
+    return table(("operation", "what it does", "needs"), [
+        (f"`{item.method} {item.path}`", item.summary, item.needs.value if item.needs else "nothing")
+        for item in sorted(made.operations, key=lambda item: (item.path, item.method))])
+
+
+async def test_the_administration_page(api) -> None:
+    path = DOCS / "administration.md"
+    pattern = r"(?s)(<!-- generated: administration -->\n).*?(<!-- end -->)"
+    made = administration(api.registry.administration)
+    compare(path, re.sub(pattern, lambda match: f"{match[1]}{made}\n{match[2]}", path.read_text()))
+
+
 async def test_the_registry_page(api) -> None:
     path = DOCS / "registry.md"
     text = path.read_text()

@@ -1,5 +1,6 @@
 """The administration API over HTTP: what an operator sees and does, and what is refused."""
 
+import io
 import json
 from urllib.parse import quote
 
@@ -90,7 +91,7 @@ async def test_what_is_wrong_is_named(api, refused) -> None:
 
 async def test_the_body_is_bounded(api, refused) -> None:
     await api.image("v1")
-    await refused(api.put(at(api.repo, "tags", "v2"), data=b" " * 5_000_000,
+    await refused(api.put(at(api.repo, "tags", "v2"), data=io.BytesIO(b" " * 5_000_000),
                           headers={"Content-Type": "application/json"}), 413, "SIZE_INVALID")
 
 
