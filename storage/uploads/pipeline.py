@@ -103,5 +103,7 @@ class Pipeline:
         self._plan_checkpoint()
 
     def _plan_checkpoint(self) -> None:
-        self._checkpoint_at = self._writer.offset + self._settings.checkpoint_bytes
+        # At multiples, and not so much further on: in a bucket, what lies beyond a whole part is stored twice then.
+        every = self._settings.checkpoint_bytes
+        self._checkpoint_at = (self._writer.offset // every + 1) * every
         self._checkpoint_by = time.monotonic() + self._settings.checkpoint_every.total_seconds()

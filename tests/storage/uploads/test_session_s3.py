@@ -120,6 +120,27 @@ async def test_a_recorded_state_that_is_damaged_is_not_believed(replica, stream,
         await again.commit(Digest.of(DATA))
 
 
+async def test_what_checkpoints_store_twice_is_a_batch_at_most_each(replica, stream, s3_server):
+    settings = ContentSettings(upload_batch=PART // 8, checkpoint_bytes=2 * PART)
+    sent = []
+
+    def tail(request: str) -> bool:
+        if request.startswith("PUT") and "/tails/" in request.split("\r\n", maxsplit=1)[0]:
+            sent.extend(int(line.split()[1]) for line in request.lower().split("\r\n")
+                        if line.startswith("content-length"))
+        return False
+
+    async with proxying(s3_server.port) as proxy, replica(proxy.endpoint, settings) as (content, _):
+        proxy.next(Fault.INTERNAL, tail, times=1)
+        upload = await content.uploads.start(REPO)
+        await upload.append(stream(DATA * 3, 7_001))
+        await upload.commit(Digest.of(DATA * 3))
+    *between, last = sent
+    assert len(between) >= 5
+    assert max(between) <= PART // 8 + 7_001
+    assert last == len(DATA * 3) % PART
+
+
 @pytest.mark.parametrize("first", [1000, 2 * PART + 1], ids=["small", "parts"])
 async def test_the_later_of_two_writers_takes_over(replica, stream, names, first):
     """A client that gave its connection up comes again through another replica; the first still holds half a body."""
