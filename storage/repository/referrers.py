@@ -7,7 +7,7 @@ from storage.metadata import referrers as rows
 from storage.metadata.engine import Database
 from storage.metadata.referrers import Referrer, Wanted
 
-BATCH = 1000
+BATCH = 500
 """Rows that are made into values at a time, so that a long page does not keep the event loop from others."""
 
 
