@@ -15,7 +15,7 @@ from storage.blobs.store import BlobAdmin
 from storage.gc.bytes import ORPHAN_AGE, Bytes
 from storage.gc.report import GcReport, GcStats
 from storage.gc.review import Reviewer
-from storage.metadata import repositories, reviews
+from storage.metadata import pulls, repositories, reviews
 from storage.metadata.engine import Database
 from storage.rules.service import Rules
 
@@ -55,6 +55,8 @@ class Collector:
             numbers = await repositories.all_ids(tx)
         for first in range(0, len(numbers), TAKEN):
             await self._review(numbers[first : first + TAKEN], grace, report)
+            if not dry_run:
+                await self._forget_pulls(numbers[first : first + TAKEN])
         if dry_run:
             await self._bytes.would_remove(grace, report)
         else:
@@ -66,6 +68,13 @@ class Collector:
             self.stats.passes += 1
             self.stats.add(report, time.perf_counter() - began, self._database.now())
         return report
+
+    async def _forget_pulls(self, numbers: Sequence[int]) -> None:
+        async with self._database.read() as tx:
+            stale = [number for number in numbers if await pulls.stale(tx, number)]
+        for number in stale:
+            async with self._database.write() as tx:
+                await pulls.forget(tx, number)
 
     async def turn(self, *, grace: timedelta, detailed: bool = False) -> GcReport:
         """What changed and is a grace old."""

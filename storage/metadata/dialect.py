@@ -128,6 +128,13 @@ def one_state(engine: AsyncEngine) -> AsyncEngine:
     return engine
 
 
+def sees_newest(connection: AsyncConnection) -> bool:
+    """Whether what this transaction reads next is as new as every change that was known of before. A reader's snapshot
+    is as old as its first query; a writer's is the newest (SQLite: nobody else writes; Postgres: READ COMMITTED)."""
+    return connection.sync_connection is not None and (
+        "seawall_turn" in connection.sync_connection.get_execution_options())
+
+
 def insert_or_ignore(connection: Any, table: sa.Table, values: Any) -> Any:
     """INSERT that leaves an existing row alone. `values` None: they come with `execute`, for many rows."""
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert

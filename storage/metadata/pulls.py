@@ -30,9 +30,19 @@ async def of(tx: Transaction, repository: int) -> Mapping[str, tuple[datetime, i
     return {row[0]: (row[1], row[2]) for row in await tx.execute(query)}
 
 
+async def stale(tx: Transaction, repository: int) -> bool:
+    """Whether `forget` would find anything."""
+    query = sa.select(pulls.c.reference).where(pulls.c.repository_id == repository, _gone(repository)).limit(1)
+    return await tx.scalar(query) is not None
+
+
 async def forget(tx: Transaction, repository: int) -> None:
     """Drop what is known of tags and manifests that are gone."""
+    await tx.execute(sa.delete(pulls).where(pulls.c.repository_id == repository, _gone(repository)))
+
+
+def _gone(repository: int) -> sa.ColumnElement[bool]:
     named = sa.exists().where(tags.c.repository_id == repository, tags.c.name == pulls.c.reference)
     held = sa.exists().where(manifests.c.repository_id == repository,
                              sa.type_coerce(manifests.c.digest, sa.String) == pulls.c.reference)
-    await tx.execute(sa.delete(pulls).where(pulls.c.repository_id == repository, ~named, ~held))
+    return sa.and_(~named, ~held)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from storage.events import Action, Event, Origin
 from storage.metadata import events, reviews
 from storage.metadata import rules as rows
+from storage.metadata.dialect import sees_newest
 from storage.metadata.engine import Database, Transaction
 from storage.metadata.rules import TOPIC, InvalidRule, Kind, QuotaRule, RetentionRule, Rule
 from storage.metadata.topics import PREFIX
@@ -20,19 +21,26 @@ class Rules:
         self._known: tuple[int, RuleBook] | None = None
 
     async def book(self, tx: Transaction) -> RuleBook:
-        """As of now. Asked in the transaction that the answer decides: then it is as the transaction's own view, or
-        (Postgres, another replica) as long behind as a notification takes."""
+        """As of now; on Postgres as of this process's last look at what changed, which every request begins with. To be
+        asked in the transaction that the answer decides."""
         mark = self._database.changes.mark(PREFIX + TOPIC)
         if mark is not None and self._known is not None and self._known[0] == mark:
             return self._known[1]
-        book = RuleBook([*await rows.all_rules(tx), *self._standing])
-        self._known = None if mark is None else (mark, book)
+        book = await self._read(tx)
+        if mark is not None and sees_newest(tx):  # else it may be older than the mark
+            self._known = mark, book
         return book
 
     async def current(self) -> RuleBook:
         """For whoever has no transaction."""
+        number = self._database.changes.before(PREFIX + TOPIC)
         async with self._database.read() as tx:
-            return await self.book(tx)
+            book = await self._read(tx)
+        self._known = number, book
+        return book
+
+    async def _read(self, tx: Transaction) -> RuleBook:
+        return RuleBook([*await rows.all_rules(tx), *self._standing])
 
     async def put(self, rule: Rule, *, origin: Origin | None = None) -> None:
         """In place of the one with the same kind and patterns. Raises InvalidRule."""

@@ -1,7 +1,10 @@
 """Pulls are counted in memory and written in groups."""
 
+from datetime import timedelta
+
 from ocispec.digest import Digest
 from ocispec.reference import RepositoryName, Tag
+from storage.gc.sweep import Collector
 from storage.metadata import pulls as rows
 from storage.metadata import repositories
 from storage.metadata.engine import open_database
@@ -79,3 +82,13 @@ async def test_what_cannot_be_written_is_kept(database_url, clock, fill):
 async def test_a_digest_and_a_tag_are_two(content, fill, database):
     image = await fill.image(b"x", tags=("t",))
     assert module.key(fill.repo, Tag(image.digest.encoded)) != module.key(fill.repo, Digest.of(image.raw))
+
+
+async def test_what_is_gone_is_forgotten_by_a_pass(content, fill, database, blobs):
+    image = await fill.image(b"x", tags=("t", "u"))
+    for reference in (Tag("t"), Tag("u"), image.digest, Tag("never")):
+        content.pulls.note(fill.repo, reference)
+    await content.pulls.flush()
+    await content.tags.delete(fill.repo, Tag("u"))
+    await Collector(database, blobs).run(grace=timedelta(days=1))
+    assert set(await known(database, fill.repo)) == {"t", str(image.digest)}

@@ -218,3 +218,17 @@ async def test_what_the_collector_removes_is_given_back(content, fill, rules, da
     await Collector(database, blobs, rules=rules).turn(grace=timedelta(days=1))
     assert await used(database, "team") == len(kept.raw) + len(b"kept") + len(b"{}")
     assert await Accounting(database, rules).repair() == []
+
+
+async def test_a_snapshot_from_before_a_change_is_not_remembered_as_what_is(rules, database):
+    """A reader that began earlier sees the old rules, and must not leave them in memory as the new ones."""
+    await rules.current()
+    async with database.read() as tx:
+        await usage.used(tx, "team")  # from here on it sees one state
+        await rules.put(QuotaRule("team", 1))
+        assert (await rules.book(tx)).rules == ()
+    async with database.read() as tx:
+        assert (await rules.book(tx)).rules == (QuotaRule("team", 1),)
+    async with database.write() as tx:
+        first = await rules.book(tx)
+        assert await rules.book(tx) is first, "and is remembered from here on"
