@@ -23,7 +23,7 @@ from storage.metadata.garbage import HeldManifest, RepositoryContent
 from storage.rules.quotas import Quotas
 from storage.rules.service import Rules as RuleService
 
-MANIFESTS, LINKS = 50, 200
+MANIFESTS, LINKS = 50, 100
 """What one transaction deletes: a few milliseconds of the writer lock."""
 
 

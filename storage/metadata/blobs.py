@@ -115,7 +115,8 @@ async def unlink_rows(tx: Transaction, repository: int, numbers: Collection[int]
     for some in batches(numbers):
         await tx.execute(sa.delete(repository_blobs).where(repository_blobs.c.repository_id == repository,
                                                            repository_blobs.c.blob_id.in_(some)))
-        await tx.execute(insert_or_ignore(tx, blob_reviews, [{"blob_id": number, "since": EPOCH} for number in some]))
+        await tx.execute(insert_or_ignore(tx, blob_reviews, None), [
+            {"blob_id": number, "since": EPOCH} for number in some])
 
 
 async def touch(tx: Transaction, digests: Collection[Digest], now: datetime) -> None:

@@ -41,9 +41,14 @@ async def target(tx: Transaction, repository: int, tag: Tag) -> tuple[int, Diges
 async def put(tx: Transaction, repository: int, tag: Tag, manifest: int, now: datetime) -> bool:
     """Point the tag at a manifest of the same repository. Whether it named another one before."""
     before = await target(tx, repository, tag)
+    await write(tx, repository, tag, manifest, now)
+    return before is not None and before[0] != manifest
+
+
+async def write(tx: Transaction, repository: int, tag: Tag, manifest: int, now: datetime) -> None:
+    """`put` for those who looked before."""
     values = {"repository_id": repository, "name": tag.value, "manifest_id": manifest, "updated": now}
     await tx.execute(upsert(tx, tags, values, ["repository_id", "name"]))
-    return before is not None and before[0] != manifest
 
 
 async def naming(tx: Transaction, repository: int, digest: Digest) -> Sequence[Tag]:

@@ -38,11 +38,13 @@ async def point(tx: Transaction, repo: RepositoryName, repository: int, tag: Tag
     before = await rows.target(tx, repository, tag)
     if not condition(before[1] if before else None):
         raise TagChanged(repo, tag)
-    if before is not None and before[0] != manifest:
+    moves = before is not None and before[0] != manifest
+    if before is not None and moves:
         rule = book.immutable(repo, tag)
         if rule is not None:
             raise TagImmutable(repo, tag, rule)
         if not overwrite:
             raise TagExists(repo, tag)
         await manifest_rows.touch_rows(tx, [before[0]], now)
-    return await rows.put(tx, repository, tag, manifest, now)
+    await rows.write(tx, repository, tag, manifest, now)
+    return moves
