@@ -13,6 +13,8 @@ from storage.remote.transport import RemoteSettings, Request, Transport, read_at
 
 _MAX_ANSWER = 4 * 1024 * 1024
 _HUB_INDEX = "index.docker.io"
+_ANY = frozenset({200, 401, 403, 404, 405})
+_SCOPE = "registry:catalog:*"  # what a registry with accounts wants of who looks through it
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +40,12 @@ class RegistrySearch:
         """At most `limit` repositories of `host` that match. Raises the errors of storage.remote.errors."""
         where = _HUB_INDEX if host == "docker.io" else host
         async with Transport(where, insecure=self._insecure(host), credentials=auth, settings=self._settings) as http:
-            request = Request("GET", await http.url("v1/search", {"q": term, "n": str(limit)}))
+            request = Request("GET", await http.url("v1/search", {"q": term, "n": str(limit)}), scope=_SCOPE)
             try:
+                if auth is not None and not auth.empty:
+                    # A registry that shows strangers something asks nobody who they are here, only there.
+                    async with http.open(Request("GET", await http.url("v2/"), _SCOPE, ok=_ANY)):
+                        pass
                 async with http.open(request) as response:
                     raw = await read_at_most(response, _MAX_ANSWER)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:

@@ -161,7 +161,9 @@ def test_docker_through_our_node(guarded: Guarded, node: Platform, tmp_path: Pat
     docker.ok("push", f"{image}:v1")
     docker.ok("rmi", f"{image}:v1")
     docker.ok("pull", f"{image}:v1")
+    assert image in docker.ok("search", image)
     assert docker("push", f"{at}/public/busybox:latest").returncode != 0
     docker.ok("logout", at)
     docker.ok("rmi", f"{image}:v1")
+    assert image not in docker.ok("search", image)
     assert docker("pull", f"{image}:v1").returncode != 0
