@@ -238,7 +238,7 @@ class Fills:
         async for chunk in chunks:
             filling.add(chunk)
             yield chunk
-            if not published and upload.written is not None and upload.written[1]:
+            if not published and upload.written is not None:
                 published = True
                 await self._claims.publish(place.repo, digest, upload_id=upload.id, key=upload.written[0],
                                            size=filling.size)
