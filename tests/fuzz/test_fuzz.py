@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-RUNS = 40_000
-SECONDS = 10
+RUNS = 30_000
+SECONDS = 6
 
 
 @pytest.mark.skipif(find_spec("atheris") is None, reason="needs atheris (x86-64, Python below 3.14)")
