@@ -9,11 +9,13 @@ from ocispec.errors import InvalidArgument, PermissionDenied, ResourceExhausted,
 from ocispec.reference import RepositoryName
 from registry.api import requests
 from registry.api.paths import parse
+from registry.errors import answer_for
 from registry.notifications.audit import Refusals
 from registry.telemetry.requests import RequestMeter
 from storage.events import Action, Event, Result, printable
 
 MAX_PATH = 300
+THROTTLED = 429
 
 
 class Refused:
@@ -30,7 +32,7 @@ class Refused:
         elif isinstance(error, Unauthenticated) and shown:
             self._meter.logins_failed.add()
             self._record(Action.LOGIN_FAILED, request, remote, _claimed(shown))
-        elif isinstance(error, ResourceExhausted):
+        elif isinstance(error, ResourceExhausted) and answer_for(error).status == THROTTLED:
             self._meter.throttled.add()
 
     def _record(self, action: Action, request: web.BaseRequest, remote: str, detail: dict[str, object]) -> None:

@@ -17,7 +17,7 @@ from storage.metadata.engine import Database
 
 log = logging.getLogger(__name__)
 
-HOUR = 3600.0
+HOUR, SETTLING = 3600.0, 120.0
 GRACE = 3.0
 """Seconds for a delivery that is on its way when its courier must end."""
 
@@ -49,6 +49,8 @@ class Dispatcher:
                     await self._adjust(await self._wanted())
                 except SeawallError as error:
                     log.warning("webhooks: %s", error.message)
+                except Exception:
+                    log.exception("webhooks")  # the next turn may go better, and serving does not depend on it
                 await asyncio.sleep(max(self._pace.poll.total_seconds() * 3, 0.05))
         finally:
             await self._adjust({})
@@ -91,14 +93,17 @@ class EventKeeper:
         self._retention = retention
 
     async def run(self) -> None:
-        """Every hour, the first time at a random moment of it; until it is cancelled."""
-        await asyncio.sleep(HOUR * random.random())  # noqa: S311  # no secret
+        """Every hour, the first time at a random moment of it; until it is cancelled. Not at once: after a long
+        rest endpoints that are still wanted must be claimed before they count as abandoned."""
+        await asyncio.sleep(SETTLING + HOUR * random.random())  # noqa: S311  # no secret
         while True:
             try:
                 removed = await self.prune()
                 log.log(logging.INFO if removed else logging.DEBUG, "%d old events removed", removed)
             except SeawallError as error:
                 log.warning("old events stay for now: %s", error.message)
+            except Exception:
+                log.exception("old events stay for now")
             await asyncio.sleep(HOUR)
 
     async def prune(self) -> int:

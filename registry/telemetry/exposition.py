@@ -44,9 +44,8 @@ UPLOADS = Asked("seawall_uploads_open", "upload sessions that are neither commit
 QUEUE = Asked("seawall_webhook_queue", "events that an endpoint has still to hear of", ("endpoint",))
 AGE = Asked("seawall_webhook_oldest_seconds", "age of the oldest event an endpoint has still to hear of", ("endpoint",))
 DEAD = Asked("seawall_webhook_dead", "events that were given up for an endpoint", ("endpoint",))
-EVENTS = Asked("seawall_events", "events in the log, as far as the newest number and the oldest row tell")
 
-ASKED = (BUILD, RESIDENT, CPU, FILES, UPLOADS, QUEUE, AGE, DEAD, EVENTS)
+ASKED = (BUILD, RESIDENT, CPU, FILES, UPLOADS, QUEUE, AGE, DEAD)
 
 
 def exposition(board: Board, families: Sequence[Family], readings: Iterable[Reading],

@@ -172,9 +172,10 @@ async def slowest(tx: Transaction) -> Position | None:
 
 
 async def drop_abandoned(tx: Transaction, before: datetime) -> int:
-    """Forget endpoints that nobody has claimed since then: they are configured nowhere any more."""
+    """Forget endpoints that nobody has claimed since then: they are configured nowhere any more, or switched off."""
     abandoned = sa.or_(webhook_cursors.c.lease < before, webhook_cursors.c.lease.is_(None))
-    unused = sa.and_(abandoned, webhook_cursors.c.name.not_in(sa.select(webhooks.c.name)))
+    unused = sa.and_(abandoned, webhook_cursors.c.name.not_in(
+        sa.select(webhooks.c.name).where(webhooks.c.enabled)))
     return (await tx.execute(sa.delete(webhook_cursors).where(unused))).rowcount
 
 

@@ -11,7 +11,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 from aiohttp import web
 from yarl import URL
@@ -107,10 +106,10 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def migrated_postgres(postgres: Path) -> Path:
-    """The same as a database `hooks` in the server whose socket is in this folder."""
+def migrated_postgres(postgres: Any) -> Any:
+    """The server, with such a database `hooks` in it."""
     apart(execute(postgres, "CREATE DATABASE hooks"))
-    migrate(f"postgresql+asyncpg://seawall@/hooks?host={postgres}")
+    migrate(postgres.url("hooks"))
     return postgres
 
 
@@ -128,8 +127,8 @@ def apart(work: Coroutine[Any, Any, None]) -> None:
         thread.submit(asyncio.run, work).result()
 
 
-async def execute(folder: Path, sql: str) -> None:
-    connection = await asyncpg.connect(host=str(folder), user="seawall", database="postgres")
+async def execute(server: Any, sql: str) -> None:
+    connection = await server.connect()
     try:
         await connection.execute(sql)
     finally:
@@ -141,10 +140,10 @@ async def url(request, tmp_path: Path) -> str:
     if request.param == "sqlite":
         shutil.copy(request.getfixturevalue("migrated"), tmp_path / "content.db")
         return f"sqlite+aiosqlite:///{tmp_path}/content.db"
-    folder = request.getfixturevalue("migrated_postgres")
+    server = request.getfixturevalue("migrated_postgres")
     name = f"hooks{next(NUMBERS)}"
-    await execute(folder, f"CREATE DATABASE {name} TEMPLATE hooks")
-    return f"postgresql+asyncpg://seawall@/{name}?host={folder}"
+    await execute(server, f"CREATE DATABASE {name} TEMPLATE hooks")
+    return server.url(name)
 
 
 @pytest.fixture

@@ -239,6 +239,17 @@ async def test_an_endpoint_that_nobody_has_any_more_is_not_waited_for(database, 
     assert await EventKeeper(database, timedelta(0)).prune() == 1
 
 
+@pytest.mark.parametrize("enabled", [True, False])
+async def test_nor_one_that_is_switched_off(database, happen, enabled) -> None:
+    now = database.now()
+    row = webhooks.HookRow("off", "https://192.0.2.1/x", "", "cloudevents", (), (), enabled=enabled)
+    async with database.write() as tx:
+        await webhooks.put(tx, row, now)
+        await webhooks.claim(tx, "off", "one", now - timedelta(days=9), now - timedelta(days=8))
+    await happen("a")
+    assert await EventKeeper(database, timedelta(0)).prune() == (0 if enabled else 1)
+
+
 @pytest.mark.parametrize("url", ["postgres"], indirect=True)
 async def test_nothing_is_missed_when_transactions_overlap(database, receiver, to, dispatching, happen, until) -> None:
     """The one that began first commits last: its event has the lower number and appears later."""

@@ -1,6 +1,7 @@
 """What machines ask: is it alive, is it ready, how is it doing."""
 
 import asyncio
+import io
 import ipaddress
 from dataclasses import replace
 
@@ -10,6 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from ocispec.errors import Unavailable
 from registry.api.operations import Readers
 from registry.settings import MetricsSettings
+from registry.telemetry.exposition import ASKED
+from storage.metadata import webhooks
 
 
 async def numbers(api, **headers: str) -> dict[tuple[str, ...], float]:
@@ -51,6 +54,20 @@ async def test_requests_are_counted_by_what_they_were(api, until, noise) -> None
     assert before["uploads_open",] == 0
     assert before["http_requests_in_flight",] == 1
     assert before["http_connections",] >= 1
+
+
+async def test_every_number_that_is_looked_up_is_there(api) -> None:
+    database = api.registry.database
+    async with database.write() as tx:
+        await webhooks.claim(tx, "ci", "one", database.now(), database.now())
+    found = {key[0] for key in await numbers(api)}
+    assert {asked.name.removeprefix("seawall_") for asked in ASKED} <= found
+
+
+async def test_what_is_too_large_was_not_throttled(impatient, refused) -> None:
+    async with impatient.put("/v2/a/manifests/v1", data=io.BytesIO(b"x" * 5_000_000)) as answer:
+        assert answer.status == 413
+    assert (await numbers(impatient))["throttled_total",] == 0
 
 
 async def test_no_client_makes_the_numbers_grow(api) -> None:
