@@ -142,8 +142,8 @@ def node(guarded: Guarded, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         tear_down(made)
 
 
-@pytest.mark.parametrize("program", [*sorted(clients()), "seawall"])
-@pytest.mark.parametrize("who", ["ann", "robot"])
+@pytest.mark.parametrize(("program", "who"), [*((name, "ann") for name in (*sorted(clients()), "seawall")),
+                                              ("seawall", "robot")])
 def test_docker_through_our_node(guarded: Guarded, node: Platform, tmp_path: Path, program: str, who: str) -> None:
     at = guarded.address
     user, password = ("ann", PASSWORD) if who == "ann" else ("anything", guarded.robot)
