@@ -43,7 +43,7 @@ from registry.telemetry.readings import Readings
 from registry.telemetry.worker import Numbers, Telemetry, make_telemetry
 from registry.tls import Certificates
 from registry.upkeep import BackgroundScrub, Upkeep
-from registry.workers import COULD_NOT_START, Sockets, raise_descriptors, resolve
+from registry.workers import COULD_NOT_START, Sockets, raise_descriptors, resolve, settle_memory
 from storage.blobs.disk import DiskBlobs
 from storage.blobs.observed import observed
 from storage.blobs.probe import StoreProbe
@@ -255,6 +255,7 @@ async def _serve(settings: Settings, sockets: Sockets, telemetry: Telemetry, *, 
             scrub = BackgroundScrub(registry.scrubber, registry.housekeeping.duty.beside("scrub"), settings.scrub)
             background.append(group.create_task(scrub.run()))
             background.append(group.create_task(EventKeeper(registry.database, _retention(settings)).run()))
+        settle_memory()
         ready()
         await stop.wait()
         await _drain(registry.health, settings.limits.drain_time, at_once)
