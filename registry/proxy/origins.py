@@ -23,7 +23,7 @@ ANSWER_WITHIN = 60.0
 CHECK_WITHIN = 20.0
 
 PATIENCE = RemoteSettings(connect_timeout=10.0, stall_timeout=30.0, attempts=2, first_pause=0.2, longest_pause=1.0,
-                          wait_when_throttled=False)
+                          wait_when_throttled=False, read_buffer=128 * 1024)
 """Short: somebody waits, and there may be an older copy to answer with."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0

@@ -49,6 +49,8 @@ class RemoteSettings:
     """Also the most of a Retry-After that is obeyed."""
     wait_when_throttled: bool = True
     """Whether a 429 is waited out here, or is the caller's to deal with (RemoteThrottled)."""
+    read_buffer: int = 1024 * 1024
+    """Bytes of an answer that wait in memory, twice as many at most."""
     user_agent: str = "seawall"
 
 
@@ -103,7 +105,7 @@ class Transport:
         guard = guarded_sockets(allow_private=self._reach.allow_private) if self._reach else None
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(socket_factory=guard), timeout=timeout, auto_decompress=False,
-            read_bufsize=1 << 20, cookie_jar=aiohttp.DummyCookieJar(),
+            read_bufsize=self._settings.read_buffer, cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": self._settings.user_agent, "Accept-Encoding": "identity"},
             # trust_env stays off: it would also send what ~/.netrc holds.
         )
