@@ -79,7 +79,7 @@ async def receivers() -> AsyncIterator[Callable[[], Awaitable[Receiver]]]:
 
     async def start() -> Receiver:
         receiver = Receiver()
-        runner = web.ServerRunner(web.Server(receiver.handle))
+        runner = web.ServerRunner(web.Server(receiver.handle), shutdown_timeout=0.1)
         running.append(runner)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
