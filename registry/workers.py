@@ -114,8 +114,8 @@ serves. Gives the exit status."""
 def settle_memory() -> None:
     """To be called when everything is loaded. Python's cycle collector looks at all young objects every 700
     allocations, and now and then at all there are, hundreds of thousands of them for the modules alone: with 64 clients
-    pushing that took more than half of the processor time. What is loaded by now is taken out of its view, and it looks
-    so rarely that garbage in cycles may come to some ten megabytes."""
+    pushing that took a third to a half of the processor time. What is loaded by now is taken out of its view,
+    and it looks so rarely that garbage in cycles may come to some ten megabytes."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECT)

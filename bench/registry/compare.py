@@ -4,9 +4,9 @@
 
 Rounds alternate between the two and their order, so that what else the machine does meets both; the median counts.
 Needs wrk, curl, docker-registry. GETs: wrk with 32 connections; HEADs: 32 connections too. Upload: POST, one streamed
-PATCH, PUT, as docker and
-skopeo do it. Download: GET of that blob by curl, and by four curls at once. Pushes: 64 clients (threads of two
-processes, kept connections, digests computed beforehand), each POST and PUT with the whole blob, as containerd does it.
+PATCH, PUT, as docker and skopeo do it. Download: GET of that blob by curl, and by four curls at once. Pushes: 64
+clients (threads of two processes, kept connections, digests from one hash of the common beginning), each
+POST and PUT with the whole blob, as containerd does it.
 """
 
 import argparse
