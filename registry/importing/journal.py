@@ -106,6 +106,8 @@ class Damaged(Exception):
 
 
 class Sink(Protocol):
+    """Where entries of a journal go, one at a time."""
+
     def write(self, entry: Entry) -> None: ...
 
 

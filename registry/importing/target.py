@@ -45,6 +45,8 @@ class Bytes:
 
 
 class Held(Protocol):
+    """What keeps content from the collector while it is taken over."""
+
     async def add(self, *digests: Digest) -> None: ...
 
 
