@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -106,8 +107,12 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def database_url(tmp_path: Path, migrated: Path) -> str:
-    shutil.copy(migrated, tmp_path / "content.db")
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """SQLite; with SEAWALL_TEST_DATABASE=postgres these tests run upon Postgres."""
+    if os.environ.get("SEAWALL_TEST_DATABASE") == "postgres":
+        server = request.getfixturevalue("postgres")
+        return server.url(asyncio.run(server.new_database()))
+    shutil.copy(request.getfixturevalue("migrated"), tmp_path / "content.db")
     return f"sqlite+aiosqlite:///{tmp_path}/content.db"
 
 
