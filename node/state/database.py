@@ -4,6 +4,9 @@
 file, and the boot id tells the next daemon that nothing can be running anyway.
 """
 
+import asyncio
+import contextlib
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -58,6 +61,7 @@ async def open_state(path: Path) -> AsyncIterator[State]:
     engine = create_async_engine(f"sqlite+aiosqlite:///{path}")
     event.listen(engine.sync_engine, "connect", _prepare)
     try:
+        await asyncio.to_thread(_probe, path)
         try:
             async with engine.begin() as connection:
                 await connection.run_sync(_migrate, path)
@@ -66,6 +70,16 @@ async def open_state(path: Path) -> AsyncIterator[State]:
         yield State(engine)
     finally:
         await engine.dispose()
+
+
+def _probe(path: Path) -> None:
+    """Raises StateUnusable. Before aiosqlite, whose thread outlives a failure to open and complains when the event loop
+    has ended by then."""
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=10)) as connection:
+            connection.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.Error as error:
+        raise StateUnusable(f"{path} cannot be opened: {error}") from error
 
 
 def _prepare(connection: Any, _record: Any) -> None:
