@@ -12,6 +12,13 @@ from typing import Any
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+_NOBODY = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "::/96", "::ffff:0:0:0/96", "64:ff9b:1::/48")))
+"""Special purposes (RFC 6890, 4291, 2765, 8215) that `is_global` knows only in newer releases of Python, if at all:
+the last three are further IPv6 forms of an IPv4 address."""
+
+_CLOUDS = frozenset(map(ipaddress.ip_address, ("168.63.129.16", "100.100.100.200", "fd00:ec2::254")))
+"""Where clouds tell a machine its secrets, beside link-local addresses."""
+
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _6TO4 = ipaddress.ip_network("2002::/16")
 
@@ -24,16 +31,19 @@ def is_public(address: Address) -> bool:
     """Whether it is somebody on the internet: not private, shared, loopback, link-local, multicast or reserved, nor
     an IPv6 form of such an IPv4 address."""
     inner = _inside(address)
-    return is_public(inner) if inner is not None else address.is_global and not address.is_multicast
+    if inner is not None:
+        return is_public(inner)
+    special = address in _CLOUDS or any(address in network for network in _NOBODY)
+    return address.is_global and not address.is_multicast and not special
 
 
 def is_usable(address: Address) -> bool:
     """Whether any registry may live there. Link-local is where clouds keep their machines' secrets (169.254.169.254),
-    and no registry does."""
+    mostly, and no registry does."""
     inner = _inside(address)
     if inner is not None:
         return is_usable(inner)
-    return not (address.is_link_local or address.is_multicast or address.is_unspecified)
+    return not (address.is_link_local or address.is_multicast or address.is_unspecified or address in _CLOUDS)
 
 
 def _inside(address: Address) -> ipaddress.IPv4Address | None:
