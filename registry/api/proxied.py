@@ -60,13 +60,14 @@ class ProxiedEndpoints:
 
     def choose(self, target: Target, request: web.BaseRequest) -> tuple[Target, Mapping[str, Handler] | None]:
         """The target by the name that the registry knows the repository by, and what answers it; None: what answers
-        our own repositories. Raises InvalidName for an `ns` that is neither ours nor an upstream's."""
+        our own repositories, which for extensions is the same. Raises InvalidName for an `ns` that is neither ours nor
+        an upstream's."""
         if not target.name:
             return target, None
         namespace = request.query.get("ns") if "?" in request.raw_path else None
         name = self._proxy.upstreams.named(target.name, namespace)
         turned = target if name == target.name else replace(target, name=name)
-        return turned, self._routes[target.endpoint] if self._proxy.upstreams.covers(name) else None
+        return turned, self._routes.get(target.endpoint) if self._proxy.upstreams.covers(name) else None
 
     async def refuse(self, call: Call) -> web.StreamResponse:
         repo = call.repository(Action.PUSH)

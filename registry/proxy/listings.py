@@ -19,8 +19,9 @@ from storage.repository.referrers import Referrers
 from storage.repository.tags import Tags
 
 REMEMBERED = 1000
-FEW = 100
-"""Referrers of one manifest that are remembered; with REMEMBERED it bounds the memory to some 50 MB at most."""
+SMALL = 50 * 1024
+"""Bytes of one manifest's referrers that are remembered; with REMEMBERED it bounds the memory to some 50 MB at most.
+Their number would not: one descriptor has annotations as long as whoever pushed it upstream likes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +85,19 @@ class CachedListings:
                     raise
                 descriptors = [_descriptor(item) for item in held.found]
                 return ListedReferrers(descriptors, f"only what was pulled through: {error.message}")
-            if len(found) <= FEW:
+            if _weight(found) <= SMALL:
                 self._recent.put(key, found, place.upstream.tag_ttl)
         return ListedReferrers([item for item in found if kind is None or item.artifact_type == kind])
 
     async def close(self) -> None:
         await self._pages.close()
         await self._lists.close()
+
+
+def _weight(found: Sequence[Descriptor]) -> int:
+    """About the bytes that these take."""
+    return sum(500 + sum(map(len, (item.media_type, item.artifact_type, str(item.platform or ""), *item.urls)))
+               + sum(len(key) + len(value) + 100 for key, value in item.annotations.items()) for item in found)
 
 
 def _descriptor(held: Referrer) -> Descriptor:

@@ -256,6 +256,27 @@ async def test_tags_of_a_registry_without_pages(hostile, through) -> None:
             assert "Link" not in answer.headers
 
 
+async def test_extensions_of_a_repository_there(hostile, through) -> None:
+    async with through(hostile.url) as api:
+        found = json.loads(await body(api.get(f"/v2/{REPO}/_oci/ext/discover")))
+        assert found["extensions"][0]["name"] == "_oci"
+
+
+async def test_long_lists_of_referrers_are_not_remembered(hostile, through) -> None:
+    subject = Digest.of(b"signed")
+    item = {"mediaType": mediatype.OCI_MANIFEST, "digest": str(Digest.of(b"it")), "size": 2}
+    path = f"/v2/team/app/referrers/{subject}"
+    async with through(hostile.url, tag_ttl=60.0) as api:
+        for length, asked in ((10, 1), (100_000, 3)):
+            index = {"schemaVersion": 2, "mediaType": mediatype.OCI_INDEX,
+                     "manifests": [{**item, "annotations": {"a": "x" * length}}]}
+            place = path if length == 10 else path.replace(str(subject), str(Digest.of(b"long")))
+            hostile.content[place] = (mediatype.OCI_INDEX, json.dumps(index).encode())
+            for _ in range(2):
+                await body(api.get(place.replace("team/app", REPO)))
+            assert sum(hostile.seen.values()) == asked
+
+
 @pytest.mark.parametrize("by", ["api", "tag"])
 async def test_referrers_pass(hostile, through, by) -> None:
     subject = hostile.image("team/app", "v1")
