@@ -45,7 +45,8 @@ class ListingEndpoints:
         """Repositories the caller may pull from. Neither page nor `Link` tells of others."""
         call.access.require(call.principal, Action.LIST, None)
         wanted = pages.wanted(call, self._page_size)
-        page = await self._tags.catalog(limit=wanted.limit, last=wanted.last, shown=visible(call))
+        shown = visible(call.access, call.principal)
+        page = await self._tags.catalog(limit=wanted.limit, last=wanted.last, shown=shown)
         more = pages.link("/v2/_catalog", n=wanted.limit, last=page.names[-1]) if page.more else None
         return document({"repositories": page.names}, headers=more)
 

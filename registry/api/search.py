@@ -29,7 +29,8 @@ class SearchEndpoints:
         term = (call.query("q") or "")[:MAX_TERM]
         size = min(_count(call, "n", DEFAULT_SIZE) or DEFAULT_SIZE, MAX_SIZE)
         page = min(_count(call, "page", 1) or 1, MAX_PAGE)
-        found, total = await self._tags.search(term, limit=size, offset=(page - 1) * size, shown=visible(call))
+        shown = visible(call.access, call.principal)
+        found, total = await self._tags.search(term, limit=size, offset=(page - 1) * size, shown=shown)
         results = [
             {"name": str(item.name), "description": _description(item.tags),
              "star_count": 0, "is_official": False, "is_automated": False, "is_trusted": False}

@@ -43,10 +43,9 @@ async def repository(tx: Transaction, name: RepositoryName) -> RepositoryRow | N
     return found[0] if found else None
 
 
-async def listed(tx: Transaction, limit: int, after: str) -> Sequence[RepositoryRow]:
-    """Those that hold a manifest, by code point."""
-    return await _rows(tx, sa.select(repositories).where(repositories.c.filled, repositories.c.name > after)
-                       .order_by(repositories.c.name).limit(limit))
+async def named(tx: Transaction, names: Sequence[str]) -> Sequence[RepositoryRow]:
+    """Those that there are, by code point. No more names than a page has."""
+    return await _rows(tx, sa.select(repositories).where(repositories.c.name.in_(names)).order_by(repositories.c.name))
 
 
 async def tagged(tx: Transaction, name: RepositoryName, limit: int, after: str) -> Sequence[TaggedRow]:

@@ -14,10 +14,10 @@ class Overview:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def repositories(self, *, limit: int, after: str = "") -> Sequence[RepositoryRow]:
-        """Those that hold a manifest, by name, after `after`."""
+    async def named(self, names: Sequence[str]) -> Sequence[RepositoryRow]:
+        """Those of these names that there are, by name."""
         async with self._database.read() as tx:
-            return await rows.listed(tx, limit, after)
+            return await rows.named(tx, names)
 
     async def repository(self, name: RepositoryName) -> RepositoryRow:
         """Raises RepositoryUnknown."""

@@ -186,6 +186,37 @@ async def test_a_registry_token_administers_nothing(guarded, basic) -> None:
         assert answer.status == 401  # nor do they beget others
 
 
+async def test_pages_of_administration_tell_of_no_others(filled, basic) -> None:
+    """The same lesson as the catalog's: what may not be seen is not the name that a page goes on after either."""
+    filled.session.headers.update(basic("root"))
+    await filled.image("v1", repo="secret/other")
+    del filled.session.headers["Authorization"]
+    for after in ("", "public/app", "team/app"):
+        for limit in (1, 2, 3):
+            path = f"/api/v1/repositories?limit={limit}&after={after}"
+            status, body = await answer_of(filled, "GET", path, basic("bob"))
+            assert status == 200
+            assert b"secret" not in body, path
+            page = json.loads(body)
+            assert page["next"] in ("", *[item["name"] for item in page["items"]][-1:])
+    _, body = await answer_of(filled, "GET", "/api/v1/repositories?limit=2", basic("bob"))
+    assert [item["name"] for item in json.loads(body)["items"]] == ["public/app", "team/app"]
+
+
+async def test_who_may_not_administer_sends_no_body(guarded, basic) -> None:
+    """Nothing is held in memory for a stranger: the refusal comes while the body is still on its way."""
+    never = asyncio.Event()
+
+    async def body():
+        yield b" "
+        await never.wait()
+
+    for who, status in (({}, 401), (basic("bob"), 403)):
+        headers = {"Content-Type": "application/json", **who}
+        async with asyncio.timeout(5), guarded.request("PUT", "/api/v1/policies", headers=headers, data=body()) as answer:
+            assert answer.status == status
+
+
 async def test_the_key_itself_is_compared(guarded) -> None:
     """distribution CVE-2025-24976: a token that brings a key along, under the name of ours, is not believed."""
     kid, _ = guarded.registry.identity.keyring.signing()

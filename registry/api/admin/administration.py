@@ -51,17 +51,17 @@ class Administration:
         """Raises NoSuchOperation, MethodNotAllowed, InvalidArgument, and what `Access.require` and the operation do."""
         operation, parameters = self.find(request.method, request.path)
         asked = replace(request.caller, parameters=parameters, query=_query(request.query, operation.query))
-        if operation.needs is not None:
-            if asked.principal.grants is not None:
-                # Clients hand registry tokens to whatever they pull through (Quay's CVE-2026-123710).
-                raise PermissionDenied("a registry token is not good for administration")
-            # Before the body is looked at: what may not be done is not explained either.
-            repository = asked.repository if "repository" in parameters else None
-            asked.access.require(asked.principal, operation.needs, repository)
+        _require(operation, asked)
         result = await operation.run(replace(asked, body=_body(request.body, operation.body)))
         if operation.result is None:
             return Answer(204, b"")
         return Answer(operation.status, self._encoder.encode(result))
+
+    def permit(self, method: str, path: str, caller: Asked) -> None:
+        """To be asked before the body is read: who may not do this shall not make us hold 4 MiB for it. Raises what
+        `answer` does for the path and the caller."""
+        operation, parameters = self.find(method, path)
+        _require(operation, replace(caller, parameters=parameters))
 
     def find(self, method: str, path: str) -> tuple[Operation, Mapping[str, str]]:
         """Raises NoSuchOperation, MethodNotAllowed."""
@@ -75,6 +75,17 @@ class Administration:
             values = [unquote(segment) for part, segment in zip(shape, segments, strict=True) if part.startswith("{")]
             return operation, dict(zip(operation.parameters, values, strict=True))
         raise NoSuchOperation(path)
+
+
+def _require(operation: Operation, asked: Asked) -> None:
+    if operation.needs is None:
+        return
+    if asked.principal.grants is not None:
+        # Clients hand registry tokens to whatever they pull through (Quay's CVE-2026-123710).
+        raise PermissionDenied("a registry token is not good for administration")
+    # Before the body is looked at: what may not be done is not explained either.
+    repository = asked.repository if "repository" in asked.parameters else None
+    asked.access.require(asked.principal, operation.needs, repository)
 
 
 def _shape(path: str) -> tuple[str, ...]:

@@ -20,7 +20,8 @@ class AdminEndpoints:
     async def handle(self, call: Call) -> web.StreamResponse:
         request = call.request
         path = request.rel_url.raw_path.removeprefix(PREFIX)
-        self._administration.find(request.method, path)
+        caller = Asked(call.principal, call.access, call.origin)
+        self._administration.permit(request.method, path, caller)
         if request.method in CHANGING and request.content_type != JSON:
             # A page of another site can make a browser send forms and plain text, never this type: it would have to
             # ask first (CORS), and nobody answers.
@@ -29,7 +30,7 @@ class AdminEndpoints:
             raise PermissionDenied("another site's page asked for this")
         body = await self._bodies.whole(request, MAX_BODY)
         answer = await self._administration.answer(Request(
-            request.method, path, Asked(call.principal, call.access, call.origin), tuple(request.query.items()), body))
+            request.method, path, caller, tuple(request.query.items()), body))
         if answer.status == 204:
             return empty(204)
         return web.Response(status=answer.status, body=answer.body,

@@ -11,6 +11,7 @@ from ocispec.descriptor import Descriptor
 from ocispec.digest import Digest
 from ocispec.reference import RepositoryName, Tag, parse_tag_or_digest
 from registry.api.admin.operation import Asked, DigestText, Operation, Paged, Strict
+from registry.api.visible import visible
 from registry.auth.policy import Action
 from storage.errors import RepositoryUnknown
 from storage.metadata.overview import RepositoryRow, TaggedRow
@@ -19,8 +20,6 @@ from storage.repository.store import ContentStore
 from storage.rules.refusals import TagImmutable
 
 BATCH = 200
-PAGES_LOOKED_AT = 20
-"""How far one request looks for repositories that the caller may see."""
 
 
 class Repository(msgspec.Struct, frozen=True):
@@ -39,7 +38,7 @@ class Repository(msgspec.Struct, frozen=True):
 
 
 class Repositories(msgspec.Struct, frozen=True):
-    """`next` is empty at the end. A page may be short, or empty, where most may not be seen."""
+    """`next` is empty at the end."""
 
     items: list[Repository]
     next: str
@@ -130,19 +129,12 @@ class RepositoryOperations:
         )
 
     async def repositories(self, asked: Asked) -> Repositories:
+        """Neither page nor `next` tells of others: the name that a page ends with is one that it shows."""
         wanted: Paged = asked.query
-        shown: list[RepositoryRow] = []
-        after = wanted.after
-        for _ in range(PAGES_LOOKED_AT):
-            page = await self._content.overview.repositories(limit=wanted.limit, after=after)
-            shown += [row for row in page if asked.access.allows(asked.principal, Action.PULL, row.name)]
-            after = page[-1].name.value if len(page) == wanted.limit else ""
-            if not after or len(shown) >= wanted.limit:
-                break
-        if len(shown) > wanted.limit:
-            shown = shown[: wanted.limit]
-            after = shown[-1].name.value
-        return Repositories([Repository.of(row) for row in shown], after)
+        page = await self._content.tags.catalog(limit=wanted.limit, last=wanted.after or None,
+                                                shown=visible(asked.access, asked.principal))
+        rows = await self._content.overview.named(page.names)
+        return Repositories([Repository.of(row) for row in rows], page.names[-1] if page.more else "")
 
     async def repository(self, asked: Asked) -> Repository:
         return Repository.of(await self._content.overview.repository(asked.repository))
