@@ -300,9 +300,31 @@ class Upload:
         self._row = row
 
     async def _writer(self) -> BlobWriter:
+        try:
+            return await self._resumed()
+        except KeySealed:
+            return await self._copied()
+
+    async def _resumed(self) -> BlobWriter:
         if self._row.key is None:
             return await self._blobs.create()
         return await self._blobs.resume(self._row.key, self.offset, self._row.mark, contested=self._contested)
+
+    async def _copied(self) -> BlobWriter:
+        """An earlier `finish` sealed more than the row counts, and its commit did not happen: what the row counts goes
+        on under a new key."""
+        assert self._row.key is not None
+        writer = await self._blobs.create()
+        try:
+            async for chunk in self._blobs.read(self._row.key, 0, self.offset):
+                await writer.write([chunk])
+            if writer.offset != self.offset:
+                raise BytesMissing(self._row.key)
+        except BaseException:
+            await writer.close()
+            await self._cut_back(writer.key)
+            raise
+        return writer
 
     async def _digest(self, algorithm: str) -> Digest:
         """Of the bytes up to the offset: the row has it when they were hashed with this algorithm as they came."""
@@ -331,10 +353,12 @@ class Upload:
 
     async def _seal(self) -> StorageKey:
         try:
-            writer = await self._writer()
-        except KeySealed:  # an earlier commit came this far
+            writer = await self._resumed()
+        except KeySealed:  # an earlier commit came this far, or an earlier `finish` further
             assert self._row.key is not None
-            return self._row.key
+            if await self._blobs.size(self._row.key) == self.offset:
+                return self._row.key
+            writer = await self._copied()
         try:
             await writer.seal()
         finally:
