@@ -33,18 +33,22 @@ class Bytes:
 
     async def reviewed(self, grace: timedelta, report: GcReport) -> None:
         """Bury the blobs that lost their last place in a repository."""
+        # One moment for all batches, and what is postponed lies behind it: or without a grace, a leased blob would be
+        # looked at again and again.
+        now = self._database.now()
+        cutoff = now - grace
+        later = cutoff + timedelta(microseconds=1)
         while True:
-            now = self._database.now()
-            cutoff = now - grace
             async with self._database.read() as tx:
                 if not await garbage.any_candidate(tx, cutoff):
                     return
             async with holding(self._database, report) as tx:
                 found = await garbage.candidates(tx, cutoff, now, BLOBS)
-                dead = [item for item in found if not item.held and not item.leased and item.touched < cutoff]
+                loose = [item for item in found if not item.held]
+                dead = [item for item in loose if not item.leased and item.touched < cutoff]
                 await garbage.settle(tx, [item.id for item in found if item.held])
-                await garbage.postpone(tx, {item.id: now if item.leased else item.touched for item in found
-                                            if not item.held and (item.leased or item.touched >= cutoff)})
+                await garbage.postpone(tx, {item.id: max(later, now if item.leased else item.touched)
+                                            for item in loose if item.leased or item.touched >= cutoff})
                 await tombstones.bury_all(tx, {item.info.key: item.info.size for item in dead}, now)
                 await garbage.delete_blobs(tx, [item.id for item in dead])
             _record(report, [item.info for item in dead])

@@ -50,12 +50,11 @@ class RepositoryBlobs:
             return known.info
         begun = self._cache.begin(key)
         row = await self._find(repo, digest)
-        now = self._database.now()
-        touched = row.touched
-        if now - touched >= self._settings.touch_every:
+        if self._database.now() - row.touched >= self._settings.touch_every:
             await self._touches.add(row.id)
-            row, touched = await self._find(repo, digest), now  # the collector may have been faster than the touch
-        self._cache.put(key, _Known(row.info, touched), len(digest.encoded), begun)
+            # The collector may have been faster than the touch; and where that failed, the next one asks again.
+            row = await self._find(repo, digest)
+        self._cache.put(key, _Known(row.info, row.touched), len(digest.encoded), begun)
         return row.info
 
     def read(self, info: BlobInfo, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:

@@ -95,14 +95,11 @@ class Manifests:
         key = _key(repo, reference)
         begun = self._cache.begin(key)
         row = await self._find(repo, reference)
-        touched = None
-        if isinstance(reference, Digest):
-            touched = row.touched
-            now = self._database.now()
-            if now - touched >= self._settings.touch_every:
-                await self._touches.add(row.id)
-                row, touched = await self._find(repo, reference), now
-        self._cache.put(key, _Known(row.stored, touched), len(row.stored.raw), begun)
+        by_digest = isinstance(reference, Digest)
+        if by_digest and self._database.now() - row.touched >= self._settings.touch_every:
+            await self._touches.add(row.id)
+            row = await self._find(repo, reference)
+        self._cache.put(key, _Known(row.stored, row.touched if by_digest else None), len(row.stored.raw), begun)
         return row.stored
 
     async def resolve(self, repo: RepositoryName, tag: Tag) -> Digest:

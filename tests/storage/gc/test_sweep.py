@@ -8,7 +8,7 @@ import pytest
 from ocispec import manifest as manifests
 from ocispec.digest import Digest
 from ocispec.reference import RepositoryName, Tag
-from storage.errors import BlobUnknown
+from storage.errors import BlobUnknown, StoreFull
 from storage.gc.leases import Leases
 from storage.gc.sweep import Collector
 from storage.metadata import tombstones
@@ -331,3 +331,34 @@ async def test_pushes_and_collections_at_once_break_nothing(content, fill, colle
         for descriptor in manifests.parse(stored.raw).blobs:
             info = await content.blobs.stat(row.repo, descriptor.digest)
             assert blobs.path(info.key).stat().st_size == descriptor.size
+
+
+async def test_a_leased_blob_without_a_place_is_looked_at_once_even_without_a_grace(content, fill, database, collector):
+    loose = await fill.blob(b"loose")
+    async with Leases(database).hold("pull", ttl=timedelta(minutes=10)) as lease:
+        await lease.add(loose.digest)
+        await content.blobs.delete(fill.repo, loose.digest)
+        await asyncio.wait_for(collector.run(grace=timedelta(0)), 10)
+        assert await content.blobs.has_any(loose.digest)
+    await collector.run(grace=timedelta(0))
+    assert not await content.blobs.has_any(loose.digest)
+
+
+async def test_a_promise_that_could_not_be_written_is_tried_again(content, fill, collector, clock, monkeypatch):
+    held = await fill.image(b"layer", config=b"{1}")
+    blob = await fill.blob(b"loose")
+    clock.turn(hours=2)
+
+    async def fail(*_):
+        raise StoreFull("no room")
+
+    with monkeypatch.context() as broken:
+        for part in (content.blobs, content.manifests):
+            broken.setattr(part._touches, "_write", fail)
+        await content.blobs.stat(fill.repo, blob.digest)
+        await content.manifests.get(fill.repo, held.digest)
+    await content.blobs.stat(fill.repo, blob.digest)
+    await content.manifests.get(fill.repo, held.digest)
+    await collector.run(grace=timedelta(hours=1))
+    assert await content.blobs.stat(fill.repo, blob.digest) == blob
+    assert await content.manifests.get(fill.repo, held.digest) == held
