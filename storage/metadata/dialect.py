@@ -128,6 +128,14 @@ def one_state(engine: AsyncEngine) -> AsyncEngine:
     return engine
 
 
+def newest_state(engine: AsyncEngine) -> AsyncEngine:
+    """For transactions that write: each statement sees what was committed before it. Not left to the server's default,
+    for with another one the snapshot would be as old as the wait for the lock."""
+    if engine.dialect.name == "postgresql":
+        return engine.execution_options(isolation_level="READ COMMITTED")
+    return engine
+
+
 def sees_newest(connection: AsyncConnection) -> bool:
     """Whether what this transaction reads next is as new as every change that was known of before. A reader's snapshot
     is as old as its first query; a writer's is the newest (SQLite: nobody else writes; Postgres: READ COMMITTED)."""

@@ -33,6 +33,7 @@ from storage.metadata.dialect import (
     is_full,
     is_unavailable,
     make_engine,
+    newest_state,
     one_state,
     probe,
     takes_memory,
@@ -99,8 +100,8 @@ class Database:
     def __init__(self, engine: AsyncEngine, watch: ChangeWatch, clock: Clock = utc_now,
                  observer: Observer | None = None) -> None:
         self._reader = one_state(engine)
-        self._alone = engine.execution_options(**ALONE)
-        self._beside = engine.execution_options(**BESIDE)
+        self._alone = newest_state(engine).execution_options(**ALONE)
+        self._beside = newest_state(engine).execution_options(**BESIDE)
         self._single = engine.dialect.name == "sqlite"
         # One writer at a time within a process: SQLite has one write lock anyway, and queueing here is fair and
         # wakes at once, where its busy handler sleeps and may starve.
@@ -202,7 +203,7 @@ async def _prepare(engine: AsyncEngine, migrate: bool, deadline: float) -> None:
     while True:
         try:
             # Alone: of several replicas that start together one migrates, the others find it done.
-            async with engine.execution_options(**MIGRATING).begin() as connection:
+            async with newest_state(engine).execution_options(**MIGRATING).begin() as connection:
                 await connection.run_sync(_migrate, migrate)
                 return
         except (DBAPIError, OSError) as error:

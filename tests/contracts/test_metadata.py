@@ -147,6 +147,18 @@ async def test_annotations_of_older_manifests_are_found(url, blobs):
     assert sorted(item.annotations for item in after.found) == [b"", b"", b'{"\\u00fc":"\\ud800"}']
 
 
+async def test_a_damaged_manifest_keeps_nobody_from_upgrading(url, blobs):
+    async with open_database(url) as database:
+        content = ContentStore(database, blobs)
+        config = await push(content, b"{}")
+        stored = await content.manifests.put(REPO, image(config))
+        async with database.write() as tx:
+            await tx.execute(sa.update(tables.manifests).values(raw=b"\xff{"))
+            await tx.run_sync(_down_to_0007)
+    async with open_database(url) as database:
+        assert (await ContentStore(database, blobs).manifests.get(REPO, stored.digest)).raw == b"\xff{"
+
+
 def _down_to_0007(connection: sa.Connection) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.storage.__file__).parent))

@@ -192,3 +192,26 @@ async def test_one_that_starts_late_is_waited_for(postgres_programs):
         assert not waiting.done()
         await asyncio.to_thread(server.start)
         await waiting
+
+
+async def test_a_writer_that_waited_sees_what_it_waited_for_whatever_the_servers_default(postgres):
+    name = await postgres.new_database()
+    connection = await postgres.connect(name)
+    await connection.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'")
+    repo = RepositoryName.parse("team/app")
+    try:
+        async with open_database(postgres.url(name)) as one, open_database(postgres.url(name)) as other:
+            async def wait_and_look() -> int | None:
+                async with other.write(beside=True) as tx:
+                    return await repositories.find(tx, repo)
+
+            async with one.write() as tx:
+                looking = asyncio.create_task(wait_and_look())
+                deadline = time.monotonic() + 10
+                while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                    assert time.monotonic() < deadline
+                    await asyncio.sleep(0.01)
+                made = await repositories.ensure(tx, repo, one.now())
+            assert await looking == made
+    finally:
+        await connection.close()

@@ -54,7 +54,11 @@ def _fill() -> None:
 
 
 def _annotations(raw: bytes) -> bytes:
-    """As `storage.metadata.manifests` writes them; what is stored has been checked when it came."""
-    document: Any = json.loads(raw)
-    said = document.get("annotations")
+    """As `storage.metadata.manifests` writes them. What is stored was checked when it came, but bits flip: nobody shall
+    be kept from upgrading by a damaged manifest, which the scrub tells of."""
+    try:
+        document: Any = json.loads(raw)
+    except ValueError:
+        return b""
+    said = document.get("annotations") if isinstance(document, dict) else None
     return json.dumps(said, separators=(",", ":")).encode() if said else b""
