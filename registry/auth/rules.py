@@ -144,6 +144,8 @@ def permits(rules: RuleSet, principal: Principal, action: Action, repository: Re
 
 def holds(rules: RuleSet, principal: Principal, action: Action, repository: RepositoryName | None) -> bool:
     """What this principal may with the best credential it could get."""
+    if repository is None and action is Action.ADMIN:
+        return principal.administers  # `registry:catalog:*` of an issuer elsewhere is a list, no more
     if principal.kind is Kind.EXTERNAL and principal.grants is not None:
         return names(principal.grants, action, repository)  # its issuer has decided
     if repository is not None:

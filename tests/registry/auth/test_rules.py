@@ -82,6 +82,12 @@ def test_another_issuers_token_grants_by_itself() -> None:
     assert not permits(RULES, token, Action.PULL, name("public/a"))
 
 
+def test_another_issuers_token_does_not_administer_the_registry() -> None:
+    token = Principal("x", Kind.EXTERNAL, grants=(Grant("registry", "catalog", frozenset({"*"})),))
+    assert permits(RULES, token, Action.LIST, None)
+    assert not permits(RULES, token, Action.ADMIN, None)
+
+
 def test_what_lists_look_at() -> None:
     assert [pattern.text for pattern in RULES.shown(ANONYMOUS).within] == ["public/**"]
     shown = RULES.shown(ANN)
