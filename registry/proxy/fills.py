@@ -43,6 +43,10 @@ LOOKS = 5
 """Looks at another process's bytes between two looks at its row."""
 
 
+MOST = 1000
+"""Blobs of one upstream on their way or waiting. Nobody need wait for a fill that was begun, so the number of clients
+bounds nothing."""
+
 HOLDERS = 100
 """Repositories that are looked at for one of the same upstream."""
 
@@ -81,13 +85,16 @@ class Fills:
         self._missing: Recent[bool] = Recent()
 
     def open(self, place: Place, digest: Digest) -> Filling:
-        """The blob, on its way. Raises BlobUnknown when the upstream said so a moment ago."""
+        """The blob, on its way. Raises BlobUnknown when the upstream said so a moment ago, UpstreamUnavailable
+        when there are too many."""
         key = (place.repo.value, str(digest))
         running = self._running.get(key)
         if running is not None:
             return running[0]
         if self._missing.get(key):
             raise BlobUnknown(digest)
+        if len(self._running) >= MOST and self.running(place.upstream) >= MOST:
+            raise UpstreamUnavailable(place.upstream.name, f"{MOST} blobs are on their way already", RENEW_EVERY)
         filling = Filling()
         self._running[key] = (filling, asyncio.create_task(self._run(place, digest, filling)))
         if self._renewing is None or self._renewing.done():

@@ -12,8 +12,8 @@ from aiohttp import web
 from ocispec import mediatype
 from ocispec.digest import Digest
 from ocispec.reference import RepositoryName
+from registry.proxy import fills, origins, transfer
 from registry.proxy import manifests as proxied_manifests
-from registry.proxy import origins, transfer
 from registry.settings import LimitSettings
 from storage.errors import BlobUnknown
 from storage.repository.manifests import ManifestUnknown
@@ -461,3 +461,29 @@ async def test_an_upstream_that_holds_its_slots_does_not_hold_others(hostile, se
                 assert len(await other.read()) == 1000
             slow.gate.set()
             assert len(await answer.read()) == 500_000
+
+
+async def test_clients_that_leave_do_not_pile_up_what_they_asked_for(hostile, through, monkeypatch) -> None:
+    monkeypatch.setattr(fills, "MOST", 2)
+
+    async def slow(request: web.BaseRequest) -> web.StreamResponse:
+        await hostile.gate.wait()
+        return await hostile.serve(request)
+
+    hostile.every = slow
+    digests = [hostile.blob("team/app", str(number).encode()) for number in range(3)]
+    async with through(hostile.url) as api:
+        for digest in digests[:2]:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2), api.get(f"/v2/{REPO}/blobs/{digest}"):
+                    pass
+        async with api.get(f"/v2/{REPO}/blobs/{digests[2]}") as answer:
+            assert answer.status == 502
+            assert int(answer.headers["Retry-After"]) > 0
+        hostile.gate.set()
+        async with asyncio.timeout(10):
+            for digest in digests:
+                answer = await api.get(f"/v2/{REPO}/blobs/{digest}")
+                while answer.status == 502:  # the others are not away yet
+                    answer = await api.get(f"/v2/{REPO}/blobs/{digest}")
+                assert Digest.of(await answer.read()) == digest
