@@ -7,7 +7,7 @@ from logging import INFO
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 
-from registry.api.requests import Request
+from registry.api.requests import Request, path_of
 
 LONGEST = 500
 
@@ -29,7 +29,7 @@ class JsonAccessLog(AbstractAccessLogger):
             "remote": request.remote,
             "forwarded": request.headers.get("X-Forwarded-For", "")[:LONGEST],
             "method": request.method,
-            "path": request.raw_path[:LONGEST],
+            "path": path_of(request, LONGEST),
             "status": response.status,
             "bytes": response.body_length,
             "received": ours.received if ours else 0,

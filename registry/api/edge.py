@@ -21,7 +21,7 @@ from registry.api.proxied import ProxiedEndpoints
 from registry.api.rates import Rates
 from registry.api.reached import Reached
 from registry.api.refused import Refused
-from registry.api.requests import Request, label_of, name_of
+from registry.api.requests import Request, label_of, name_of, path_of
 from registry.api.routes import Routes
 from registry.api.sendfile import stalled
 from registry.auth import certificates
@@ -136,12 +136,12 @@ class Edge:
             self._refused.note(request, self._reached.remote(request), error)
             answer = answer_for(error)
             if answer.status >= SERVER_FAULTS:
-                log.warning("%s %s: %s", request.method, request.raw_path[:300], error.message)
+                log.warning("%s %s: %s", request.method, path_of(request, 300), error.message)
             response = answers.failure(error, self._challenge(error, request))
         except Exception as error:
             if isinstance(error, ConnectionError) and (request.transport is None or request.writer.output_size):
                 raise  # this client's connection; any other is one of ours, to a database for instance
-            log.exception("%s %s", request.method, request.raw_path[:300])
+            log.exception("%s %s", request.method, path_of(request, 300))
             response = answers.fault(name_of(request))
         if request.writer.output_size:
             raise ConnectionAbortedError("failed in the middle of an answer")

@@ -63,6 +63,12 @@ def label_of(request: web.BaseRequest) -> str:
     return request.endpoint if isinstance(request, Request) else "other"
 
 
+def path_of(request: web.BaseRequest, longest: int) -> str:
+    """For logs. What a login provider sends a browser back with (`code`) is a secret until it is redeemed."""
+    path, mark, query = request.raw_path.partition("?")
+    return (path if path.endswith("/login/callback") else f"{path}{mark}{query}")[:longest]
+
+
 def name_of(request: web.BaseRequest) -> str:
     """Empty for what never was a request of ours (aiohttp makes one for bytes that are no HTTP)."""
     return request.name if isinstance(request, Request) else ""

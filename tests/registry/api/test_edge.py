@@ -223,6 +223,18 @@ async def test_access_log(serve, settings, caplog) -> None:
     assert {"time", "remote", "agent", "seconds"} < set(lines[0])
 
 
+async def test_no_code_of_a_login_in_the_access_log(serve, settings, caplog) -> None:
+    logged = replace(settings, log=LogSettings(access=True))
+    with caplog.at_level(logging.INFO):
+        async with serve(logged) as api, api.get("/login/callback?code=hidden&state=x") as answer:
+            assert answer.status == 501
+        async with serve(logged) as api, api.get("/v2/_catalog?n=17"):
+            pass
+    assert "/login/callback" in caplog.text
+    assert "hidden" not in caplog.text
+    assert "n=17" in caplog.text
+
+
 async def test_no_access_log_unless_asked_for(api, caplog) -> None:
     with caplog.at_level(logging.INFO):
         async with api.get("/v2/"):
