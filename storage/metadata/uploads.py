@@ -53,9 +53,10 @@ async def advance(tx: Transaction, row: UploadRow, after: UploadRow, now: dateti
     return changed.rowcount > 0
 
 
-async def delete(tx: Transaction, row: UploadRow) -> bool:
-    """False when the row is no longer as `row` says."""
-    return (await tx.execute(sa.delete(uploads).where(_unchanged(row)))).rowcount > 0
+async def delete(tx: Transaction, row: UploadRow, *, idle_since: datetime | None = None) -> bool:
+    """False when the row is no longer as `row` says, or, where that is given, somebody added to it since."""
+    idle = sa.true() if idle_since is None else uploads.c.touched < idle_since
+    return (await tx.execute(sa.delete(uploads).where(_unchanged(row), idle))).rowcount > 0
 
 
 async def count(tx: Transaction) -> int:

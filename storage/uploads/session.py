@@ -16,7 +16,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from ocispec.digest import Digest, new_hasher
 from ocispec.errors import SeawallError
@@ -85,12 +85,13 @@ class Uploads:
 
     async def expire(self, older_than: timedelta) -> int:
         """Abort the sessions that nothing was added to for so long; gives how many."""
+        cutoff = self._database.now() - older_than
         async with self._database.read() as tx:
-            idle = await rows.idle_since(tx, self._database.now() - older_than)
+            idle = await rows.idle_since(tx, cutoff)
         expired = 0
         for row in idle:
             with contextlib.suppress(UploadUnknown, UploadBusy):
-                await self._upload(row).abort()
+                await self._upload(row).abort(idle_since=cutoff)
                 expired += 1
         return expired
 
@@ -229,12 +230,12 @@ class Upload:
                 await self._remove(unneeded)
             return stored
 
-    async def abort(self) -> None:
-        """End the session and drop its bytes."""
+    async def abort(self, *, idle_since: datetime | None = None) -> None:
+        """End the session and drop its bytes; where that is given, only if nobody added to it since."""
         with self._claimed():
             await self._refresh()
             async with self._database.write(beside=True) as tx:
-                if not await rows.delete(tx, self._row):
+                if not await rows.delete(tx, self._row, idle_since=idle_since):
                     raise UploadBusy(self.id)
                 if self._row.key:
                     await tombstones.bury(tx, self._row.key, self.offset, self._database.now())

@@ -436,3 +436,19 @@ async def test_memory_does_not_grow_with_the_body(database, blobs):
         await (await content.uploads.start(REPO)).append(bytewise())
     assert max(size for size, _ in sizes) <= 10_000 + 17_000
     assert max(count for _, count in sizes) <= 2
+
+
+async def test_a_session_that_somebody_goes_on_with_is_not_expired(content, clock, stream, monkeypatch):
+    upload = await content.uploads.start(REPO)
+    await upload.append(stream(b"idle"))
+    clock.turn(days=2)
+    listed = session.rows.idle_since
+
+    async def then_it_goes_on(tx, cutoff):
+        found = await listed(tx, cutoff)
+        await upload.append(stream(b" no more"))
+        return found
+
+    monkeypatch.setattr(session.rows, "idle_since", then_it_goes_on)
+    assert await content.uploads.expire(timedelta(days=1)) == 0
+    assert (await content.uploads.get(REPO, upload.id)).offset == len(b"idle no more")
