@@ -234,6 +234,11 @@ def is_conflict(error: DBAPIError) -> bool:
     return getattr(error.orig, "sqlstate", None) in ("40001", "40P01")  # serialization_failure, deadlock_detected
 
 
+def is_no_text(error: DBAPIError) -> bool:
+    """Whether the client wrote a NUL where text is wanted: Postgres keeps none, SQLite any."""
+    return getattr(error.orig, "sqlstate", None) == "22021"  # character_not_in_repertoire
+
+
 def is_unavailable(error: DBAPIError) -> bool:
     """Whether the database is not there, or could not do it in time; nothing is wrong with the statement."""
     if error.connection_invalidated:

@@ -31,6 +31,7 @@ from storage.metadata.dialect import (
     MIGRATING,
     is_conflict,
     is_full,
+    is_no_text,
     is_unavailable,
     make_engine,
     newest_state,
@@ -166,6 +167,8 @@ def _translate(error: DBAPIError | PoolTimeout | OSError) -> Exception:
     text = str(error.orig)
     if is_full(error):
         return StoreFull(f"the metadata database took no more rows: {text}")
+    if is_no_text(error):
+        return InvalidArgument("there is a NUL character in what was asked for")
     if is_conflict(error):
         return TransactionConflict(f"the metadata database gave the change up for another: {text}")
     if isinstance(error, OperationalError) or is_unavailable(error):

@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
+from ocispec.errors import InvalidArgument
 from ocispec.reference import RepositoryName
 from storage.metadata import repositories, topics
 from storage.metadata.engine import DatabaseUnavailable, TransactionConflict, open_database, retried
@@ -44,6 +45,12 @@ async def end(postgres, *pids: int) -> None:
 async def names(database) -> set[str]:
     async with database.read() as tx:
         return set(await tx.scalars(sa.text("SELECT name FROM repositories")))
+
+
+async def test_a_nul_is_the_fault_of_who_wrote_it(database):
+    with pytest.raises(InvalidArgument, match="NUL"):
+        async with database.read() as tx:
+            await repositories.catalog(tx, 10, "a\0")
 
 
 async def test_a_connection_cut_in_mid_transaction_leaves_nothing(database, postgres):
