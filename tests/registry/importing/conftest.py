@@ -4,7 +4,8 @@ import asyncio
 import hashlib
 import json
 import os
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from registry.importing.progress import Counts
 from registry.importing.service import Import, take_over
 from registry.importing.target import Bytes, Mode
 from registry.settings import Settings
+from tests.registry.conftest import MEMORY
 
 
 def descriptor(data: bytes, kind: str, algorithm: str = "sha256") -> dict[str, Any]:
@@ -148,6 +150,13 @@ class Zot:
         for data in (config, *layers):
             self.blob(data, repo)
         return self.manifest(image(layers, config=config, **fields), *tags, repo=repo)
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """Where the registry's data is (`settings`): links do not cross file systems."""
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture
