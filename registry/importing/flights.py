@@ -23,13 +23,14 @@ class Flights:
         """Make the blob part of the repository; gives its size. Raises Damaged."""
         while (running := self._running.get(digest)) is not None:
             await running.wait()
-            held = await self._target.held(repo, [digest])
-            if digest in held:
-                self._counts.blobs_known += 1
-                return held[digest]
         self._running[digest] = over = asyncio.Event()
         try:
             async with self._places:
+                # Also who met no other: that one may have come and gone since this repository was looked at.
+                held = await self._target.held(repo, [digest])
+                if digest in held:
+                    self._counts.blobs_known += 1
+                    return held[digest]
                 return await self._take(repo, digest)
         finally:
             del self._running[digest]
