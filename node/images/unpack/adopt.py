@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Callable
 
-from node.images.unpack.tree import set_xattrs
+from node.images.unpack.files import set_xattrs
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 

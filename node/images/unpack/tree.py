@@ -16,27 +16,23 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterable
 
 from node.images.unpack import tar
-from node.images.unpack.errors import DiskFull, InvalidLayer, LayerTooLarge
+from node.images.unpack.errors import InvalidLayer, LayerTooLarge
+from node.images.unpack.files import DIRECTORY, explained, remove_directory, set_xattrs, times, write, write_sparse
+from node.images.unpack.paths import MAX_PATH, WHITEOUT, Parts, clean, hidden_name, shown, spelled
 from node.images.unpack.tar import Entry, TarReader
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_DIRECTORIES = 256
 _MAX_LINKS = 40  # what Linux itself follows in one path (path_resolution(7))
-_MAX_PATH = 4096
 _SPECIAL_BITS = 0o7000
 
-WHITEOUT = b".wh."
 OPAQUE = b".wh..wh..opq"
 _AUFS = b".wh..wh."  # aufs' own bookkeeping, which old images carry along
 _OPAQUE_XATTR = "trusted.overlay.opaque"
-_DRIVER_XATTRS = ("trusted.overlay.", "user.overlay.")  # an image may not speak to the file system that shows it
 _TYPES = {tar.CHARACTER: stat.S_IFCHR, tar.BLOCK_DEVICE: stat.S_IFBLK, tar.FIFO: stat.S_IFIFO}
 
-Parts = tuple[bytes, ...]
 
 
 class NeedsLower(Exception):
@@ -75,7 +71,7 @@ class Tree:
             try:
                 self._extract(entry, archive)
             except OSError as error:
-                raise _explained(error, entry.name) from error
+                raise explained(error, entry.name) from error
         for path in [path for path in self._whiteouts if self._covered(path)]:
             # Needless, and worse: overlayfs shows a whiteout as a file where nothing below is merged.
             os.unlink(path[-1], dir_fd=self._descriptor(path[:-1]))
@@ -114,7 +110,7 @@ class Tree:
                 self._make_opaque(parts[:-1])
                 return
             if not name.startswith(_AUFS):
-                self._whiteout(parts[:-1], _hidden_name(name))
+                self._whiteout(parts[:-1], hidden_name(name))
             return
         if parts[0].startswith(_AUFS):
             return
@@ -152,22 +148,22 @@ class Tree:
         try:
             if entry.regions is None:
                 for piece in archive.data():
-                    _write(descriptor, piece)
+                    write(descriptor, piece)
             else:
-                _write_sparse(descriptor, entry, archive)
+                write_sparse(descriptor, entry, archive)
             # Always, not only for other owners: a set-group-id directory below would have given its group.
             os.fchown(descriptor, entry.uid, entry.gid)
             if entry.mode & _SPECIAL_BITS or not self._bare:
                 os.fchmod(descriptor, entry.mode & 0o7777)
             if entry.xattrs:
                 set_xattrs(descriptor, entry.xattrs)
-            os.utime(descriptor, ns=_times(entry))
+            os.utime(descriptor, ns=times(entry))
         finally:
             os.close(descriptor)
 
     def _make_symlink(self, entry: Entry, _archive: TarReader, parent: int, name: bytes) -> None:
         if not entry.link:
-            raise InvalidLayer(f"symbolic link {_shown(entry.name)} has no target")
+            raise InvalidLayer(f"symbolic link {shown(entry.name)} has no target")
         os.symlink(entry.link, name, dir_fd=parent)
         self._attributes(entry, parent, name)
 
@@ -181,7 +177,7 @@ class Tree:
         if entry.xattrs:
             os.fchdir(parent)  # lsetxattr has no form relative to a descriptor
             set_xattrs(name, entry.xattrs)
-        os.utime(name, ns=_times(entry), dir_fd=parent, follow_symlinks=False)
+        os.utime(name, ns=times(entry), dir_fd=parent, follow_symlinks=False)
 
     def _make_link(self, entry: Entry, _archive: TarReader, parent: int, name: bytes) -> None:
         """A hard link to what the last component is, be it a symbolic link; those before it are followed."""
@@ -192,12 +188,12 @@ class Tree:
             if self._bare and not self._bottom:
                 raise NeedsLower from error
             why = "a directory" if isinstance(error, PermissionError) else "not there"
-            raise InvalidLayer(f"hard link {_shown(entry.name)} to {_shown(entry.link)}, which is {why}") from error
+            raise InvalidLayer(f"hard link {shown(entry.name)} to {shown(entry.link)}, which is {why}") from error
 
     def _link_target(self, entry: Entry) -> tuple[int, bytes]:
         parts = clean(entry.link)
         if not parts:
-            raise InvalidLayer(f"hard link {_shown(entry.name)} has no target")
+            raise InvalidLayer(f"hard link {shown(entry.name)} has no target")
         where = self._walk(parts[:-1], create=False)
         descriptor = self._descriptor(where)
         if self._bare and self._is_whiteout(descriptor, parts[-1]):
@@ -241,9 +237,9 @@ class Tree:
                 try:
                     if entry.xattrs:
                         set_xattrs(descriptor, entry.xattrs)
-                    os.utime(descriptor, ns=_times(entry))
+                    os.utime(descriptor, ns=times(entry))
                 except OSError as error:
-                    raise _explained(error, entry.name) from error
+                    raise explained(error, entry.name) from error
 
     def _walk(self, parts: Parts, *, create: bool, replace: bool = False) -> Parts:
         """The canonical path (no symbolic link in it) of the directory that `parts` leads to.
@@ -260,7 +256,7 @@ class Tree:
         while todo:
             part = todo.pop()
             steps += 1
-            if steps > _MAX_PATH:
+            if steps > MAX_PATH:
                 raise InvalidLayer("a path in the archive is too long")
             if part in (b"", b"."):
                 continue
@@ -269,7 +265,7 @@ class Tree:
                 continue
             if b".." in todo and self._missing((*here, part)):
                 # `gone/../etc`: nothing can be looked up below what is not there, so the spelling decides.
-                here, todo = (), list(reversed(_spelled((*here, part, *reversed(todo)))))
+                here, todo = (), list(reversed(spelled((*here, part, *reversed(todo)))))
                 continue
             target = self._step(here, part, create=create, replace=replace)
             if target is None:
@@ -296,11 +292,11 @@ class Tree:
         path = (*here, part)
         if path in self._open:
             return None
-        if sum(map(len, path)) + len(path) > _MAX_PATH:
+        if sum(map(len, path)) + len(path) > MAX_PATH:
             raise InvalidLayer("a path in the archive is too long")
         parent = self._descriptor(here)
         try:
-            self._open[path] = os.open(part, _DIRECTORY, dir_fd=parent)
+            self._open[path] = os.open(part, DIRECTORY, dir_fd=parent)
             return None
         except FileNotFoundError:
             if not create:
@@ -347,7 +343,7 @@ class Tree:
             for depth in range(1, len(path) + 1):
                 above, descriptor = descriptor, self._open.get(path[:depth], -1)
                 if descriptor < 0:
-                    descriptor = os.open(path[depth - 1], _DIRECTORY, dir_fd=above)
+                    descriptor = os.open(path[depth - 1], DIRECTORY, dir_fd=above)
                     self._open[path[:depth]] = descriptor
         return descriptor
 
@@ -368,7 +364,7 @@ class Tree:
         try:
             os.unlink(name, dir_fd=parent)
         except IsADirectoryError:
-            _remove_directory(parent, name)
+            remove_directory(parent, name)
 
     def _forget_below(self, path: Parts) -> None:
         """Every cached path may lead through a link or directory that is about to go."""
@@ -452,106 +448,3 @@ class Tree:
                     self._remove(descriptor, child)
                 elif stat.S_ISDIR(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode):
                     pending.append(child)
-
-
-def clean(name: bytes) -> Parts:
-    """`./a//b/../c` → (a, c); leading `..` stay at the root. By spelling alone, as every layer's reader does."""
-    if len(name) > _MAX_PATH:
-        raise InvalidLayer("a path in the archive is too long")
-    return _spelled(name.split(b"/"))
-
-
-def _spelled(names: Iterable[bytes]) -> Parts:
-    parts: list[bytes] = []
-    for part in names:
-        if part == b"..":
-            if parts:
-                parts.pop()
-        elif part not in (b"", b"."):
-            parts.append(part)
-    return tuple(parts)
-
-
-def _hidden_name(name: bytes) -> bytes:
-    hidden = name[len(WHITEOUT):]
-    if hidden in (b"", b".", b".."):
-        raise InvalidLayer(f"whiteout {_shown(name)} names no file")
-    return hidden
-
-
-def _write(descriptor: int, piece: memoryview) -> None:
-    while piece:
-        piece = piece[os.write(descriptor, piece):]
-
-
-def _write_sparse(descriptor: int, entry: Entry, archive: TarReader) -> None:
-    regions = iter(entry.regions or ())
-    offset = left = 0
-    for piece in archive.data():
-        while piece:
-            if not left:
-                offset, left = next(regions)
-                continue
-            done = os.pwrite(descriptor, piece[:left], offset)
-            offset, left, piece = offset + done, left - done, piece[done:]
-    os.ftruncate(descriptor, entry.size)
-
-
-def set_xattrs(target: int | bytes, xattrs: dict[str, bytes]) -> None:
-    for name, value in xattrs.items():
-        if name.startswith(_DRIVER_XATTRS):
-            continue
-        try:
-            if isinstance(target, int):
-                os.setxattr(target, name, value)
-            else:
-                os.setxattr(target, name, value, follow_symlinks=False)
-        except OSError as error:
-            # The file system or the kernel's configuration lacks the name space (a label of another host's SELinux).
-            if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.EINVAL):
-                raise
-
-
-_INT64 = (1 << 63) - 1
-
-
-def _times(entry: Entry) -> tuple[int, int]:
-    modified = max(-_INT64, min(entry.mtime_ns, _INT64))
-    accessed = modified if entry.atime_ns is None else max(-_INT64, min(entry.atime_ns, _INT64))
-    return accessed, modified
-
-
-def _remove_directory(parent: int, name: bytes) -> None:
-    """Remove a directory tree by descriptors; its depth is bounded by _MAX_PATH."""
-    levels: list[tuple[int, bytes]] = [(os.open(name, _DIRECTORY, dir_fd=parent), name)]
-    while levels:
-        here, own_name = levels[-1]
-        below = _unlink_files(here)
-        if below is not None:
-            levels.append((os.open(below, _DIRECTORY, dir_fd=here), below))
-            continue
-        levels.pop()
-        os.close(here)
-        os.rmdir(own_name, dir_fd=levels[-1][0] if levels else parent)
-
-
-def _unlink_files(directory: int) -> bytes | None:
-    left = None
-    for name in map(os.fsencode, os.listdir(directory)):
-        try:
-            os.unlink(name, dir_fd=directory)
-        except IsADirectoryError:
-            left = name
-    return left
-
-
-def _explained(error: OSError, name: bytes) -> Exception:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DiskFull("no space left on the disk while unpacking a layer")
-    if error.errno in (errno.ENAMETOOLONG, errno.EINVAL, errno.EFBIG, errno.ENOTDIR, errno.EMLINK, errno.ELOOP):
-        return InvalidLayer(f"{_shown(name)} cannot be made: {os.strerror(error.errno)}")
-    return error
-
-
-def _shown(name: bytes) -> str:
-    return ascii(name[:200].decode("utf-8", "replace"))
