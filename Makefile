@@ -33,7 +33,8 @@ $(READY): pyproject.toml constraints.txt dev/install
 	@PYTHON=$(PYTHON) dev/install $(VENV) runtime
 	@touch $@
 
-$(DEV): pyproject.toml constraints.txt dev/install dev/packages dev/gotools dev/gotools.list
+$(DEV): pyproject.toml constraints.txt dev/install dev/packages dev/gotools dev/gotools.list dev/pytools
 	@PYTHON=$(PYTHON) dev/install $(VENV) dev
 	@dev/gotools .tools/bin
+	@dev/pytools .tools $(VENV)
 	@touch $@ $(READY)

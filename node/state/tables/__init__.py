@@ -1,0 +1,9 @@
+"""The schema of state.db, a module a noun. A change needs a migration in `migrations/node/versions`."""
+
+from node.state.tables.containers import containers
+from node.state.tables.images import downloads, layer_sizes
+from node.state.tables.naming import metadata
+from node.state.tables.settings import settings
+from node.state.tables.volumes import volumes
+
+__all__ = ["containers", "downloads", "layer_sizes", "metadata", "settings", "volumes"]
