@@ -18,6 +18,8 @@ import uvloop
 
 from node.api.app import Engine, build, serve
 from node.api.system import Facts
+from node.containers.hostlimits import HostLimits
+from node.containers.initprogram import find_init
 from node.containers.launcher import Launcher
 from node.containers.monitor import Monitor
 from node.containers.opening import CgroupFreezer, Neighbours, Site, open_containers
@@ -80,7 +82,8 @@ async def open_node(settings: Settings) -> AsyncIterator[Engine]:
             Monitor.connect,
             CgroupFreezer(groups, settings.cgroup_parent),
         )
-        site = Site(settings.cgroup_parent, settings.log)
+        limits = HostLimits.of_this_host(groups.features())
+        site = Site(settings.cgroup_parent, settings.log, limits, find_init(settings.init_path))
         containers, execs = await enter(open_containers(settings.containers, site, near))
         facts = Facts(
             id=await _node_id(SettingRows(state)),
@@ -162,6 +165,7 @@ def check_privileges() -> None:
 @click.option("--bridge-subnet", metavar="CIDR", help="IPv4 subnet of the bridge. [default: the first free /16]")
 @click.option("--insecure-registry", "insecure_registries", metavar="HOST[:PORT]", multiple=True,
               help="Registry spoken to over HTTP, or HTTPS that cannot be verified; may be repeated.")  # fmt: skip
+@click.option("--init-path", metavar="FILE", help="Program of --init. [default: docker-init or the like, if found]")
 @click.option("--snapshotter", type=click.Choice(SNAPSHOTTERS), help="How layers are stacked. [default: auto]")
 @click.option("--search-registry", metavar="HOST[:PORT]", help="Registry asked by a search that names none.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="warning",

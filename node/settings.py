@@ -53,6 +53,9 @@ class Settings:
     search_registry: str = ""
     """HOST[:PORT] asked by a search that names no registry; empty: such a search is refused."""
 
+    init_path: str = ""
+    """A static program that is process 1 under `--init`; empty: docker-init, tini-static or catatonit, if found."""
+
     log: LogSettings = field(default_factory=LogSettings)
 
     @classmethod
@@ -66,6 +69,7 @@ class Settings:
         bridge_name: str = "",
         bridge_subnet: str = "",
         search_registry: str = "",
+        init_path: str = "",
     ) -> "Settings":
         """The settings with what was left out filled in. Raises InvalidSettings."""
         root = Path(home).absolute().resolve()
@@ -78,7 +82,7 @@ class Settings:
         if len(os.fsencode(path)) > MAX_SOCKET_PATH:
             raise InvalidSettings(f"the socket path {path} is longer than {MAX_SOCKET_PATH} bytes: give a shorter one")
         kind: Any = snapshotter
-        return cls(root, path, insecure_registries, kind, bridge, bridge_subnet, search_registry)
+        return cls(root, path, insecure_registries, kind, bridge, bridge_subnet, search_registry, init_path)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str], **flags: Any) -> "Settings":
@@ -98,6 +102,7 @@ class Settings:
             bridge_name=pick("bridge"),
             bridge_subnet=pick("bridge_subnet"),
             search_registry=pick("search_registry"),
+            init_path=pick("init_path"),
         )
 
     @property

@@ -11,6 +11,7 @@ from node.api.filters import parse_filters
 from node.api.parts import Catalogue, ImageShelf, Lifecycle
 from node.api.types import containers as view
 from node.api.types.create import parse_create
+from node.api.types.limits import discarded
 from node.containers.filters import Filters
 from node.containers.model import Container
 from ocispec.errors import InvalidArgument, NotFound
@@ -31,7 +32,8 @@ class ContainerRoutes:
             raise InvalidArgument("config cannot be empty in order to create a container")
         spec = parse_create(body, name=call.text("name"), platform=call.text("platform"))
         created = await self._catalogue.create(spec)
-        return reply({"Id": created.id, "Warnings": list(created.warnings)}, 201)
+        warnings = [*discarded(body.object("HostConfig"), call.version), *created.warnings]
+        return reply({"Id": created.id, "Warnings": warnings}, 201)
 
     async def list(self, call: Call) -> web.StreamResponse:
         filters = Filters.parse(parse_filters(call.text("filters")))

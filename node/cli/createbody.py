@@ -37,12 +37,15 @@ _OPTIONS: Sequence[Callable[[Any], Any]] = (
     _many("--annotation", metavar="KEY=VALUE", help="Passed to the runtime."),
     _many("-a", "--attach", metavar="STREAM", help="Attach only stdin, stdout or stderr."),
     click.option("--blkio-weight", type=int, default=0, help="Share of block IO, 10 to 1000."),
+    _many("--blkio-weight-device", metavar="DEVICE:WEIGHT", help="The same for one device."),
     _many("--cap-add", metavar="CAPABILITY", help="Add a capability."),
     _many("--cap-drop", metavar="CAPABILITY", help="Drop a capability."),
     _text("--cgroup-parent", metavar="PATH", help="Parent cgroup."),
     _text("--cgroupns", metavar="MODE", help="Cgroup namespace: host or private."),
     _text("--cidfile", metavar="FILE", help="Write the container's id there."),
     click.option("--cpu-period", type=int, default=0, help="CFS period in microseconds."),
+    click.option("--cpu-rt-period", type=int, default=0, help="Real-time period in microseconds."),
+    click.option("--cpu-rt-runtime", type=int, default=0, help="Real-time runtime in microseconds."),
     click.option("--cpu-quota", type=int, default=0, help="CFS quota in microseconds."),
     click.option("-c", "--cpu-shares", type=int, default=0, help="Relative CPU weight."),
     click.option("--cpus", type=CPUS, default="0", metavar="N", help="How many CPUs at most: 1.5"),
@@ -51,6 +54,12 @@ _OPTIONS: Sequence[Callable[[Any], Any]] = (
     _text("--detach-keys", metavar="KEYS", help="Instead of ctrl-p,ctrl-q."),
     _many("--device", metavar="HOST[:CONTAINER[:rwm]]", help="Add a device."),
     _many("--device-cgroup-rule", metavar="RULE", help="Allow a class of devices: 'c 1:3 rwm'"),
+    _many("--device-read-bps", metavar="DEVICE:RATE", help="Bytes a second read from a device: /dev/sda:1mb"),
+    _many("--device-read-iops", metavar="DEVICE:RATE", help="Reads a second from a device."),
+    _many("--device-write-bps", metavar="DEVICE:RATE", help="Bytes a second written to a device."),
+    _many("--device-write-iops", metavar="DEVICE:RATE", help="Writes a second to a device."),
+    click.option("--disable-content-trust/--no-disable-content-trust", default=True,
+                 help="Images are not checked for signatures: only the default is served."),
     _many("--dns", metavar="IP", help="A DNS server."),
     _many("--dns-option", metavar="OPTION", help="A DNS option."),
     _many("--dns-search", metavar="DOMAIN", help="A DNS search domain."),
@@ -59,6 +68,7 @@ _OPTIONS: Sequence[Callable[[Any], Any]] = (
     _many("-e", "--env", metavar="NAME[=VALUE]", help="An environment variable."),
     _many("--env-file", metavar="FILE", help="Environment variables, a line each."),
     _many("--expose", metavar="PORT[/PROTOCOL]", help="A port that the container answers on."),
+    _text("--gpus", metavar="REQUEST", help="GPUs: refused, there is no driver for them."),
     _many("--group-add", metavar="GROUP", help="A further group of the process."),
     _text("--health-cmd", metavar="COMMAND", help="A command that says whether the container is well."),
     click.option("--health-interval", type=SPAN, default="0s", metavar="TIME", help="Between two checks."),
@@ -69,11 +79,13 @@ _OPTIONS: Sequence[Callable[[Any], Any]] = (
     _text("-h", "--hostname", metavar="NAME", help="The container's host name."),
     click.option("--init", is_flag=True, help="An init that forwards signals and reaps processes."),
     click.option("-i", "--interactive", is_flag=True, help="Keep standard input open."),
+    _text("--isolation", metavar="NAME", help="default; the others are of Windows."),
     _text("--ipc", metavar="MODE", help="IPC namespace."),
     _many("-l", "--label", metavar="KEY=VALUE", help="Metadata."),
     _many("--label-file", metavar="FILE", help="Metadata, a line each."),
     _text("--log-driver", metavar="DRIVER", help="json-file or none."),
     _many("--log-opt", metavar="NAME=VALUE", help="Of the log driver: max-size, max-file."),
+    click.option("--kernel-memory", type=SIZE, default="0", metavar="BYTES", help="No kernel of today limits it."),
     click.option("-m", "--memory", type=SIZE, default="0", metavar="BYTES", help="Memory limit: 512m"),
     click.option("--memory-reservation", type=SIZE, default="0", metavar="BYTES", help="Soft limit."),
     click.option("--memory-swap", type=SIZE, default="0", metavar="BYTES", help="Memory and swap; -1: no limit."),
@@ -96,8 +108,10 @@ _OPTIONS: Sequence[Callable[[Any], Any]] = (
     click.option("--read-only", is_flag=True, help="Root file system read-only."),
     click.option("--restart", default="no", metavar="POLICY", help="no, on-failure[:N], always, unless-stopped."),
     click.option("--rm", "remove", is_flag=True, help="Remove the container when it ends."),
+    _text("--runtime", metavar="NAME", help="seawall; runc is taken for it."),
     _many("--security-opt", metavar="OPTION", help="no-new-privileges, seccomp=FILE, …"),
     click.option("--shm-size", type=SIZE, default="0", metavar="BYTES", help="Of /dev/shm."),
+    _many("--storage-opt", metavar="NAME=VALUE", help="Quotas of the writable layer: refused, no driver has them."),
     _text("--stop-signal", metavar="SIGNAL", help="Sent by stop."),
     click.option("--stop-timeout", type=int, metavar="SECONDS", help="Before stop kills."),
     _many("--sysctl", metavar="NAME=VALUE", help="A kernel parameter of its namespaces."),
@@ -154,6 +168,10 @@ def body(flags: Flags, image: str, command: Sequence[str], *, attached: Sequence
 
 
 def _host(flags: Flags, binds: Sequence[str], bindings: Mapping[str, Any]) -> dict[str, Any]:
+    if not flags["disable_content_trust"]:
+        raise click.UsageError("--disable-content-trust=false: images are not checked for signatures yet")
+    if flags["kernel_memory"]:
+        click.echo("WARNING: --kernel-memory is discarded: no kernel of today limits it", err=True)
     security, paths = parse.security_options(flags["security_opt"])
     document = {
         "Binds": list(binds),
@@ -182,6 +200,9 @@ def _host(flags: Flags, binds: Sequence[str], bindings: Mapping[str, Any]) -> di
         "UsernsMode": flags["userns"] or "",
         "CgroupnsMode": flags["cgroupns"] or "",
         "Init": flags["init"] or None,
+        "Runtime": flags["runtime"] or "",
+        "Isolation": flags["isolation"] or "",
+        "StorageOpt": parse.pairs(flags["storage_opt"]),
         "Annotations": parse.pairs(flags["annotation"]),
     }
     kept = {name: value for name, value in (document | _limits(flags)).items() if value not in (None, "", {}, [], 0)}
@@ -189,7 +210,17 @@ def _host(flags: Flags, binds: Sequence[str], bindings: Mapping[str, Any]) -> di
 
 
 def _limits(flags: Flags) -> dict[str, Any]:
+    devices, named = parse.split_devices(flags["device"])
+    requests = [parse.gpus(flags["gpus"])] if flags["gpus"] else []
     return {
+        "BlkioWeightDevice": [parse.of_device(text, "Weight") for text in flags["blkio_weight_device"]],
+        "BlkioDeviceReadBps": [parse.of_device(text, "Rate", parse.size) for text in flags["device_read_bps"]],
+        "BlkioDeviceWriteBps": [parse.of_device(text, "Rate", parse.size) for text in flags["device_write_bps"]],
+        "BlkioDeviceReadIOps": [parse.of_device(text, "Rate") for text in flags["device_read_iops"]],
+        "BlkioDeviceWriteIOps": [parse.of_device(text, "Rate") for text in flags["device_write_iops"]],
+        "CpuRealtimePeriod": flags["cpu_rt_period"],
+        "CpuRealtimeRuntime": flags["cpu_rt_runtime"],
+        "DeviceRequests": [*requests, *named],
         "Memory": flags["memory"],
         "MemorySwap": flags["memory_swap"],
         "MemoryReservation": flags["memory_reservation"],
@@ -206,7 +237,7 @@ def _limits(flags: Flags) -> dict[str, Any]:
         "OomScoreAdj": flags["oom_score_adj"],
         "ShmSize": flags["shm_size"],
         "Ulimits": [parse.ulimit(text) for text in flags["ulimit"]],
-        "Devices": [parse.device(text) for text in flags["device"]],
+        "Devices": [parse.device(text) for text in devices],
         "DeviceCgroupRules": list(flags["device_cgroup_rule"]),
         "Sysctls": parse.pairs(flags["sysctl"]),
         "CgroupParent": flags["cgroup_parent"] or "",

@@ -4,7 +4,7 @@ import csv
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +197,53 @@ def device(text: str) -> dict[str, str]:
         else:
             inner = part
     return {"PathOnHost": parts[0], "PathInContainer": inner, "CgroupPermissions": permissions}
+
+
+def split_devices(texts: Sequence[str]) -> tuple[list[str], list[dict[str, Any]]]:
+    """Paths, and what is named as vendor.com/class=name: a request to whoever knows such devices (CDI)."""
+    named = [text for text in texts if re.fullmatch(r"[\w.-]+/[\w.-]+=[\w.:-]+", text)]
+    request = {"Driver": "cdi", "DeviceIDs": named, "Capabilities": [["cdi"]]}
+    return [text for text in texts if text not in named], [request] if named else []
+
+
+def of_device(text: str, field: str, number: Callable[[str], int] = int) -> dict[str, Any]:
+    """`/dev/sda:1mb` as {"Path", field}."""
+    path, colon, value = text.rpartition(":")
+    if not colon or not path.startswith("/dev/"):
+        raise click.BadParameter(f"bad format for device: {text} (want /dev/NAME:NUMBER)")
+    try:
+        amount = number(value)
+    except ValueError:
+        amount = -1
+    if amount < 0:
+        raise click.BadParameter(f"invalid {field.lower()} for device: {text}")
+    return {"Path": path, field: amount}
+
+
+def gpus(text: str) -> dict[str, Any]:
+    """`all`, a number, or `device=a,capabilities=b,driver=c,count=n` as an entry of DeviceRequests."""
+    request: dict[str, Any] = {"Driver": "", "Count": 0, "DeviceIDs": [], "Capabilities": [], "Options": {}}
+    capabilities = {"gpu"}
+    for field in next(csv.reader([text])):
+        key, equals, value = field.partition("=")
+        match key if equals else "count":
+            case "driver":
+                request["Driver"] = value
+            case "count":
+                count = value if equals else key
+                if count != "all" and not count.isdigit():
+                    raise click.BadParameter(f"invalid count: {count}", param_hint="--gpus")
+                request["Count"] = -1 if count == "all" else int(count)
+            case "device":
+                request["DeviceIDs"] += value.split(",")
+            case "capabilities":
+                capabilities |= set(value.split(","))
+            case "options":
+                request["Options"] = pairs(value.split(","))
+            case _:
+                raise click.BadParameter(f"unexpected key '{key}' in '{field}'", param_hint="--gpus")
+    request["Capabilities"] = [sorted(capabilities)]
+    return request
 
 
 def ulimit(text: str) -> dict[str, Any]:

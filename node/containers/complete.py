@@ -17,6 +17,8 @@ from node.containers.bundle.security import confine
 from node.containers.errors import InvalidSpec
 from node.containers.model import CreateSpec, Healthcheck, Namespaces, Port, RestartMode
 from node.containers.mountspec import check_target
+from node.linux.cgroups import CgroupError
+from node.linux.cgroups.hierarchies import checked_path
 from ocispec.errors import InvalidArgument, Unimplemented
 
 MAX_HOSTNAME = 64
@@ -110,10 +112,8 @@ def _check_network(spec: CreateSpec) -> None:
 
 
 def _check_rest(spec: CreateSpec) -> None:
-    if spec.init:
-        raise Unimplemented("--init is not supported yet")
     if spec.cgroup_parent:
-        raise Unimplemented("--cgroup-parent is not supported yet")
+        _check_cgroup_parent(spec.cgroup_parent)
     if spec.log.driver not in LOG_DRIVERS:
         raise Unimplemented(f"log driver {spec.log.driver} is not supported yet (json-file and none are)")
     if spec.auto_remove and spec.restart.mode is not RestartMode.NO:
@@ -128,6 +128,13 @@ def _check_rest(spec: CreateSpec) -> None:
         raise InvalidSpec(f"invalid stop timeout: {spec.stop_timeout}")
     if spec.healthcheck is not None:
         _check_health(spec.healthcheck)
+
+
+def _check_cgroup_parent(path: str) -> None:
+    try:
+        checked_path(path)
+    except CgroupError as error:
+        raise InvalidSpec(f"invalid cgroup parent: {path[:300]}") from error
 
 
 def _check_health(check: Healthcheck) -> None:

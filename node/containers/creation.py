@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import secrets
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from node.containers import clock, names
@@ -15,10 +16,16 @@ from node.containers.mountpoints import MountPoints
 from node.containers.news import News
 from node.containers.parts import FindsImages
 from node.containers.persistence import Records
+from node.containers.startup import Site
 from node.images.image import Image
 from node.snapshots.store import RootSnapshots
 from node.state.containers import ContainerRowExists
 from ocispec.descriptor import Platform
+
+NO_INIT = (
+    "--init needs a small static program that becomes process 1: none of docker-init, tini-static or catatonit is on "
+    "this host's path; install one or name one by the setting init_path"
+)
 
 
 class Creator:
@@ -31,7 +38,9 @@ class Creator:
         images: FindsImages,
         snapshots: RootSnapshots,
         mount_points: MountPoints,
+        site: Site,
     ) -> None:
+        self._site = site
         self._home = home
         self._index = index
         self._records = records
@@ -51,14 +60,18 @@ class Creator:
             image = await self._images.get(spec.image)
             _check_platform(spec, image)
             whole = complete(spec, image.config.config, container_id)
-            points = await self._mount_points.settle(whole.spec)
+            limits, warnings = self._site.limits.adapt(whole.spec.resources)
+            settled = replace(whole.spec, resources=limits)
+            if settled.init and not self._site.init:
+                raise InvalidSpec(NO_INIT)
+            points = await self._mount_points.settle(settled)
             container = Container(
                 container_id,
                 name,
                 clock.now(),
                 spec.image,
                 str(image.id),
-                whole.spec,
+                settled,
                 whole.path,
                 whole.args,
                 points,
@@ -71,7 +84,7 @@ class Creator:
             del self._claimed[name]
         self._index.add(live)
         self._news.tell(container, "create")
-        return Created(container_id, ())
+        return Created(container_id, (*warnings, *_network_warnings(settled)))
 
     async def _settle(self, live: Live, image: Image) -> None:
         directory = Path(live.container.directory)
@@ -102,6 +115,12 @@ class Creator:
             name = names.make_up({**self._index.names, **self._claimed})
         self._claimed[name] = container_id
         return name
+
+
+def _network_warnings(spec: CreateSpec) -> tuple[str, ...]:
+    if spec.network.mode == "host" and (spec.network.bindings or spec.network.publish_all):
+        return ("Published ports are discarded when using host network mode",)
+    return ()
 
 
 def _check_platform(spec: CreateSpec, image: Image) -> None:

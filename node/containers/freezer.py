@@ -1,25 +1,41 @@
 """The cgroups of containers, by container id: frozen for pause, read for top. Kernel files, so off the loop."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
+from node.containers.model import Container
 from node.errors import InternalError
 from node.linux.cgroups import CgroupError
+from node.linux.cgroups.resources import InvalidResources
 from node.linux.cgroups.stats import Stats
 from node.linux.cgroups.store import Cgroup, Cgroups
+from ocispec.errors import InvalidArgument
 
 T = TypeVar("T")
+
+
+def group_path(container: Container, parent: str) -> str:
+    """`parent` is the node's own, `--cgroup-parent` goes before it."""
+    return f"{(container.spec.cgroup_parent or parent).strip('/')}/{container.id}"
 
 
 class CgroupFailed(InternalError):
     """The kernel refused to freeze, thaw or read a container's cgroup."""
 
 
+class LimitRefused(InvalidArgument):
+    """A limit that no kernel takes."""
+
+
 class CgroupFreezer:
     def __init__(self, cgroups: Cgroups, parent: str) -> None:
         self._cgroups = cgroups
-        self._parent = parent
+        self._path_of: Callable[[str], str] = lambda container_id: f"{parent}/{container_id}"
+
+    def locate(self, path_of: Callable[[str], str]) -> None:
+        """Containers may have cgroups elsewhere: `path_of` knows where, by id."""
+        self._path_of = path_of
 
     async def freeze(self, container_id: str) -> None:
         await self._with(container_id, lambda group: group.freeze())
@@ -39,11 +55,18 @@ class CgroupFreezer:
 
         await self._with(container_id, work)
 
+    async def update(self, container_id: str, limits: Mapping[str, object]) -> Sequence[str]:
+        """Of the runtime-spec's `linux.resources`. Gives warnings. Raises CgroupFailed, LimitRefused."""
+        try:
+            return await self._with(container_id, lambda group: group.update(limits))
+        except InvalidResources as error:
+            raise LimitRefused(str(error)) from error
+
     async def stats(self, container_id: str) -> Stats:
         return await self._with(container_id, lambda group: group.stats())
 
     async def _with(self, container_id: str, work: Callable[[Cgroup], T]) -> T:
         try:
-            return await asyncio.to_thread(lambda: work(self._cgroups.open(f"{self._parent}/{container_id}")))
+            return await asyncio.to_thread(lambda: work(self._cgroups.open(self._path_of(container_id))))
         except CgroupError as error:
             raise CgroupFailed(f"the cgroup of container {container_id}: {error}") from error

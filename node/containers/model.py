@@ -56,6 +56,22 @@ class Device:
     permissions: str = "rwm"
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceWeight:
+    """A device's share of block IO: `path` names it on the host, 10 to 1000."""
+
+    path: str
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRate:
+    """Bytes or operations a second that a device of the host, named by `path`, does for the container at most."""
+
+    path: str
+    rate: int
+
+
 class RestartMode(enum.StrEnum):
     NO = "no"
     ALWAYS = "always"
@@ -118,6 +134,14 @@ class Resources:
     """≤ 0: none."""
 
     blkio_weight: int = 0
+    blkio_weights: tuple[DeviceWeight, ...] = ()
+    read_bps: tuple[DeviceRate, ...] = ()
+    write_bps: tuple[DeviceRate, ...] = ()
+    read_iops: tuple[DeviceRate, ...] = ()
+    write_iops: tuple[DeviceRate, ...] = ()
+    cpu_rt_period: int = 0
+    cpu_rt_runtime: int = 0
+    kernel_memory_tcp: int = 0
     ulimits: tuple[Ulimit, ...] = ()
     oom_kill_disable: bool = False
     oom_score_adj: int = 0
@@ -232,6 +256,11 @@ class CreateSpec:
     auto_remove: bool = False
     init: bool = False
     cgroup_parent: str = ""
+    """A cgroup from the hierarchies' roots, made if need be; empty: the node's."""
+
+    runtime: str = ""
+    """As named by the client; all names that are taken mean this node's own."""
+
     annotations: Mapping[str, str] = field(default_factory=lambda: NO_STRINGS)
     console_size: tuple[int, int] = (0, 0)
     """Height, width of the client's terminal at create."""

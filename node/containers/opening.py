@@ -7,14 +7,14 @@ from pathlib import Path
 
 from node.containers.creation import Creator
 from node.containers.execs import Execs
-from node.containers.freezer import CgroupFreezer
+from node.containers.freezer import CgroupFreezer, group_path
 from node.containers.health import HealthChecks
 from node.containers.live import Index, Live
 from node.containers.manager import Containers, find
 from node.containers.model import Container
 from node.containers.mountpoints import MountPoints
 from node.containers.news import News
-from node.containers.parts import FindsImages, Freezes, KeepsVolumes, Launches, MonitorHandle, NetworksOfContainers
+from node.containers.parts import FindsImages, Groups, KeepsVolumes, Launches, MonitorHandle, NetworksOfContainers
 from node.containers.persistence import Records
 from node.containers.recovery import Recovery
 from node.containers.running import Runner
@@ -40,7 +40,7 @@ class Neighbours:
     volumes: KeepsVolumes
     launcher: Launches
     connect: Callable[[Path], Awaitable[MonitorHandle]]
-    freezer: Freezes
+    freezer: Groups
 
 
 @asynccontextmanager
@@ -54,6 +54,7 @@ async def open_containers(home: Path, site: Site, near: Neighbours) -> AsyncIter
     def container(name: str) -> Container:
         return live(name).container
 
+    near.freezer.locate(lambda container_id: group_path(container(container_id), site.cgroup_parent))
     points = MountPoints(near.volumes, near.snapshots, container)
     runner = Runner(
         Startup(site, near.snapshots, near.networks, near.launcher, live),
@@ -68,7 +69,7 @@ async def open_containers(home: Path, site: Site, near: Neighbours) -> AsyncIter
     execs = Execs(live, index.all, near.freezer, news, tasks)
     runner.on_auto_remove = remover.remove_ended
     runner.on_started = HealthChecks(execs, news, tasks).begin
-    creator = Creator(home, index, records, news, near.images, near.snapshots, points)
+    creator = Creator(home, index, records, news, near.images, near.snapshots, points, site)
     recovery = Recovery(home, index, records, runner, remover, near.networks, near.snapshots, near.connect, tasks)
     try:
         await recovery.run()

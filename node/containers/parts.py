@@ -4,7 +4,7 @@ The composition root gives the real ones; `tests/node/containers/fakes.py` holds
 """
 
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ from node.containers.launcher import LaunchRequest
 from node.containers.model import MountPoint
 from node.containers.monitor import ExitStatus
 from node.images.image import Image
+from node.linux.cgroups.stats import Stats
 from node.network.model import PortBinding, Sandbox
 from node.snapshots.mounts import RootMount
 from ocispec.digest import Digest
@@ -94,12 +95,24 @@ class KeepsVolumes(Protocol):
 
 
 class Freezes(Protocol):
-    """The cgroups of containers, by container id."""
+    """The cgroups of containers, by container id (node.containers.freezer.CgroupFreezer)."""
 
+    def locate(self, path_of: Callable[[str], str]) -> None: ...
     async def freeze(self, container_id: str) -> None: ...
     async def thaw(self, container_id: str) -> None: ...
     async def pids(self, container_id: str) -> Sequence[int]: ...
     async def clear(self, container_id: str) -> None: ...
+
+
+class Measures(Protocol):
+    """What they use and may use."""
+
+    async def stats(self, container_id: str) -> Stats: ...
+    async def update(self, container_id: str, limits: Mapping[str, object]) -> Sequence[str]: ...
+
+
+class Groups(Freezes, Measures, Protocol):
+    """All of it."""
 
 
 class Readopts(Protocol):

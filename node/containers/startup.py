@@ -6,7 +6,7 @@ The caller holds the container's lock.
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,6 +14,8 @@ from node.containers import clock, files
 from node.containers.bundle.config import Surroundings, config
 from node.containers.bundle.rootfiles import LayeredRoot
 from node.containers.errors import CannotInvoke, CannotStart, NotRunning
+from node.containers.freezer import group_path
+from node.containers.hostlimits import HostLimits
 from node.containers.launcher import LaunchRequest
 from node.containers.live import Live
 from node.containers.model import Attachment, Container, Port, PublishedPort, Status
@@ -38,6 +40,11 @@ class Site:
 
     cgroup_parent: str
     log: LogSettings
+    limits: HostLimits = field(default_factory=HostLimits)
+    """What this host can do; by default everything."""
+
+    init: str = ""
+    """A static program for `--init`, bound over /sbin/docker-init; empty: there is none."""
 
 
 class Startup:
@@ -128,7 +135,8 @@ class Startup:
         """The bundle and the files that are bound over /etc."""
         files.write(container, sandbox, self._joined(container))
         layers = LayeredRoot.of_mount(root.type, root.source, root.options, root.cwd)
-        around = Surroundings(f"{self._site.cgroup_parent}/{container.id}", sandbox.netns_path, pid_path, layers.read)
+        place = group_path(container, self._site.cgroup_parent)
+        around = Surroundings(place, sandbox.netns_path, pid_path, self._site.init, layers.read)
         (Path(container.directory) / "config.json").write_text(json.dumps(config(container, around)))
 
     def _shared(self, container: Container) -> tuple[str, str | None]:

@@ -11,20 +11,15 @@ from node.api.types.hostconfig import (
     parse_mounts,
     parse_namespaces,
     parse_network,
-    parse_resources,
     parse_restart,
     parse_security,
 )
+from node.api.types.limits import parse_limits, parse_runtime
 from node.containers.model import CreateSpec, ExecSpec, Healthcheck
 from ocispec.errors import InvalidArgument, Unimplemented
 
 _REFUSED = ("NetworkDisabled", "ArgsEscaped")
-_REFUSED_HOST = (
-    "VolumeDriver", "Links", "Cgroup", "StorageOpt", "Runtime", "BlkioWeightDevice", "BlkioDeviceReadBps",
-    "BlkioDeviceWriteBps", "BlkioDeviceReadIOps", "BlkioDeviceWriteIOps", "CpuRealtimePeriod", "CpuRealtimeRuntime",
-    "DeviceRequests", "KernelMemory", "KernelMemoryTCP", "CpuCount", "CpuPercent", "IOMaximumIOps",
-    "IOMaximumBandwidth",
-)  # fmt: skip
+_REFUSED_HOST = ("VolumeDriver", "Links")
 _REFUSED_ENDPOINT = ("IPAMConfig", "Links", "Aliases", "DriverOpts", "GwPriority")
 
 
@@ -33,8 +28,6 @@ def parse_create(body: Fields, *, name: str, platform: str) -> CreateSpec:
     host = body.object("HostConfig")
     body.refuse(_REFUSED)
     host.refuse(_REFUSED_HOST)
-    if host.text("Isolation") not in ("", "default"):
-        raise Unimplemented("HostConfig.Isolation is not supported yet")
     if not body.text("Image"):
         raise InvalidArgument("no image specified: Image must name one")
     network = parse_network(host, body.text("MacAddress"))
@@ -65,7 +58,7 @@ def parse_create(body: Fields, *, name: str, platform: str) -> CreateSpec:
         mounts=parse_mounts(host),
         tmpfs=host.mapping("Tmpfs"),
         volumes_from=host.texts("VolumesFrom"),
-        resources=parse_resources(host),
+        resources=parse_limits(host),
         security=parse_security(host),
         namespaces=parse_namespaces(host),
         network=network,
@@ -74,6 +67,7 @@ def parse_create(body: Fields, *, name: str, platform: str) -> CreateSpec:
         auto_remove=host.flag("AutoRemove"),
         init=host.flag("Init"),
         cgroup_parent=host.text("CgroupParent"),
+        runtime=parse_runtime(host),
         annotations=host.mapping("Annotations"),
         console_size=_console_size(host),
     )

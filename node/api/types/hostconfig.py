@@ -5,63 +5,19 @@ from collections.abc import Iterator
 from node.api.types.fields import Fields, InvalidField
 from node.api.types.units import parse_size
 from node.containers.model import (
-    Device,
     LogSpec,
     Namespaces,
     NetworkSpec,
     Port,
     PublishedPort,
-    Resources,
     RestartMode,
     RestartPolicy,
     Security,
-    Ulimit,
 )
 from node.containers.mountspec import MountSpec, check_target
 from ocispec.errors import InvalidArgument, Unimplemented
 
 _BINDING_ERROR = 'invalid port specification: "{}"'
-
-
-def parse_resources(host: Fields) -> Resources:
-    swappiness = host.optional_number("MemorySwappiness")
-    return Resources(
-        memory=host.number("Memory"),
-        memory_swap=host.number("MemorySwap"),
-        memory_reservation=host.number("MemoryReservation"),
-        memory_swappiness=None if swappiness == -1 else swappiness,
-        nano_cpus=host.number("NanoCpus"),
-        cpu_shares=host.number("CpuShares"),
-        cpu_quota=host.number("CpuQuota"),
-        cpu_period=host.number("CpuPeriod"),
-        cpuset_cpus=host.text("CpusetCpus"),
-        cpuset_mems=host.text("CpusetMems"),
-        pids_limit=host.number("PidsLimit"),
-        blkio_weight=host.number("BlkioWeight"),
-        ulimits=tuple(
-            Ulimit(item.text("Name"), item.number("Soft"), item.number("Hard")) for item in host.objects("Ulimits")
-        ),
-        oom_kill_disable=host.flag("OomKillDisable"),
-        oom_score_adj=host.number("OomScoreAdj"),
-        devices=tuple(
-            Device(
-                item.text("PathOnHost"),
-                item.text("PathInContainer") or item.text("PathOnHost"),
-                item.text("CgroupPermissions") or "rwm",
-            )
-            for item in host.objects("Devices")
-        ),
-        device_cgroup_rules=host.texts("DeviceCgroupRules"),
-        shm_size=_shm_size(host),
-        sysctls=host.mapping("Sysctls"),
-    )
-
-
-def _shm_size(host: Fields) -> int:
-    size = host.number("ShmSize")
-    if size < 0:
-        raise InvalidField("SHM size can not be less than 0")
-    return size or Resources().shm_size
 
 
 def parse_security(host: Fields) -> Security:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from node.api.types.limits import limits_view
 from node.containers.model import CreateSpec, PublishedPort
 from node.containers.mountspec import MountSpec
 
@@ -24,7 +25,8 @@ def host_config(spec: CreateSpec) -> Json:
         **({"Annotations": dict(spec.annotations)} if spec.annotations else {}),
         **_security(spec),
         **_network(spec),
-        **_resources(spec),
+        "CgroupParent": spec.cgroup_parent,
+        **limits_view(spec.resources),
         **({"Mounts": [_mount(item) for item in spec.mounts if not item.from_bind]} if _has_mounts(spec) else {}),
         **({"Tmpfs": dict(spec.tmpfs)} if spec.tmpfs else {}),
     }
@@ -60,7 +62,7 @@ def _security(spec: CreateSpec) -> Json:
         "UsernsMode": namespaces.user,
         "MaskedPaths": None if security.masked_paths is None else list(security.masked_paths),
         "ReadonlyPaths": None if security.readonly_paths is None else list(security.readonly_paths),
-        "Runtime": "seawall",
+        "Runtime": spec.runtime or "seawall",
         "Isolation": "",
     }
     if spec.init:
@@ -77,49 +79,6 @@ def _network(spec: CreateSpec) -> Json:
         "ExtraHosts": list(network.extra_hosts) or None,
         "PublishAllPorts": network.publish_all,
     }
-
-
-def _resources(spec: CreateSpec) -> Json:
-    limits = spec.resources
-    document: Json = {
-        "OomScoreAdj": limits.oom_score_adj,
-        "ShmSize": limits.shm_size,
-        "CpuShares": limits.cpu_shares,
-        "Memory": limits.memory,
-        "NanoCpus": limits.nano_cpus,
-        "CgroupParent": spec.cgroup_parent,
-        "BlkioWeight": limits.blkio_weight,
-        "BlkioWeightDevice": [],
-        "BlkioDeviceReadBps": [],
-        "BlkioDeviceWriteBps": [],
-        "BlkioDeviceReadIOps": [],
-        "BlkioDeviceWriteIOps": [],
-        "CpuPeriod": limits.cpu_period,
-        "CpuQuota": limits.cpu_quota,
-        "CpuRealtimePeriod": 0,
-        "CpuRealtimeRuntime": 0,
-        "CpusetCpus": limits.cpuset_cpus,
-        "CpusetMems": limits.cpuset_mems,
-        "Devices": [
-            {"PathOnHost": d.host_path, "PathInContainer": d.container_path, "CgroupPermissions": d.permissions}
-            for d in limits.devices
-        ],
-        "DeviceCgroupRules": list(limits.device_cgroup_rules) or None,
-        "DeviceRequests": None,
-        "MemoryReservation": limits.memory_reservation,
-        "MemorySwap": limits.memory_swap,
-        "MemorySwappiness": limits.memory_swappiness,
-        "OomKillDisable": limits.oom_kill_disable,
-        "PidsLimit": limits.pids_limit if limits.pids_limit > 0 else None,
-        "Ulimits": [{"Name": u.name, "Hard": u.hard, "Soft": u.soft} for u in limits.ulimits],
-        "CpuCount": 0,
-        "CpuPercent": 0,
-        "IOMaximumIOps": 0,
-        "IOMaximumBandwidth": 0,
-    }
-    if limits.sysctls:
-        document["Sysctls"] = dict(limits.sysctls)
-    return document
 
 
 def _mount(item: MountSpec) -> Json:

@@ -10,6 +10,7 @@ from node.containers.bundle.resources import devices, resources
 from node.containers.bundle.security import confine
 from node.containers.bundle.users import ProcessUser, resolve_user
 from node.containers.errors import InvalidSpec
+from node.containers.initprogram import TARGET as INIT_TARGET
 from node.containers.model import Container, CreateSpec, ExecSpec, Security
 
 VERSION = "1.2.0"
@@ -30,6 +31,9 @@ class Surroundings:
 
     pid_path: str = ""
     """Of a shared pid namespace: /proc/<pid>/ns/pid."""
+
+    init: str = ""
+    """The host's program for `--init`."""
 
     read: Callable[[str], bytes | None] = lambda _path: None
     """A file of the root (`rootfiles.LayeredRoot.read`)."""
@@ -57,7 +61,7 @@ def config(container: Container, around: Surroundings) -> dict[str, Any]:
     result: dict[str, Any] = {
         "ociVersion": VERSION,
         "process": process(
-            args=[container.path, *container.args],
+            args=[*_init(container, around), container.path, *container.args],
             env=environment(spec.env, hostname=spec.hostname, tty=spec.tty),
             cwd=spec.workdir,
             tty=spec.tty,
@@ -68,7 +72,11 @@ def config(container: Container, around: Surroundings) -> dict[str, Any]:
             oom_score_adj=spec.resources.oom_score_adj,
         ),
         "root": {"path": "rootfs", "readonly": security.read_only_rootfs},
-        "mounts": mounts(container, cgroup_private=spec.namespaces.cgroup != "host"),
+        "mounts": mounts(
+            container,
+            cgroup_private=spec.namespaces.cgroup != "host",
+            init=around.init if _init(container, around) else "",
+        ),
         "linux": linux,
         "annotations": dict(spec.annotations),
     }
@@ -108,6 +116,12 @@ def check_sysctls(sysctls: Mapping[str, str], *, host_network: bool, host_ipc: b
         if name.startswith(("net.", "fs.mqueue.")) or name in IPC_SYSCTLS:
             raise InvalidSpec(f"sysctl '{name}' is not allowed as it is not in a separate namespace")
         raise InvalidSpec(f"sysctl '{name}' is not whitelisted")
+
+
+def _init(container: Container, around: Surroundings) -> tuple[str, ...]:
+    """Only process 1 of a pid namespace has children to reap that are not its own."""
+    wanted = container.spec.init and container.spec.namespaces.pid in ("", "private")
+    return (INIT_TARGET, "--") if wanted and around.init else ()
 
 
 def _privileged(container: Container) -> Security:

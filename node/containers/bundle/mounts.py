@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from node.containers.errors import InvalidSpec
+from node.containers.initprogram import TARGET as INIT_TARGET
 from node.containers.model import Container, MountPoint
 
 FILES = ("resolv.conf", "hostname", "hosts")
 TMPFS_DEFAULTS = ("noexec", "nosuid", "nodev")
 
 
-def mounts(container: Container, *, cgroup_private: bool) -> list[dict[str, Any]]:
+def mounts(container: Container, *, cgroup_private: bool, init: str = "") -> list[dict[str, Any]]:
     spec = container.spec
     wanted = [_user_mount(point) for point in sorted(container.mounts, key=lambda m: m.target.count("/"))]
     taken = {mount["destination"] for mount in wanted}
@@ -30,6 +31,8 @@ def mounts(container: Container, *, cgroup_private: bool) -> list[dict[str, Any]
         }
         for name in FILES
     ]
+    if init:
+        files.append(_mount(INIT_TARGET, "bind", ["bind", "ro", "nosuid", "nodev", "rprivate"], init))
     return [mount for mount in [*base, *files] if mount["destination"] not in taken] + wanted
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from node.containers.errors import InvalidSpec
-from node.containers.model import Device, Resources
+from node.containers.model import Device, DeviceRate, DeviceWeight, Resources
 
 MIN_MEMORY = 6 * 1024 * 1024
 CPU_PERIOD = 100_000
@@ -42,8 +42,8 @@ def resources(spec: Resources, *, privileged: bool) -> dict[str, Any]:
         result["cpu"] = cpu
     if spec.pids_limit > 0:
         result["pids"] = {"limit": spec.pids_limit}
-    if spec.blkio_weight:
-        result["blockIO"] = {"weight": spec.blkio_weight}
+    if io := _block_io(spec):
+        result["blockIO"] = io
     return result
 
 
@@ -67,8 +67,7 @@ def check(spec: Resources) -> None:
         raise InvalidSpec(f"Invalid value {spec.oom_score_adj}, range for oom score adj is [-1000, 1000]")
     if spec.shm_size < 0:
         raise InvalidSpec("SHM size can not be less than 0")
-    if spec.blkio_weight and not 10 <= spec.blkio_weight <= 1000:
-        raise InvalidSpec("range of blkio weight is from 10 to 1000")
+    _check_block_io(spec)
     for rule in spec.device_cgroup_rules:
         if not DEVICE_RULE.fullmatch(rule):
             raise InvalidSpec(f"invalid device cgroup rule format: '{rule}'")
@@ -107,6 +106,22 @@ def _check_cpu(spec: Resources) -> None:
         raise InvalidSpec("CPU cfs quota can not be less than 1ms (i.e. 1000)")
     if spec.cpu_shares < 0:
         raise InvalidSpec(f"invalid CPU shares ({spec.cpu_shares}): value must be a positive integer")
+    if spec.cpu_rt_period < 0 or spec.cpu_rt_runtime < 0:
+        raise InvalidSpec("cpu real-time period and runtime cannot be negative")
+    if spec.cpu_rt_period and spec.cpu_rt_runtime > spec.cpu_rt_period:
+        raise InvalidSpec("cpu real-time runtime cannot be higher than cpu real-time period")
+
+
+def _check_block_io(spec: Resources) -> None:
+    if spec.blkio_weight and not 10 <= spec.blkio_weight <= 1000:
+        raise InvalidSpec("range of blkio weight is from 10 to 1000")
+    for item in spec.blkio_weights:
+        if not 10 <= item.weight <= 1000:
+            raise InvalidSpec(f"range of blkio weight of {item.path} is from 10 to 1000")
+    for rate in (*spec.read_bps, *spec.write_bps, *spec.read_iops, *spec.write_iops):
+        if rate.rate < 0:
+            raise InvalidSpec(f"invalid rate for device: {rate.path}:{rate.rate}")
+    _block_io(spec)
 
 
 def _memory(spec: Resources) -> dict[str, Any]:
@@ -122,6 +137,8 @@ def _memory(spec: Resources) -> dict[str, Any]:
         memory["swappiness"] = spec.memory_swappiness
     if spec.oom_kill_disable:
         memory["disableOOMKiller"] = True
+    if spec.kernel_memory_tcp:
+        memory["kernelTCP"] = spec.kernel_memory_tcp
     return memory
 
 
@@ -136,8 +153,37 @@ def _cpu(spec: Resources) -> dict[str, Any]:
         "period": period,
         "cpus": spec.cpuset_cpus,
         "mems": spec.cpuset_mems,
+        "realtimePeriod": spec.cpu_rt_period,
+        "realtimeRuntime": spec.cpu_rt_runtime,
     }
     return {key: value for key, value in values.items() if value}
+
+
+def _block_io(spec: Resources) -> dict[str, Any]:
+    """Raises InvalidSpec for a path that is no block device: only those are scheduled."""
+    found: dict[str, Any] = {"weight": spec.blkio_weight} if spec.blkio_weight else {}
+    groups: dict[str, tuple[DeviceRate | DeviceWeight, ...]] = {
+        "weightDevice": spec.blkio_weights,
+        "throttleReadBpsDevice": spec.read_bps,
+        "throttleWriteBpsDevice": spec.write_bps,
+        "throttleReadIOPSDevice": spec.read_iops,
+        "throttleWriteIOPSDevice": spec.write_iops,
+    }
+    for key, items in groups.items():
+        if items:
+            found[key] = [_of_device(item) for item in items]
+    return found
+
+
+def _of_device(item: DeviceRate | DeviceWeight) -> dict[str, int]:
+    try:
+        about = Path(item.path).stat()
+    except (OSError, ValueError) as error:
+        raise InvalidSpec(f"no such block device: {item.path[:300]}") from error
+    if not stat.S_ISBLK(about.st_mode):
+        raise InvalidSpec(f"{item.path[:300]} is not a block device")
+    value = {"weight": item.weight} if isinstance(item, DeviceWeight) else {"rate": item.rate}
+    return {"major": os.major(about.st_rdev), "minor": os.minor(about.st_rdev), **value}
 
 
 def _rules(spec: Resources, *, privileged: bool) -> list[dict[str, Any]]:
@@ -164,9 +210,10 @@ def _rule(allow: bool, kind: str, major: int, minor: int, access: str) -> dict[s
 def _node(host_path: str, container_path: str) -> dict[str, Any]:
     try:
         about = Path(host_path).stat()
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no path"
         raise InvalidSpec(
-            f'error gathering device information while adding custom device "{host_path}": {error.strerror}'
+            f'error gathering device information while adding custom device "{host_path}": {reason}'
         ) from error
     if not (stat.S_ISCHR(about.st_mode) or stat.S_ISBLK(about.st_mode)):
         raise InvalidSpec(

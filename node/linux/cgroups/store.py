@@ -91,8 +91,8 @@ class Cgroups(Protocol):
         """Remove a parent group if it has neither processes nor groups inside it; otherwise do nothing."""
 
     def features(self) -> frozenset[str]:
-        """Kinds of limits this host has: memory, swap, oom_control, cpu_shares, cpu_quota, cpuset, pids, blkio_weight,
-        blkio_throttle, devices, hugetlb, freeze."""
+        """Kinds of limits this host has: memory, swap, swappiness, oom_control, kernel_tcp, cpu_shares, cpu_quota,
+        cpu_realtime, cpuset, pids, blkio_weight, blkio_throttle, devices, hugetlb, freeze."""
 
     def mounts(self, path: str, *, private: bool) -> Mounts:
         """How to mount the hierarchies for a container whose group is `path`; `private` with a cgroup namespace of

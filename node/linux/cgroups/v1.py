@@ -208,7 +208,8 @@ class CgroupsV1:
             "oom_control": ("memory", "memory.oom_control"), "cpu_shares": ("cpu", "cpu.shares"),
             "cpu_quota": ("cpu", "cpu.cfs_quota_us"), "cpuset": ("cpuset", "cpuset.cpus"), "pids": ("pids", ""),
             "blkio_throttle": ("blkio", "blkio.throttle.read_bps_device"), "devices": ("devices", "devices.list"),
-            "hugetlb": ("hugetlb", ""), "freeze": ("freezer", ""),
+            "hugetlb": ("hugetlb", ""), "freeze": ("freezer", ""), "swappiness": ("memory", "memory.swappiness"),
+            "kernel_tcp": ("memory", "memory.kmem.tcp.limit_in_bytes"), "cpu_realtime": ("cpu", "cpu.rt_runtime_us"),
         }
         found = {feature for feature, (controller, name) in evidence.items()
                  if controller in roots and files.has(roots[controller], name)}

@@ -45,7 +45,7 @@ async def test_create_answers_id_and_warnings(node: Node) -> None:
         404, {"message": "No such image: missing:latest"},
     )  # fmt: skip
     status, body = await node.call("POST", "/containers/create", {"Image": "x", "HostConfig": {"Runtime": "kata"}})
-    assert (status, body["message"]) == (501, "HostConfig.Runtime is not supported yet")
+    assert (status, body["message"]) == (400, "unknown or invalid runtime name: kata")
 
 
 async def test_shapes_are_whole(node: Node) -> None:

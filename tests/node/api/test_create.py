@@ -12,6 +12,8 @@ from node.api.types.fields import Fields
 from node.containers.model import (
     CreateSpec,
     Device,
+    DeviceRate,
+    DeviceWeight,
     Healthcheck,
     LogSpec,
     Port,
@@ -98,8 +100,15 @@ def test_limits() -> None:
         "CpuQuota": 5, "CpuPeriod": 6, "CpusetCpus": "0", "CpusetMems": "1", "PidsLimit": 7, "BlkioWeight": 8,
         "Ulimits": [{"Name": "nofile", "Soft": 1, "Hard": 2}], "OomKillDisable": True, "OomScoreAdj": 9,
         "Devices": [{"PathOnHost": "/dev/a"}], "DeviceCgroupRules": ["c 1:3 r"], "ShmSize": 10,
-        "Sysctls": {"net.x": "1"},
+        "Sysctls": {"net.x": "1"}, "BlkioWeightDevice": [{"Path": "/dev/a", "Weight": 11}],
+        "BlkioDeviceReadBps": [{"Path": "/dev/a", "Rate": 12}], "BlkioDeviceWriteBps": [{"Path": "/dev/a", "Rate": 13}],
+        "BlkioDeviceReadIOps": [{"Path": "/dev/a", "Rate": 14}], "KernelMemory": 9, "KernelMemoryTCP": 16,
+        "BlkioDeviceWriteIOps": [{"Path": "/dev/a", "Rate": 15}], "CpuRealtimePeriod": 17, "CpuRealtimeRuntime": 18,
     }).resources  # fmt: skip
+    assert limits.blkio_weights == (DeviceWeight("/dev/a", 11),)
+    rates = (limits.read_bps, limits.write_bps, limits.read_iops, limits.write_iops)
+    assert rates == tuple((DeviceRate("/dev/a", rate),) for rate in (12, 13, 14, 15))
+    assert (limits.kernel_memory_tcp, limits.cpu_rt_period, limits.cpu_rt_runtime) == (16, 17, 18)
     assert (limits.memory, limits.memory_swap, limits.memory_reservation, limits.memory_swappiness) == (1, -1, 2, 0)
     assert (limits.nano_cpus, limits.cpu_shares, limits.cpu_quota, limits.cpu_period) == (3, 4, 5, 6)
     assert (limits.cpuset_cpus, limits.cpuset_mems, limits.pids_limit, limits.blkio_weight) == ("0", "1", 7, 8)
@@ -185,6 +194,17 @@ def test_mounts() -> None:
         ({"Mounts": [{"Type": "tmpfs", "Source": "a", "Target": "/x"}]}, "field Source must not be specified"),
         ({"Mounts": [{"Type": "volume", "Target": "/x", "BindOptions": {}}]}, "field BindOptions must not be"),
         ({"ShmSize": -1}, "SHM size can not be less than 0"),
+        ({"StorageOpt": {"size": "1G"}}, "supported only for overlay over xfs with 'pquota'"),
+        ({"Runtime": "kata"}, "unknown or invalid runtime name: kata"),
+        ({"CpuCount": 1}, "HostConfig.CpuCount is a limit of Windows containers"),
+        ({"Isolation": "hyperv"}, 'invalid isolation: "hyperv"'),
+        (
+            {"DeviceRequests": [{"Count": -1, "Capabilities": [["gpu", "nvidia"]]}]},
+            'could not select device driver "" with capabilities: [[gpu nvidia]]',
+        ),
+        ({"DeviceRequests": [{"Capabilities": ["gpu"]}]}, "DeviceRequests[0].Capabilities must be a list of lists"),
+        ({"BlkioDeviceReadBps": [{"Path": "/dev/x", "Rate": "1m"}]}, "BlkioDeviceReadBps[0].Rate must be a whole"),
+        ({"BlkioWeightDevice": {"Path": "/dev/x"}}, "HostConfig.BlkioWeightDevice must be a list of objects"),
         ({"ConsoleSize": [1]}, "HostConfig.ConsoleSize must be two numbers"),
     ],
 )
@@ -197,9 +217,7 @@ def test_refused_as_wrong(host: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     "host",
     [
-        {"VolumeDriver": "nfs"}, {"Links": ["a:b"]}, {"StorageOpt": {"size": "1G"}}, {"Runtime": "runc"},
-        {"DeviceRequests": [{"Count": -1}]}, {"BlkioDeviceReadBps": [{"Path": "/x", "Rate": 1}]}, {"CpuCount": 1},
-        {"KernelMemory": 1}, {"CpuRealtimePeriod": 1}, {"Isolation": "hyperv"},
+        {"VolumeDriver": "nfs"}, {"Links": ["a:b"]},
         {"PortBindings": {"80": [{"HostPort": "8000-8010"}]}}, {"Mounts": [{"Type": "image", "Target": "/x"}]},
         {"Mounts": [{"Type": "volume", "Target": "/x", "VolumeOptions": {"Subpath": "s"}}]},
         {"LogConfig": {"Type": "json-file", "Config": {"compress": "true"}}},

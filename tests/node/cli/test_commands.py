@@ -77,7 +77,7 @@ def test_run_detached_prints_the_id(daemon: Daemon) -> None:
     [
         (["busybox", "no-such-program"], 127, "executable file not found in $PATH"),
         (["--pull", "never", "missing"], 125, "No such image: missing:latest"),
-        (["--runtime", "x", "busybox"], 125, "No such option"),
+        (["--no-such-flag", "x", "busybox"], 125, "No such option"),
         (["-p", "x:y", "busybox"], 125, "invalid publish specification"),
         (["--network", "mine", "--memory", "1q", "busybox"], 125, "invalid size: '1q'"),
         (["--log-driver", "json-file", "--log-opt", "a=b", "busybox"], 125, "unknown log opt 'a'"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from node.containers import clock
 from node.containers.monitor import ExitStatus, MonitorGone, StartFailed
 from node.images.errors import ImageNotFound
+from node.linux.cgroups.stats import Stats
 from node.network.model import Endpoint, PortBinding
 from node.snapshots.mounts import RootMount
 from ocispec.digest import Digest
@@ -247,9 +248,23 @@ class FakeVolumes:
 
 
 class FakeFreezer:
+    """Cgroups without a kernel (node.containers.parts.Groups)."""
+
     def __init__(self) -> None:
         self.frozen: set[str] = set()
         self.cleared: list[str] = []
+        self.limits: dict[str, list[dict]] = {}
+        self.place = lambda container_id: container_id
+
+    def locate(self, path_of) -> None:
+        self.place = path_of
+
+    async def stats(self, container_id):
+        return Stats()
+
+    async def update(self, container_id, limits):
+        self.limits.setdefault(container_id, []).append(dict(limits))
+        return []
 
     async def freeze(self, container_id) -> None:
         self.frozen.add(container_id)

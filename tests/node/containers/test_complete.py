@@ -140,8 +140,6 @@ def test_refuses(values, message):
 @pytest.mark.parametrize(
     "values",
     [
-        {"init": True},
-        {"cgroup_parent": "x"},
         {"network": NetworkSpec("mynet")},
         {"network": NetworkSpec(mac_address="02:00:00:00:00:01")},
         {"log": LogSpec("syslog")},

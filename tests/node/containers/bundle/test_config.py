@@ -25,7 +25,7 @@ from node.containers.model import (
 from node.linux import seccomp
 from node.linux.capabilities import ALL, DEFAULT
 
-AROUND = Surroundings("seawall-1/abc", "/proc/7/fd/9", "", {"/etc/passwd": b"web:x:5:6::/home/web:\n"}.get)
+AROUND = Surroundings("seawall-1/abc", "/proc/7/fd/9", "", "/usr/bin/docker-init", {"/etc/passwd": b"web:x:5:6::/home/web:\n"}.get)
 
 
 def made(mounts=(), around=AROUND, **values):
