@@ -28,5 +28,5 @@ class NetworkRoutes:
     async def inspect(self, call: Call) -> web.StreamResponse:
         network = self._networks.inspect(call.path["id"])
         running = await self._catalogue.list()
-        containers = [c for c in running if c.network.network_name == network.name]
+        containers = [c for c in running if c.network.primary.network_name == network.name]
         return reply({**view.network(network), "Containers": view.containers(containers)})

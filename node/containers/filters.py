@@ -110,9 +110,9 @@ def _ancestor(container: Container, values: Sequence[str]) -> bool:
 
 
 def _network(container: Container, values: Sequence[str]) -> bool:
-    place = container.network
+    ends = container.network.endpoints
     mode = "bridge" if container.spec.network.mode == "default" else container.spec.network.mode
-    return any(value in (mode, place.network_name) or (value and value == place.network_id) for value in values)
+    return any(value == mode or any(value in (end.network_name, end.network_id) for end in ends) for value in values)
 
 
 def _volume(container: Container, values: Sequence[str]) -> bool:

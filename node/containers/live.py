@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from node.containers.model import Attachment, Container, ContainerState, Exec, Status
+from node.containers.model import Container, ContainerState, Exec, Place, Status
 from node.containers.parts import MonitorHandle
+from node.network.model import EndpointSpec
 
 NOT_RUNNING, NEXT_EXIT, REMOVED = "not-running", "next-exit", "removed"
 CONDITIONS = frozenset({NOT_RUNNING, NEXT_EXIT, REMOVED})
@@ -35,7 +36,8 @@ class Dynamic:
     """What a transition writes to state.db."""
 
     state: ContainerState = field(default_factory=ContainerState)
-    network: Attachment = field(default_factory=Attachment)
+    network: Place = field(default_factory=Place)
+    wanted: tuple[EndpointSpec, ...] | None = None
 
 
 class AttachStream:
@@ -100,7 +102,7 @@ class Live:
         self.container = replace(self.container, state=replace(self.state, **values))
 
     def dynamic(self) -> Dynamic:
-        return Dynamic(self.state, self.container.network)
+        return Dynamic(self.state, self.container.network, self.container.wanted)
 
     def wait_for(self, condition: str) -> "asyncio.Future[WaitResult]":
         """Registered before it returns, so that no exit is missed."""

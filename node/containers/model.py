@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from node.containers.mountspec import MountSpec
+from node.network.model import Endpoint, EndpointSpec
 
 ZERO_TIME = "0001-01-01T00:00:00Z"
 """What Docker prints for a moment that has not come."""
@@ -185,7 +186,7 @@ class Namespaces:
 @dataclass(frozen=True, slots=True)
 class NetworkSpec:
     mode: str = "default"
-    """default, bridge, none, host or container:<name or id>."""
+    """default, none, host, container:<name or id> or the name of a network: bridge, or one of the user's."""
 
     bindings: tuple[PublishedPort, ...] = ()
     publish_all: bool = False
@@ -196,6 +197,13 @@ class NetworkSpec:
     """NAME:IP, or NAME:host-gateway."""
 
     mac_address: str = ""
+    """Of the first network."""
+
+    endpoints: tuple[EndpointSpec, ...] = ()
+    """What is asked of each network; the one that `mode` names first."""
+
+    links: tuple[str, ...] = ()
+    """Of `--link` on the default bridge: CONTAINER:ALIAS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,18 +355,19 @@ class MountPoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Attachment:
-    """A container's place on its network while it runs; empty values when it has none."""
+class Place:
+    """A container's place on its networks while it runs."""
 
-    network_name: str = ""
-    network_id: str = ""
-    endpoint_id: str = ""
-    ip: str = ""
-    prefix: int = 0
-    gateway: str = ""
-    mac: str = ""
+    endpoints: tuple[Endpoint, ...] = ()
+    """The one with the default route first."""
+
     ports: tuple[PublishedPort, ...] = ()
     """As resolved: host_port is never 0, host_ip never empty."""
+
+    @property
+    def primary(self) -> Endpoint:
+        """Where the default route leads; an empty one where there is none."""
+        return next(iter(self.endpoints), Endpoint())
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,7 +392,10 @@ class Container:
     args: tuple[str, ...]
     mounts: tuple[MountPoint, ...] = ()
     state: ContainerState = field(default_factory=ContainerState)
-    network: Attachment = field(default_factory=Attachment)
+    network: Place = field(default_factory=Place)
+    wanted: tuple[EndpointSpec, ...] | None = None
+    """What it is connected to, running or not; None: as its spec says."""
+
     directory: str = ""
     """Host folder of hostname, hosts, resolv.conf and the log."""
 

@@ -13,7 +13,7 @@ from node.containers.model import MountPoint
 from node.containers.monitor import ExitStatus
 from node.images.image import Image
 from node.linux.cgroups.stats import Stats
-from node.network.model import PortBinding, Sandbox
+from node.network.model import Endpoint, Joining, PortBinding, Sandbox
 from node.snapshots.mounts import RootMount
 from ocispec.digest import Digest
 
@@ -65,14 +65,7 @@ class FindsImages(Protocol):
 class Connects(Protocol):
     """A container's place on a network (node.network.store.Networks)."""
 
-    async def attach(
-        self,
-        container_id: str,
-        *,
-        mode: str,
-        published: Sequence[PortBinding],
-        other_netns: str | None = None,
-    ) -> Sandbox: ...
+    async def attach(self, joining: Joining) -> Sandbox: ...
     async def release(self, container_id: str) -> None: ...
 
 
@@ -118,7 +111,9 @@ class Groups(Freezes, Measures, Protocol):
 class Readopts(Protocol):
     """Networks, after the daemon was away (node.network.store.Networks)."""
 
-    async def readopt(self, container_id: str, address: str, published: Sequence[PortBinding]) -> None: ...
+    async def readopt(
+        self, container_id: str, name: str, endpoints: Sequence[Endpoint], published: Sequence[PortBinding]
+    ) -> None: ...
     async def settle(self) -> None: ...
 
 

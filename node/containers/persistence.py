@@ -1,11 +1,13 @@
 """Containers in state.db: what never changes after create in one column, what a transition changes in another."""
 
+import json
 from dataclasses import replace
 
 from node.containers.codec import decode, encode
 from node.containers.live import Dynamic, Live
-from node.containers.model import Attachment, Container, ContainerState
+from node.containers.model import Container, ContainerState, Place
 from node.errors import InternalError
+from node.network.model import Endpoint
 from node.state.containers import ContainerRow, ContainerRows
 
 
@@ -20,7 +22,7 @@ class Records:
         self._rows = rows
 
     async def add(self, live: Live) -> None:
-        fixed = replace(live.container, state=ContainerState(), network=Attachment(), exec_ids=())
+        fixed = replace(live.container, state=ContainerState(), network=Place(), wanted=None, exec_ids=())
         container = live.container
         await self._rows.add(
             ContainerRow(container.id, container.name, container.created, encode(fixed), encode(live.dynamic()))
@@ -43,7 +45,19 @@ class Records:
 
 def _live(row: ContainerRow) -> Live:
     try:
-        fixed, dynamic = decode(Container, row.spec), decode(Dynamic, row.state)
+        fixed, dynamic = decode(Container, row.spec), _dynamic(row.state)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise StateUnreadable(f"the record of container {row.name} ({row.id[:12]}) cannot be read: {error}") from error
-    return Live(replace(fixed, name=row.name, state=dynamic.state, network=dynamic.network))
+    return Live(
+        replace(fixed, name=row.name, state=dynamic.state, network=dynamic.network, wanted=dynamic.wanted)
+    )
+
+
+def _dynamic(text: str) -> Dynamic:
+    """A Seawall with one network a container wrote the endpoint where the place is now."""
+    found = decode(Dynamic, text)
+    before = json.loads(text).get("network", {})
+    if not before.get("ip"):
+        return found
+    end = replace(decode(Endpoint, json.dumps(before)), driver="bridge", interface="eth0")
+    return replace(found, network=replace(found.network, endpoints=(end,)))

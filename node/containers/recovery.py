@@ -74,7 +74,7 @@ class Recovery:
             live.exited.clear()
             place = live.container.network
             ports = [PortBinding(p.port.protocol, p.port.number, p.host_ip, p.host_port) for p in place.ports]
-            await self._networks.readopt(live.id, place.ip, ports)
+            await self._networks.readopt(live.id, live.container.name, place.endpoints, ports)
             await self._records.save(live)
         self._runner.watch(live, monitor)
 

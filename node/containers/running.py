@@ -13,7 +13,7 @@ from pathlib import Path
 from node.containers import clock
 from node.containers.errors import WrongState
 from node.containers.live import NEXT_EXIT, NOT_RUNNING, Live
-from node.containers.model import Attachment, RestartMode, Status
+from node.containers.model import Place, RestartMode, Status
 from node.containers.monitor import ExitStatus, MonitorGone, read_exit
 from node.containers.news import News
 from node.containers.parts import Connects, Freezes, MonitorHandle
@@ -119,7 +119,7 @@ class Runner:
         """The lock is held. Network released, row written, event told, waiters answered, restart planned (unless the
         caller will see to it)."""
         ran = max(0, clock.nanoseconds(status.finished_at) - clock.nanoseconds(live.state.started_at)) / 10**9
-        live.container = replace(live.container, network=Attachment())
+        live.container = replace(live.container, network=Place())
         again = plan and not live.removing and not live.stopping and wants_restart(live, status.code)
         live.change(
             status=Status.RESTARTING if again else Status.EXITED,

@@ -18,10 +18,10 @@ from node.containers.freezer import group_path
 from node.containers.hostlimits import HostLimits
 from node.containers.launcher import LaunchRequest
 from node.containers.live import Live
-from node.containers.model import Attachment, Container, Port, PublishedPort, Status
+from node.containers.model import Container, Place, Port, PublishedPort, Status
 from node.containers.monitor import StartFailed
 from node.containers.parts import Connects, Launches, MonitorHandle
-from node.network.model import PortBinding, Sandbox
+from node.network.model import EndpointSpec, Joining, PortBinding, Sandbox
 from node.settings import LogSettings
 from node.snapshots.mounts import RootMount
 from node.snapshots.store import RootSnapshots
@@ -73,7 +73,7 @@ class Startup:
             live.change(exit_code=code, error=failure.message, pid=0)
             raise failure from error
         live.monitor = monitor
-        live.container = replace(live.container, network=_attachment(sandbox))
+        live.container = replace(live.container, network=_place(sandbox))
         live.change(
             status=Status.RUNNING, pid=monitor.pid, exit_code=0, error="", oom_killed=False, started_at=clock.now()
         )
@@ -84,12 +84,7 @@ class Startup:
         pid_path, netns = self._shared(container)
         # Both at once; neither is cancelled when the other fails, so that there is one place that gives back.
         attaching, mounting = await asyncio.gather(
-            self._networks.attach(
-                container.id,
-                mode=_mode(container, self._find),
-                published=_published(container),
-                other_netns=netns,
-            ),
+            self._networks.attach(self._joining(container, netns)),
             self._snapshots.mount(container.id),
             return_exceptions=True,
         )
@@ -139,6 +134,17 @@ class Startup:
         around = Surroundings(place, sandbox.netns_path, pid_path, self._site.init, layers.read)
         (Path(container.directory) / "config.json").write_text(json.dumps(config(container, around)))
 
+    def _joining(self, container: Container, other_netns: str | None) -> Joining:
+        return Joining(
+            container.id,
+            container.name,
+            container.spec.hostname,
+            _mode(container, self._find),
+            wanted(container),
+            tuple(_published(container)),
+            other_netns,
+        )
+
     def _shared(self, container: Container) -> tuple[str, str | None]:
         """(pid namespace, network namespace) of the containers this one joins. Raises NoSuchContainer, NotRunning."""
         pid_mode, net_mode = container.spec.namespaces.pid, container.spec.network.mode
@@ -186,20 +192,18 @@ def _published(container: Container) -> list[PortBinding]:
     return wanted
 
 
-def _attachment(sandbox: Sandbox) -> Attachment:
+def wanted(container: Container) -> tuple[EndpointSpec, ...]:
+    """What it is connected to."""
+    if container.wanted is not None:
+        return container.wanted
+    mode, asked = container.spec.network.mode, container.spec.network.endpoints
+    if mode.startswith(JOIN):
+        return ()
+    return asked or (EndpointSpec("bridge" if mode == "default" else mode),)
+
+
+def _place(sandbox: Sandbox) -> Place:
     ports = tuple(
         PublishedPort(Port(port.container_port, port.proto), port.host_ip, port.host_port) for port in sandbox.ports
     )
-    end = sandbox.endpoint
-    if end is None:
-        return Attachment(ports=ports)
-    return Attachment(
-        network_name="bridge",
-        network_id=end.network_id,
-        endpoint_id=end.endpoint_id,
-        ip=end.ip,
-        prefix=end.prefix,
-        gateway=end.gateway,
-        mac=end.mac,
-        ports=ports,
-    )
+    return Place(sandbox.endpoints, ports)

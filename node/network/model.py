@@ -2,9 +2,12 @@
 
 import contextlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ocispec.errors import FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
+
+NO_STRINGS: Mapping[str, str] = {}
 
 ANY = "0.0.0.0"  # noqa: S104 -- Docker's meaning of -p without an address
 
@@ -37,13 +40,69 @@ class PortBinding:
 
 
 @dataclass(frozen=True, slots=True)
+class EndpointSpec:
+    """What a container asks of one network. Empty: as the network likes."""
+
+    network: str
+    """Name or id, as the user wrote it."""
+
+    network_id: str = ""
+    """Of the network it was on last; empty before the first start."""
+
+    aliases: tuple[str, ...] = ()
+    ipv4: str = ""
+    ipv6: str = ""
+    link_local: tuple[str, ...] = ()
+    mac: str = ""
+    links: tuple[str, ...] = ()
+    """CONTAINER:ALIAS: names that this container alone knows."""
+
+    driver_opts: Mapping[str, str] = field(default_factory=lambda: NO_STRINGS)
+    gw_priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
-    ip: str
-    prefix: int
-    gateway: str
-    mac: str
-    network_id: str
-    endpoint_id: str
+    """What a container got on one network. Of host and none only the ids."""
+
+    ip: str = ""
+    prefix: int = 0
+    gateway: str = ""
+    mac: str = ""
+    network_id: str = ""
+    endpoint_id: str = ""
+    network_name: str = ""
+    driver: str = ""
+    ip6: str = ""
+    prefix6: int = 0
+    gateway6: str = ""
+    interface: str = ""
+    """In the container: eth0, eth1, …"""
+
+    host_interface: str = ""
+    """The other end; empty where there is none (macvlan)."""
+
+    aliases: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
+    dns_names: tuple[str, ...] = ()
+    """Container name, aliases, short id, host name: all that this network's DNS answers for it."""
+
+    gw_priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Joining:
+    """A container about to start. `mode` is none, host, container:<id>, or anything else: then `endpoints` counts, the
+    one that NetworkMode names first."""
+
+    container_id: str
+    name: str
+    hostname: str
+    mode: str
+    endpoints: tuple[EndpointSpec, ...] = ()
+    published: tuple[PortBinding, ...] = ()
+    other_netns: str | None = None
+    """Of container:<id>: that one's namespace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +123,16 @@ class Sandbox:
 
     netns_path: str | None
     fds: tuple[int, ...] = ()
-    endpoint: Endpoint | None = None
+    endpoints: tuple[Endpoint, ...] = ()
+    """The one with the default route first."""
+
     ports: tuple[PortBinding, ...] = ()
     own: list[int] = field(default_factory=list)
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """Where the default route leads; None without an address."""
+        return next((end for end in self.endpoints if end.ip or end.ip6), None)
 
     async def close(self) -> None:
         """Let go of this process's descriptors; the container's live on in it and its monitor."""

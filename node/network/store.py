@@ -13,8 +13,8 @@ from ipaddress import IPv4Address, IPv4Network
 from node.linux.nftables import Nftables, RulesRefused
 from node.network import ports, rules
 from node.network.addresses import Addresses, mac_of
-from node.network.bridge import Bridge, choose_subnet, exists, forget_udp, new_namespace
-from node.network.model import Endpoint, Network, NoSuchNetwork, PortBinding, PortInUse, Sandbox
+from node.network.bridge import Bridge, choose_subnet, exists, forget_udp, new_namespace, veth_name
+from node.network.model import Endpoint, Joining, Network, NoSuchNetwork, PortBinding, PortInUse, Sandbox
 from node.settings import Settings
 from node.state.database import State
 from node.state.settings import SettingRows
@@ -69,16 +69,16 @@ class Networks:
         return not self._attached
 
     async def attach(
-        self, container_id: str, *, mode: str, published: Sequence[PortBinding], other_netns: str | None = None,
+        self, joining: Joining
     ) -> Sandbox:
         """A place for the container; nothing stays behind when it fails.
 
-        `mode` is bridge, none, host or container:<id> (then `other_netns` is that container's). Raises NoFreeAddress,
-        PortInUse, NetworkUnavailable, NoSuchNetwork, InvalidArgument, Unimplemented.
+        Raises NoFreeAddress, PortInUse, NetworkUnavailable, NoSuchNetwork, InvalidArgument, Unimplemented.
         """
+        mode, container_id, published = joining.mode, joining.container_id, joining.published
         if mode == "host" or mode.startswith(JOIN):
             # Docker takes -p with these and drops it with a warning: the ports are the host's or the other's.
-            return Sandbox(other_netns if mode.startswith(JOIN) else None)
+            return Sandbox(joining.other_netns if mode.startswith(JOIN) else None)
         if mode == "none":
             return await asyncio.to_thread(_isolated)
         if mode not in ("bridge", "default"):
@@ -130,7 +130,10 @@ class Networks:
                 await self._forget_udp(resolved)
             undo.pop_all()
         gateway, prefix = str(self._addresses.gateway), self._addresses.subnet.prefixlen
-        sandbox.endpoint = Endpoint(str(address), prefix, gateway, mac_of(address), self._networks[0].id, endpoint_id)
+        sandbox.endpoints = (Endpoint(
+            str(address), prefix, gateway, mac_of(address), self._networks[0].id, endpoint_id, "bridge", "bridge",
+            interface="eth0", host_interface=veth_name(container_id),
+        ),)
         sandbox.fds = tuple(held.detach() for held in sockets)
         sandbox.own.extend(sandbox.fds)
         sandbox.ports = tuple(resolved)
@@ -157,9 +160,11 @@ class Networks:
         finally:
             self._addresses.give_back(attached.address)
 
-    async def readopt(self, container_id: str, address: str, published: Sequence[PortBinding]) -> None:
-        """A container that ran while the daemon was away still has this address and these ports."""
-        if address:
+    async def readopt(
+        self, container_id: str, _name: str, endpoints: Sequence[Endpoint], published: Sequence[PortBinding]
+    ) -> None:
+        """A container that ran while the daemon was away still has these addresses and ports."""
+        for address in (end.ip for end in endpoints if end.ip):
             self._addresses.claim(IPv4Address(address))
             self._attached[container_id] = Attached(IPv4Address(address), tuple(published))
 

@@ -6,6 +6,7 @@ from typing import Any
 from node.api.types.hostview import host_config
 from node.api.types.units import epoch, human_span
 from node.containers.model import Container, ContainerState, Health, MountPoint, Port, PublishedPort, Status
+from node.network.model import Endpoint
 
 Json = dict[str, Any]
 
@@ -120,7 +121,7 @@ def mount(value: MountPoint) -> Json:
 
 
 def network_settings(container: Container) -> Json:
-    place = container.network
+    place = next((end for end in container.network.endpoints if end.network_name == "bridge"), Endpoint())
     return {
         "Bridge": "",
         "SandboxID": "",
@@ -144,7 +145,7 @@ def network_settings(container: Container) -> Json:
 
 
 def networks(container: Container) -> Json:
-    place, mode = container.network, container.spec.network.mode
+    place, mode = container.network.primary, container.spec.network.mode
     if mode.startswith("container:"):
         return {}
     name = place.network_name or ("bridge" if mode == "default" else mode)

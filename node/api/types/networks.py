@@ -35,9 +35,9 @@ def containers(attached: Sequence[Container]) -> Json:
     return {
         container.id: {
             "Name": container.name,
-            "EndpointID": container.network.endpoint_id,
-            "MacAddress": container.network.mac,
-            "IPv4Address": f"{container.network.ip}/{container.network.prefix}" if container.network.ip else "",
+            "EndpointID": container.network.primary.endpoint_id,
+            "MacAddress": container.network.primary.mac,
+            "IPv4Address": f"{container.network.primary.ip}/{container.network.primary.prefix}",
             "IPv6Address": "",
         }
         for container in attached

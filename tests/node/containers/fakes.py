@@ -184,27 +184,28 @@ class FakeNetworks:
         self.ports: dict[int, str] = {}
         self.closed = 0
 
-    async def attach(self, container_id, *, mode, published, other_netns=None):
+    async def attach(self, joining):
+        container_id, published = joining.container_id, joining.published
         await asyncio.sleep(0)
         assert container_id not in self.attached, "attached twice without a release"
         taken = [binding.host_port for binding in published if binding.host_port in self.ports]
         if taken:
             raise PortTaken(f"Bind for 0.0.0.0:{taken[0]} failed: port is already allocated")
-        self.attached[container_id] = mode
+        self.attached[container_id] = mode = "bridge" if joining.mode == "default" else joining.mode
         resolved = tuple(
             PortBinding(b.proto, b.container_port, b.host_ip or "0.0.0.0", b.host_port or 49153) for b in published
         )
         self.ports |= {binding.host_port: container_id for binding in resolved}
-        end = Endpoint("172.17.0.2", 16, "172.17.0.1", "02:42:ac:11:00:02", "n" * 64, "e" * 64)
-        return FakeSandbox("/proc/1/fd/3", (), end if mode == "bridge" else None, resolved, self)
+        end = Endpoint("172.17.0.2", 16, "172.17.0.1", "02:42:ac:11:00:02", "n" * 64, "e" * 64, "bridge", "bridge")
+        return FakeSandbox("/proc/1/fd/3", (), (end,) if mode == "bridge" else (), resolved, self)
 
     async def release(self, container_id) -> None:
         self.attached.pop(container_id, None)
         self.ports = {port: owner for port, owner in self.ports.items() if owner != container_id}
 
-    async def readopt(self, container_id, address, published) -> None:
+    async def readopt(self, container_id, name, endpoints, published) -> None:
         self.readopted.append(container_id)
-        self.attached[container_id] = "bridge" if address else "none"
+        self.attached[container_id] = "bridge" if endpoints else "none"
 
     async def settle(self) -> None:
         self.settled = True
@@ -214,9 +215,13 @@ class FakeNetworks:
 class FakeSandbox:
     netns_path: str | None
     fds: tuple[int, ...]
-    endpoint: Endpoint | None
+    endpoints: tuple[Endpoint, ...]
     ports: tuple[PortBinding, ...]
     networks: FakeNetworks
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        return next(iter(self.endpoints), None)
 
     async def close(self) -> None:
         self.networks.closed += 1

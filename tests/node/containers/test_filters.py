@@ -7,17 +7,18 @@ import pytest
 
 from node.containers.filters import Filters, InvalidFilter
 from node.containers.model import (
-    Attachment,
     Container,
     ContainerState,
     CreateSpec,
     Health,
     MountPoint,
     NetworkSpec,
+    Place,
     Port,
     PublishedPort,
     Status,
 )
+from node.network.model import Endpoint
 
 CONTAINER = Container(
     "abc" + "0" * 61,
@@ -30,7 +31,7 @@ CONTAINER = Container(
     (),
     (MountPoint("volume", "/data", "/vols/v1", "v1"),),
     ContainerState(Status.EXITED, exit_code=3, health=Health("unhealthy")),
-    Attachment("bridge", "netid", ports=(PublishedPort(Port(80), "0.0.0.0", 8080),)),
+    Place((Endpoint(network_name="bridge", network_id="netid"),), ports=(PublishedPort(Port(80), "0.0.0.0", 8080),)),
 )
 
 

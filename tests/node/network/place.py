@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 from node.linux import syscalls
 from node.network.bridge import new_namespace
+from node.network.model import EndpointSpec, Joining, PortBinding, Sandbox
 from node.network.store import Networks, open_networks
 from node.settings import Settings
 from node.state.database import open_state
@@ -97,6 +98,16 @@ async def networks_of(home: Path, **settings: Any) -> AsyncIterator[Networks]:
         open_networks(Settings.make(home, **settings), state) as networks,
     ):
         yield networks
+
+
+async def attach(
+    networks: Networks, container_id: str, *, mode: str, published: Sequence[PortBinding], other_netns: str | None = None
+) -> Sandbox:
+    """As a container of that id that asks for nothing else."""
+    asked = (EndpointSpec(mode),)
+    return await networks.attach(
+        Joining(container_id, container_id[:12], container_id[:12], mode, asked, tuple(published), other_netns)
+    )
 
 
 def _enter(path: str) -> None:

@@ -11,10 +11,10 @@ import pytest
 from node.linux.nftables import Nftables
 from node.network import rules
 from node.network.bridge import Bridge
-from node.network.model import InvalidSubnet, PortBinding, PortInUse
+from node.network.model import Endpoint, InvalidSubnet, PortBinding, PortInUse
 from node.network.store import Networks, NetworkUnavailable
 from ocispec.errors import InvalidArgument, Unimplemented
-from tests.node.network.place import HOST, Host, Servers, fetch, in_namespace, networks_of
+from tests.node.network.place import HOST, Host, Servers, attach, fetch, in_namespace, networks_of
 
 pytestmark = pytest.mark.root
 
@@ -34,7 +34,7 @@ def test_a_host_address_that_is_none_is_refused_and_never_looked_up(host: Host, 
     async def main() -> None:
         async with networks_of(tmp_path) as networks:
             with pytest.raises(InvalidArgument, match="invalid IP address"):
-                await networks.attach(ONE, mode="bridge", published=[PortBinding("tcp", 80, address, 18080)])
+                await attach(networks, ONE, mode="bridge", published=[PortBinding("tcp", 80, address, 18080)])
             assert networks.idle
 
     host.node(main)
@@ -49,7 +49,7 @@ def test_what_is_not_done_is_named(host: Host, tmp_path: Path, published: list[P
     async def main() -> None:
         async with networks_of(tmp_path) as networks:
             with pytest.raises(Unimplemented, match="not supported yet"):
-                await networks.attach(ONE, mode="bridge", published=published)
+                await attach(networks, ONE, mode="bridge", published=published)
             assert networks.idle
 
     host.node(main)
@@ -58,7 +58,7 @@ def test_what_is_not_done_is_named(host: Host, tmp_path: Path, published: list[P
 def test_the_same_port_may_be_published_by_tcp_and_udp_and_on_two_addresses(host: Host, tmp_path: Path) -> None:
     async def main() -> None:
         async with networks_of(tmp_path) as networks:
-            sandbox = await networks.attach(ONE, mode="bridge", published=[
+            sandbox = await attach(networks, ONE, mode="bridge", published=[
                 PortBinding("tcp", 80, "127.0.0.1", 18080), PortBinding("tcp", 81, HOST, 18080),
                 PortBinding("udp", 80, "", 18080)])
             assert len(elements(host)) == 3
@@ -85,7 +85,7 @@ def test_a_caller_that_leaves_in_the_middle_leaves_nothing(
         async with networks_of(tmp_path, bridge_subnet="10.99.0.0/29") as networks:
             bridge = host.links()
             monkeypatch.setattr(Bridge, "connect", slow)
-            task = asyncio.create_task(networks.attach(ONE, mode="bridge", published=[WEB]))
+            task = asyncio.create_task(attach(networks, ONE, mode="bridge", published=[WEB]))
             while not entered.is_set():
                 await asyncio.sleep(0.001)
             task.cancel()
@@ -97,7 +97,7 @@ def test_a_caller_that_leaves_in_the_middle_leaves_nothing(
             assert host.links() == bridge
             assert elements(host) == set()
             # Port and every address can be had again.
-            sandboxes = [await networks.attach(f"{n:064x}", mode="bridge", published=[WEB] if n == 0 else [])
+            sandboxes = [await attach(networks, f"{n:064x}", mode="bridge", published=[WEB] if n == 0 else [])
                          for n in range(5)]
             for number, sandbox in enumerate(sandboxes):
                 await sandbox.close()
@@ -115,10 +115,10 @@ def test_rules_that_the_kernel_refuses_leave_nothing_and_the_next_start_works(
             with monkeypatch.context() as patch:
                 patch.setattr(rules, "publish", lambda *_: "add element ip absent absent { 1 }\n")
                 with pytest.raises(NetworkUnavailable, match="nftables refused the rules"):
-                    await networks.attach(ONE, mode="bridge", published=[WEB])
+                    await attach(networks, ONE, mode="bridge", published=[WEB])
             assert networks.idle
             # At once, while the kernel may still be taking the first namespace apart.
-            sandbox = await networks.attach(ONE, mode="bridge", published=[WEB])
+            sandbox = await attach(networks, ONE, mode="bridge", published=[WEB])
             await networks.release(ONE)
             await sandbox.close()
 
@@ -128,7 +128,7 @@ def test_rules_that_the_kernel_refuses_leave_nothing_and_the_next_start_works(
 def test_release_never_fails_an_exit(host: Host, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with networks_of(tmp_path) as networks:
-            sandbox = await networks.attach(ONE, mode="bridge", published=[WEB])
+            sandbox = await attach(networks, ONE, mode="bridge", published=[WEB])
             host.shell("nft", "flush", "ruleset")  # somebody's firewall script
             await networks.release(ONE)
             await networks.release(ONE)
@@ -145,8 +145,8 @@ def test_ports_survive_a_restart_at_every_moment_and_nothing_else_does(
 
     async def first() -> None:
         async with networks_of(tmp_path) as networks:
-            sandbox = await networks.attach(ONE, mode="bridge", published=[WEB])
-            place.update(sandbox=sandbox, ports=sandbox.ports, ip=sandbox.endpoint and sandbox.endpoint.ip)
+            sandbox = await attach(networks, ONE, mode="bridge", published=[WEB])
+            place.update(sandbox=sandbox, end=sandbox.endpoint, ports=sandbox.ports, ip=sandbox.endpoint and sandbox.endpoint.ip)
             servers.tcp(str(sandbox.netns_path), 80, "web")
             # Another's, that a killed daemon did not take back.
             table = networks._table
@@ -156,12 +156,12 @@ def test_ports_survive_a_restart_at_every_moment_and_nothing_else_does(
     async def second() -> None:
         async with networks_of(tmp_path) as networks:
             assert fetch(host.neighbour.path, HOST, 18080).startswith("web")  # before anybody is taken over
-            await networks.readopt(ONE, place["ip"], place["ports"])
-            await networks.readopt(TWO, "", [])
+            await networks.readopt(ONE, "one", [place["end"]], place["ports"])
+            await networks.readopt(TWO, "two", [], [])
             await networks.settle()
             assert elements(host) == {f"18080 : {place['ip']} . 80"}
             assert fetch(host.neighbour.path, HOST, 18080).startswith("web")
-            other = await networks.attach(TWO, mode="bridge", published=[])
+            other = await attach(networks, TWO, mode="bridge", published=[])
             assert other.endpoint
             assert other.endpoint.ip != place["ip"]
             for name in (ONE, TWO):
@@ -195,7 +195,7 @@ def test_the_rules_of_others_are_left_alone(host: Host, tmp_path: Path) -> None:
 
     async def main() -> None:
         async with networks_of(tmp_path) as networks:
-            sandbox = await networks.attach(ONE, mode="bridge", published=[WEB])
+            sandbox = await attach(networks, ONE, mode="bridge", published=[WEB])
             await networks.release(ONE)
             await sandbox.close()
 
@@ -220,7 +220,7 @@ def test_an_interface_of_somebody_else_is_neither_taken_nor_removed(host: Host, 
 def test_a_named_bridge_that_this_node_made_is_taken_over(host: Host, tmp_path: Path) -> None:
     async def first() -> None:
         async with networks_of(tmp_path, bridge_name="br-mine") as networks:
-            await networks.readopt(ONE, "172.16.0.9", [])  # a container stays
+            await networks.readopt(ONE, "one", [Endpoint("172.16.0.9")], [])  # a container stays
 
     async def second() -> None:
         async with networks_of(tmp_path, bridge_name="br-mine"):
@@ -294,7 +294,7 @@ def test_a_subnet_inside_a_wider_route_is_the_users_choice(host: Host, tmp_path:
 def test_many_start_and_stop_at_once(host: Host, tmp_path: Path) -> None:
     async def life(networks: Networks, number: int) -> str:
         name = f"{number:02x}" + "0" * 62
-        sandbox = await networks.attach(name, mode="bridge", published=[PortBinding("tcp", 80, "", 0)])
+        sandbox = await attach(networks, name, mode="bridge", published=[PortBinding("tcp", 80, "", 0)])
         assert sandbox.endpoint
         await networks.release(name)
         await sandbox.close()
@@ -316,11 +316,11 @@ def test_two_nodes_side_by_side(host: Host, servers: Servers, tmp_path: Path) ->
         async with networks_of(tmp_path / "a") as a, networks_of(tmp_path / "b") as b:
             assert a.list()[0].subnet != b.list()[0].subnet
             assert a.list()[0].id != b.list()[0].id
-            one = await a.attach(ONE, mode="bridge", published=[WEB])
-            two = await b.attach(TWO, mode="bridge", published=[])
+            one = await attach(a, ONE, mode="bridge", published=[WEB])
+            two = await attach(b, TWO, mode="bridge", published=[])
             assert one.endpoint
             with pytest.raises(PortInUse, match="address already in use"):
-                await b.attach(ONE, mode="bridge", published=[WEB])
+                await attach(b, ONE, mode="bridge", published=[WEB])
             servers.tcp(str(one.netns_path), 80, "web")
             # By what is published, and not past it.
             assert fetch(str(two.netns_path), HOST, 18080).startswith("web ")
@@ -338,8 +338,8 @@ def test_two_nodes_side_by_side(host: Host, servers: Servers, tmp_path: Path) ->
 def test_a_joined_namespace_survives_its_maker_without_an_interface(host: Host, tmp_path: Path) -> None:
     async def main() -> None:
         async with networks_of(tmp_path) as networks:
-            sandbox = await networks.attach(ONE, mode="bridge", published=[])
-            joined = await networks.attach(TWO, mode=f"container:{ONE}", published=[WEB],
+            sandbox = await attach(networks, ONE, mode="bridge", published=[])
+            joined = await attach(networks, TWO, mode=f"container:{ONE}", published=[WEB],
                                            other_netns=sandbox.netns_path)
             assert (joined.netns_path, joined.ports, joined.own) == (sandbox.netns_path, (), [])
             await networks.release(TWO)  # has nothing of its own

@@ -13,10 +13,11 @@ import pytest
 
 from node.linux import syscalls
 from node.linux.netlink import Netlink
-from node.network.model import NoFreeAddress, NoSuchNetwork, PortBinding, PortInUse
+from node.network.model import Endpoint, NoFreeAddress, NoSuchNetwork, PortBinding, PortInUse
 from node.network.store import Networks, open_networks
 from node.settings import Settings
 from node.state.database import open_state
+from tests.node.network.place import attach
 
 pytestmark = pytest.mark.root
 
@@ -101,7 +102,7 @@ def fetch(address: str, port: int) -> bytes:
 def test_a_published_port_is_reached_and_nothing_is_left(tmp_path: Path) -> None:
     async def use(networks: Networks) -> None:
         for address in ("127.0.0.1", networks.list()[0].gateway):
-            sandbox = await networks.attach(ID, mode="bridge", published=[PortBinding("tcp", 80, "", 0)])
+            sandbox = await attach(networks, ID, mode="bridge", published=[PortBinding("tcp", 80, "", 0)])
             assert sandbox.netns_path
             assert sandbox.endpoint
             assert sandbox.endpoint.mac.startswith("02:42:")
@@ -120,12 +121,12 @@ def test_a_published_port_is_reached_and_nothing_is_left(tmp_path: Path) -> None
 
 def test_a_port_that_is_taken_is_refused_in_dockers_words_and_leaves_nothing(tmp_path: Path) -> None:
     async def use(networks: Networks) -> None:
-        first = await networks.attach(ID, mode="bridge", published=[PortBinding("tcp", 80, "", 18080)])
+        first = await attach(networks, ID, mode="bridge", published=[PortBinding("tcp", 80, "", 18080)])
         with pytest.raises(PortInUse, match=r"Bind for 127\.0\.0\.1:18080 failed: port is already allocated"):
-            await networks.attach(OTHER, mode="bridge", published=[PortBinding("tcp", 80, "127.0.0.1", 18080)])
+            await attach(networks, OTHER, mode="bridge", published=[PortBinding("tcp", 80, "127.0.0.1", 18080)])
         with socket.create_server(("127.0.0.1", 18081)), pytest.raises(PortInUse, match="address already in use"):
-            await networks.attach(OTHER, mode="bridge", published=[PortBinding("tcp", 80, "", 18081)])
-        second = await networks.attach(OTHER, mode="bridge", published=[])
+            await attach(networks, OTHER, mode="bridge", published=[PortBinding("tcp", 80, "", 18081)])
+        second = await attach(networks, OTHER, mode="bridge", published=[])
         assert first.endpoint
         assert second.endpoint
         assert first.endpoint.ip != second.endpoint.ip
@@ -141,13 +142,13 @@ def test_addresses_run_out_with_an_error_and_come_back(tmp_path: Path) -> None:
         held = []
         for number in range(5):  # a /29 has six, the gateway's aside
             container = f"{number:x}" + "0" * 63
-            held.append((container, await networks.attach(container, mode="bridge", published=[])))
+            held.append((container, await attach(networks, container, mode="bridge", published=[])))
         with pytest.raises(NoFreeAddress, match=r"10\.99\.0\.0/29"):
-            await networks.attach(ID, mode="bridge", published=[])
+            await attach(networks, ID, mode="bridge", published=[])
         container, sandbox = held[2]
         await sandbox.close()
         await networks.release(container)
-        again = await networks.attach(ID, mode="bridge", published=[])
+        again = await attach(networks, ID, mode="bridge", published=[])
         assert again.endpoint
         assert again.endpoint.ip == "10.99.0.4"
         await again.close()
@@ -161,7 +162,7 @@ def test_addresses_run_out_with_an_error_and_come_back(tmp_path: Path) -> None:
 
 def test_none_has_a_loopback_alone_and_host_has_no_namespace(tmp_path: Path) -> None:
     async def use(networks: Networks) -> None:
-        alone = await networks.attach(ID, mode="none", published=[])
+        alone = await attach(networks, ID, mode="none", published=[])
         assert alone.netns_path
         server = serve_once(alone.netns_path, 80, b"x")
 
@@ -178,9 +179,9 @@ def test_none_has_a_loopback_alone_and_host_has_no_namespace(tmp_path: Path) -> 
         server.join()
         assert answers == [b"x"]
         await alone.close()
-        assert (await networks.attach(ID, mode="host", published=[])).netns_path is None
+        assert (await attach(networks, ID, mode="host", published=[])).netns_path is None
         with pytest.raises(NoSuchNetwork):
-            await networks.attach(ID, mode="frontend", published=[])
+            await attach(networks, ID, mode="frontend", published=[])
 
     with_networks(tmp_path, use)
 
@@ -195,10 +196,10 @@ def test_the_next_daemon_keeps_subnet_and_the_addresses_it_takes_over(tmp_path: 
         network = networks.list()[0]
         assert network.subnet == seen[0]
         taken = str(network.gateway).rsplit(".", 1)[0] + ".2"
-        await networks.readopt(OTHER, taken, [PortBinding("tcp", 80, "0.0.0.0", 18090)])
+        await networks.readopt(OTHER, "other", [Endpoint(taken)], [PortBinding("tcp", 80, "0.0.0.0", 18090)])
         with pytest.raises(PortInUse):
-            await networks.attach(ID, mode="bridge", published=[PortBinding("tcp", 80, "", 18090)])
-        sandbox = await networks.attach(ID, mode="bridge", published=[])
+            await attach(networks, ID, mode="bridge", published=[PortBinding("tcp", 80, "", 18090)])
+        sandbox = await attach(networks, ID, mode="bridge", published=[])
         assert sandbox.endpoint
         assert sandbox.endpoint.ip != taken
         await sandbox.close()

@@ -9,7 +9,7 @@ import pytest
 
 from node.network.model import PortBinding, Sandbox
 from node.network.store import Networks
-from tests.node.network.place import HOST, NEIGHBOUR, Host, Servers, ask, fetch, in_namespace, networks_of
+from tests.node.network.place import HOST, NEIGHBOUR, Host, Servers, ask, attach, fetch, in_namespace, networks_of
 
 pytestmark = pytest.mark.root
 
@@ -33,7 +33,7 @@ class Containers:
 
     async def start(self, name: str, *published: PortBinding) -> tuple[str, str]:
         """Its namespace and address."""
-        sandbox = await self._networks.attach(name, mode="bridge", published=published)
+        sandbox = await attach(self._networks, name, mode="bridge", published=published)
         self._made.append((name, sandbox))
         assert sandbox.netns_path
         assert sandbox.endpoint
@@ -110,7 +110,7 @@ def test_a_udp_client_that_never_stops_reaches_whoever_has_the_port(
             with host.neighbour.run(client) as sock:
                 assert say(sock, 0.1) == ""
                 for name, answer in ((ONE, "one"), (TWO, "two")):
-                    sandbox = await networks.attach(name, mode="bridge", published=[published])
+                    sandbox = await attach(networks, name, mode="bridge", published=[published])
                     servers.udp(str(sandbox.netns_path), 53, answer)
                     assert say(sock, 3).startswith(answer)
                     await networks.release(name)
