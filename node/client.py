@@ -1,4 +1,4 @@
-"""A client of the Engine API over a unix socket: synchronous, standard library only, quick to import.
+"""A client of the Engine API: synchronous, standard library only, quick to import.
 
 HTTP/1.1 is spoken by hand: the library's client reads ahead into a buffer of its own, which a hijacked connection has
 no use for, and takes longer to import than a whole request takes.
@@ -9,17 +9,14 @@ import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
+from node.hosts import Host, TlsFiles, UnixHost
 from ocispec.errors import InvalidArgument, SeawallError, Unavailable
 
 API_VERSION = "1.51"
 CHUNK = 64 * 1024
 MAX_HEAD = 64 * 1024
-
-
-class DaemonUnreachable(Unavailable):
-    """Nobody answers on the socket."""
 
 
 class DaemonError(SeawallError):
@@ -44,15 +41,10 @@ class Head:
 class Connection:
     """One request on a connection of its own. A context manager; the body is read by one of the methods, once."""
 
-    def __init__(self, path: str) -> None:
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    def __init__(self, host: Host) -> None:
+        """Raises DaemonUnreachable."""
+        self.socket = host.dial()
         self._buffer = b""
-        try:
-            self.socket.connect(path)
-        except OSError as error:
-            self.socket.close()
-            reason = "permission denied" if isinstance(error, PermissionError) else "is the node running?"
-            raise DaemonUnreachable(f"Cannot connect to the Seawall daemon at unix://{path}: {reason}") from error
 
     def __enter__(self) -> Self:
         return self
@@ -161,33 +153,24 @@ Query = Mapping[str, Any]
 
 
 class Client:
-    """Verbs of HTTP on the daemon of one socket. All raise DaemonUnreachable, DaemonError, BrokenAnswer."""
+    """Verbs of HTTP on the daemon of one host. All raise DaemonUnreachable, DaemonError, BrokenAnswer."""
 
-    def __init__(self, path: str, version: str = API_VERSION) -> None:
-        self.path = path
+    def __init__(self, host: Host | str, version: str = API_VERSION) -> None:
+        """Raises InvalidArgument for an address that is none (`parse_host`)."""
+        self.host = parse_host(host) if isinstance(host, str) else host
         self._version = version
-
-    @classmethod
-    def from_host(cls, host: str) -> "Client":
-        """`unix:///path` or a bare path. Raises InvalidArgument."""
-        if "://" in host and not host.startswith("unix://"):
-            raise InvalidArgument(f"{host}: only unix sockets are supported (unix:///path/to/node.sock)")
-        path = host.removeprefix("unix://")
-        if not path:
-            raise InvalidArgument("the host names no socket: unix:///path/to/node.sock")
-        return cls(path)
 
     def json(self, method: str, path: str, query: Query | None = None, body: Any = None,
              headers: Mapping[str, str] | None = None) -> Any:
         """The document answered, None when there is none."""
-        with Connection(self.path) as connection:
+        with Connection(self.host) as connection:
             head = connection.ask(method, self._target(path, query), *_payload(body, headers))
             text = b"".join(connection.chunks(head))
         return json.loads(text) if text.strip() else None
 
     def status(self, method: str, path: str, query: Query | None = None) -> int:
         """For verbs that answer with a status only: 204, or 304 when there was nothing to do."""
-        with Connection(self.path) as connection:
+        with Connection(self.host) as connection:
             return connection.ask(method, self._target(path, query), *_payload(None, None)).status
 
     def lines(self, method: str, path: str, query: Query | None = None,
@@ -202,13 +185,13 @@ class Client:
 
     def stream(self, method: str, path: str, query: Query | None = None,
                headers: Mapping[str, str] | None = None) -> Iterator[bytes]:
-        with Connection(self.path) as connection:
+        with Connection(self.host) as connection:
             head = connection.ask(method, self._target(path, query), *_payload(None, headers))
             yield from connection.chunks(head)
 
     def begin(self, method: str, path: str, query: Query | None = None) -> tuple[Connection, Head]:
         """The head only: the body comes later (`wait` sends it when the container ends). The caller closes."""
-        connection = Connection(self.path)
+        connection = Connection(self.host)
         try:
             return connection, connection.ask(method, self._target(path, query), *_payload(None, None))
         except BaseException:
@@ -217,7 +200,7 @@ class Client:
 
     def hijack(self, path: str, query: Query | None = None, body: Any = None) -> Hijacked:
         """POST and leave HTTP. The caller closes."""
-        connection = Connection(self.path)
+        connection = Connection(self.host)
         try:
             headers, payload = _payload(body, {"Connection": "Upgrade", "Upgrade": "tcp"})
             head = connection.ask("POST", self._target(path, query), headers, payload)
@@ -232,6 +215,34 @@ class Client:
     def _target(self, path: str, query: Query | None) -> str:
         values = {name: _text(value) for name, value in (query or {}).items() if value is not None}
         return f"/v{self._version}{quote(path, safe='/:@')}" + (f"?{urlencode(values)}" if values else "")
+
+
+def parse_host(text: str, tls: TlsFiles | None = None) -> Host:
+    """A URL, or a bare path of a unix socket. Raises InvalidArgument."""
+    if "://" not in text or text.startswith("unix://"):
+        path = text.removeprefix("unix://")
+        if not path:
+            raise InvalidArgument("the host names no socket: unix:///path/to/node.sock")
+        return UnixHost(path)
+    url = urlsplit(text)
+    try:
+        port = url.port
+    except ValueError as error:
+        raise InvalidArgument(f"{text}: {error}") from error
+    if not url.hostname or url.query or url.fragment:
+        raise InvalidArgument(f"{text}: want tcp://HOST:PORT or ssh://[USER@]HOST[:PORT][/SOCKET]")
+    # Imported when needed: a local command is quicker without.
+    from node.farhosts import SshHost, TlsHost
+
+    if url.scheme == "tcp":
+        if tls is None:
+            raise InvalidArgument(f"{text}: tcp is spoken over TLS only: name --tlscacert, --tlscert and --tlskey")
+        return TlsHost(url.hostname, port or 2376, tls)
+    if url.scheme == "ssh":
+        if url.password:
+            raise InvalidArgument(f"{url.scheme}://{url.hostname}: a password in the address is not taken; use a key")
+        return SshHost(url.hostname, port, unquote(url.username or ""), unquote(url.path) if url.path != "/" else "")
+    raise InvalidArgument(f"{text}: want unix://, tcp:// or ssh://")
 
 
 def _payload(body: Any, headers: Mapping[str, str] | None) -> tuple[dict[str, str], bytes]:

@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 import click
 import uvloop
 
+from node.access.door import Door
 from node.api.app import Engine, build, serve
 from node.api.system import Facts
 from node.containers.hostlimits import HostLimits
@@ -108,14 +109,20 @@ async def _node_id(rows: SettingRows) -> str:
 
 
 async def run(settings: Settings) -> None:
-    """Until SIGTERM or SIGINT. SIGHUP is ignored: there is nothing to read again."""
+    """Until SIGTERM or SIGINT. At SIGHUP the rules of access and the TLS files are read again."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    async with open_node(settings) as engine, serve(build(engine), settings.socket):
+    door = Door(settings.access)
+    loop.add_signal_handler(signal.SIGHUP, door.reload)
+    async with (
+        open_node(settings) as engine,
+        serve(build(engine, door.access), settings.socket, gid=door.gid, remote=door.remote),
+    ):
         click.echo(f"seawalld listens on {settings.socket}")
+        if settings.access.remote:
+            click.echo(f"seawalld listens on tcp://{settings.access.remote.host}:{settings.access.remote.port} (TLS)")
         sys.stdout.flush()
         await stop.wait()
 
@@ -168,6 +175,12 @@ def check_privileges() -> None:
 @click.option("--init-path", metavar="FILE", help="Program of --init. [default: docker-init or the like, if found]")
 @click.option("--snapshotter", type=click.Choice(SNAPSHOTTERS), help="How layers are stacked. [default: auto]")
 @click.option("--search-registry", metavar="HOST[:PORT]", help="Registry asked by a search that names none.")
+@click.option("--group", metavar="NAME", help="Group that may open the socket. [default: the daemon's]")
+@click.option("--access-rules", metavar="FILE", help="Who may do what (docs/access.md). [default: who connects, all]")
+@click.option("--listen", metavar="tcp://HOST:PORT", help="Answer other machines too; needs the three files below.")
+@click.option("--tlscacert", metavar="FILE", help="Authority that client certificates must come from (PEM).")
+@click.option("--tlscert", metavar="FILE", help="Certificate of this node (PEM).")
+@click.option("--tlskey", metavar="FILE", help="Its key (PEM).")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="warning",
               show_default=True)  # fmt: skip
 @click.version_option(package_name="seawall")

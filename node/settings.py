@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from ocispec.errors import InvalidArgument
 
@@ -35,6 +36,32 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoteSettings:
+    """Where other machines reach the API: over TLS, with certificates on both sides."""
+
+    host: str
+    port: int
+    authority: Path
+    """Certificates that client certificates must come from (PEM)."""
+
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
+class AccessSettings:
+    """Who reaches the API and what they may there."""
+
+    group: str = ""
+    """May open the socket, beside root; name or number. Empty: the daemon's own group."""
+
+    rules: Path | None = None
+    """`node.access.rules`; None: who can open the socket may do everything."""
+
+    remote: RemoteSettings | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """One node. Two nodes with different homes run side by side: every name they give the kernel carries `tag`."""
 
@@ -57,6 +84,7 @@ class Settings:
     """A static program that is process 1 under `--init`; empty: docker-init, tini-static or catatonit, if found."""
 
     log: LogSettings = field(default_factory=LogSettings)
+    access: AccessSettings = field(default_factory=AccessSettings)
 
     @classmethod
     def make(
@@ -70,6 +98,7 @@ class Settings:
         bridge_subnet: str = "",
         search_registry: str = "",
         init_path: str = "",
+        access: AccessSettings | None = None,
     ) -> "Settings":
         """The settings with what was left out filled in. Raises InvalidSettings."""
         root = Path(home).absolute().resolve()
@@ -82,7 +111,11 @@ class Settings:
         if len(os.fsencode(path)) > MAX_SOCKET_PATH:
             raise InvalidSettings(f"the socket path {path} is longer than {MAX_SOCKET_PATH} bytes: give a shorter one")
         kind: Any = snapshotter
-        return cls(root, path, insecure_registries, kind, bridge, bridge_subnet, search_registry, init_path)
+        return cls(
+            root, path, insecure_registries, kind, bridge, bridge_subnet, search_registry,
+            init_path=init_path,
+            access=access or AccessSettings(),
+        )  # fmt: skip
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str], **flags: Any) -> "Settings":
@@ -103,6 +136,7 @@ class Settings:
             bridge_subnet=pick("bridge_subnet"),
             search_registry=pick("search_registry"),
             init_path=pick("init_path"),
+            access=parse_access({name: pick(name) for name in ("group", "access_rules", "listen", *_TLS)}),
         )
 
     @property
@@ -145,6 +179,32 @@ class Settings:
     @property
     def run(self) -> Path:
         return self.home / "run"
+
+
+_TLS = ("tlscacert", "tlscert", "tlskey")
+
+
+def parse_access(values: Mapping[str, str]) -> AccessSettings:
+    """Of group, access_rules, listen, tlscacert, tlscert and tlskey. Raises InvalidSettings."""
+    rules = Path(values["access_rules"]).absolute() if values["access_rules"] else None
+    listen, files = values["listen"], [values[name] for name in _TLS]
+    if not listen:
+        if any(files):
+            raise InvalidSettings("TLS files without --listen tcp://HOST:PORT: the unix socket needs none")
+        return AccessSettings(values["group"], rules)
+    if not all(files):
+        missing = ", ".join(f"--{name}" for name in _TLS if not values[name])
+        raise InvalidSettings(f"--listen needs {missing}: who may speak to this API is root on this machine, so others "
+                              "must show a certificate")
+    url = urlsplit(listen)
+    try:
+        port = url.port
+    except ValueError:
+        port = None
+    if url.scheme != "tcp" or not url.hostname or not port or url.path or url.query:
+        raise InvalidSettings(f"--listen {listen!r}: want tcp://HOST:PORT")
+    authority, certificate, key = (Path(file).absolute() for file in files)
+    return AccessSettings(values["group"], rules, RemoteSettings(url.hostname, port, authority, certificate, key))
 
 
 def _tag(home: Path) -> str:

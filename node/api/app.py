@@ -4,17 +4,21 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
 
+from node.access.remote import Remote
+from node.access.rules import Access
 from node.api.containers import ContainerRoutes
 from node.api.dispatch import Dispatcher, common_headers
 from node.api.events import EventRoutes
 from node.api.execs import ExecRoutes
+from node.api.guard.guard import Guard
+from node.api.guard.things import NodeThings
 from node.api.images import ImageRoutes
 from node.api.networks import NetworkRoutes
 from node.api.observe import ObserveRoutes
@@ -22,6 +26,7 @@ from node.api.parts import Containers, Execs, Images, Networks, Searches, Volume
 from node.api.routes import Groups, routes
 from node.api.streams import EngineConnection
 from node.api.system import Facts, SystemRoutes
+from node.api.tls import TlsProtocol
 from node.api.transfer import TransferRoutes
 from node.api.volumes import VolumeRoutes
 from node.events import EventBus
@@ -55,10 +60,11 @@ class Engine:
     search_registry: str = ""
 
 
-def build(engine: Engine) -> web.Application:
+def build(engine: Engine, access: Access | None = None) -> web.Application:
     """All requests go to one dispatcher: Docker's paths carry a version, and its 404 and 501 say what they are about,
     which aiohttp's router knows nothing of."""
-    dispatcher = Dispatcher(routes(groups(engine)))
+    things = NodeThings(engine.containers, engine.execs, engine.networks, engine.volumes)
+    dispatcher = Dispatcher(routes(groups(engine)), Guard(access or Access(None), things))
     app = web.Application(client_max_size=MAX_BODY)
     app.router.add_route("*", "/{path:.*}", dispatcher.handle)
     app.on_response_prepare.append(_add_headers)
@@ -87,10 +93,12 @@ async def _add_headers(_request: web.Request, response: web.StreamResponse) -> N
 
 
 @asynccontextmanager
-async def serve(app: web.Application, path: Path) -> AsyncIterator[None]:
-    """Answer on the unix socket inside the block. On leaving, attached clients are hung up on, other requests have
-    SHUTDOWN_SECONDS to finish. Raises SocketBusy."""
-    listener = await asyncio.to_thread(_listen, path)
+async def serve(
+    app: web.Application, path: Path, *, gid: int | None = None, remote: Remote | None = None
+) -> AsyncIterator[None]:
+    """Answer on the unix socket, which `gid` may open, and to other machines, inside the block. On leaving, attached
+    clients are hung up on, other requests have SHUTDOWN_SECONDS to finish. Raises SocketBusy."""
+    listener = await asyncio.to_thread(_listen, path, gid)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()
     server, connections = runner.server, set[EngineConnection]()
@@ -103,11 +111,14 @@ async def serve(app: web.Application, path: Path) -> AsyncIterator[None]:
             connections=connections,
         )  # fmt: skip
 
-    listening = await loop.create_unix_server(connect, sock=listener)
+    servers: list[asyncio.Server] = [await loop.create_unix_server(connect, sock=listener)]
     try:
+        if remote is not None:
+            servers.append(await _listen_to_others(remote, connect))
         yield
     finally:
-        listening.close()
+        for listening in servers:
+            listening.close()
         for connection in tuple(connections):
             connection.hang_up()
         await runner.cleanup()
@@ -115,7 +126,17 @@ async def serve(app: web.Application, path: Path) -> AsyncIterator[None]:
             await asyncio.to_thread(path.unlink)
 
 
-def _listen(path: Path) -> socket.socket:
+async def _listen_to_others(remote: Remote, connect: Callable[[], EngineConnection]) -> asyncio.Server:
+    """Raises SocketBusy."""
+    try:
+        return await asyncio.get_running_loop().create_server(
+            lambda: TlsProtocol(remote.context(), connect), remote.host, remote.port
+        )
+    except OSError as error:
+        raise SocketBusy(f"cannot listen on {remote.host}:{remote.port}: {error.strerror or error}") from error
+
+
+def _listen(path: Path, gid: int | None = None) -> socket.socket:
     """A stale socket file (its daemon was killed) is taken over, a live one is not. Root and its group may connect:
     who can talk to this socket owns the machine."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -129,6 +150,8 @@ def _listen(path: Path) -> socket.socket:
             _refuse_live(path)
             path.unlink()
             _bind(listener, path)
+        if gid is not None:
+            os.chown(path, -1, gid)
         listener.listen(512)
         listener.setblocking(False)
     except BaseException:

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
 
+from node.api.filters import parse_filters
 from node.api.types.fields import Fields
 from node.api.version import ApiVersion
 from ocispec.errors import InvalidArgument, ResourceExhausted
@@ -27,14 +28,33 @@ class BodyTooLarge(ResourceExhausted):
 
 
 @dataclass(frozen=True, slots=True)
+class Narrowing:
+    """What a caller with limited rights has added to what it asks (`node.api.guard`)."""
+
+    filters: str = ""
+    """A label that everything listed must carry."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Of what is made."""
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
+    """Handlers read query and body here only: a narrowing is applied in these methods."""
+
     request: web.Request
     version: ApiVersion
     path: Mapping[str, str]
     """The variable parts of the path, decoded."""
 
+    narrowing: Narrowing | None = None
+
     def text(self, name: str, default: str = "") -> str:
-        return self.request.query.get(name, default)
+        value = self.request.query.get(name, default)
+        if name == "filters" and self.narrowing is not None and self.narrowing.filters:
+            filters = dict(parse_filters(value))
+            return json.dumps({**filters, "label": [*filters.get("label", ()), self.narrowing.filters]})
+        return value
 
     def flag(self, name: str, *, default: bool = False) -> bool:
         """Docker's rule: everything but "", 0, no, false and none is true."""
@@ -55,7 +75,10 @@ class Call:
 
     async def fields(self) -> Fields:
         """The body's object; an empty body has no fields. Raises InvalidBody."""
-        return Fields(await self._object())
+        body = await self._object()
+        if self.narrowing is not None and self.narrowing.labels and body:
+            body = {**body, "Labels": {**Fields(body).mapping("Labels"), **self.narrowing.labels}}
+        return Fields(body)
 
     async def _object(self) -> Mapping[str, Any]:
         try:

@@ -7,8 +7,11 @@ from logging import getLogger
 
 from aiohttp import web
 
+from node.access.callers import Caller, by_certificate, local
+from node.access.rules import NotAllowed
 from node.api.answers import reply
 from node.api.call import BodyTooLarge, Call
+from node.api.guard.guard import Guard
 from node.api.streams import ClientGone, Taken, connection_of
 from node.api.version import NEWEST, split_version
 from ocispec import errors
@@ -51,7 +54,8 @@ class Route:
 class Dispatcher:
     """Finds a request's route. Fixed paths are looked up, the others matched in the order of the table."""
 
-    def __init__(self, routes: Sequence[Route]) -> None:
+    def __init__(self, routes: Sequence[Route], guard: Guard) -> None:
+        self._guard = guard
         self._fixed = {(route.method, route.path): route for route in routes if "{" not in route.path}
         self._variable: dict[str, list[tuple[re.Pattern[str], Route]]] = {}
         for route in routes:
@@ -89,7 +93,23 @@ class Dispatcher:
         route, variables = found
         if route.handler is None:
             raise errors.Unimplemented(f"{route.operation} ({route.method} {route.path}) is not supported yet")
-        return await route.handler(Call(request, version, variables))
+        call = Call(request, version, variables)
+        if not self._guard.idle:
+            call = await self._guard.admit(_caller(request), route.operation, call)
+        return await route.handler(call)
+
+
+def _caller(request: web.Request) -> Caller:
+    """Raises NotAllowed."""
+    transport = request.transport
+    if transport is None:
+        raise ClientGone("the client has gone")
+    if (certificate := transport.get_extra_info("peercert")) is not None:
+        return by_certificate(certificate)
+    try:
+        return local(transport.get_extra_info("socket"))
+    except OSError as error:
+        raise NotAllowed(f"the kernel does not say who asks: {error.strerror}") from error
 
 
 def status_of(error: SeawallError) -> int:

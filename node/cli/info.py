@@ -7,7 +7,8 @@ import click
 
 from node.cli.output import FORMAT_HELP, binary_size, print_one
 from node.cli.session import Session, complain, session
-from node.client import API_VERSION, DaemonUnreachable
+from node.client import API_VERSION
+from node.hosts import DaemonUnreachable
 
 format_option = click.option("-f", "--format", "format_text", default="", help=FORMAT_HELP)
 

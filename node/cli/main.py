@@ -1,12 +1,16 @@
 """The command, its verbs in one table, and how errors end it."""
 
 import importlib
+import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
 
-from node.cli.session import HOST_HELP, Session
+from node.cli.session import HOST_HELP, Chosen, Session
+from node.hosts import TlsFiles
 from ocispec.errors import SeawallError
 
 
@@ -74,7 +78,15 @@ GROUPS = {
             "rm": "volume:rm",
         },
     ),
-    "system": ("Manage the node", {"df": "system:df", "events": "events", "info": "info"}),
+    "context": (
+        "Manage contexts",
+        {name: f"context:{name}" for name in ("create", "inspect", "ls", "rm", "show", "update", "use")}
+        | {"list": "context:ls"},
+    ),
+    "system": (
+        "Manage the node",
+        {"dial-stdio": "dialstdio:dial_stdio", "df": "system:df", "events": "events", "info": "info"},
+    ),
 }  # fmt: skip
 """Group to its verbs: each either one of VERBS or module:attribute."""
 
@@ -120,12 +132,30 @@ def load(where: str) -> click.Command:
 
 
 @click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("-H", "--host", metavar="SOCKET", help=HOST_HELP)
+@click.option("-H", "--host", metavar="HOST", default="", help=HOST_HELP)
+@click.option("-c", "--context", "context_name", metavar="NAME", default="", help="Context that names the node.")
+@click.option("--tls", is_flag=True, help="Accepted for Docker's sake: tcp:// is always TLS, verified.")
+@click.option("--tlsverify", is_flag=True, help="Accepted for Docker's sake: tcp:// is always TLS, verified.")
+@click.option("--tlscacert", metavar="FILE", help="Authority of the node's certificate. [default: ~/.docker/ca.pem]")
+@click.option("--tlscert", metavar="FILE", help="Certificate to show. [default: ~/.docker/cert.pem]")
+@click.option("--tlskey", metavar="FILE", help="Its key. [default: ~/.docker/key.pem]")
 @click.version_option(None, "-v", "--version", package_name="seawall", message="Seawall version %(version)s")
 @click.pass_context
-def cli(context: click.Context, host: str | None) -> None:
+def cli(context: click.Context, /, host: str, context_name: str, **tls: str | bool | None) -> None:
     """Run containers on this node: Docker's verbs and flags."""
-    context.obj = Session(host)
+    if host and context_name:
+        raise click.UsageError("conflicting options: cannot specify both --host and --context")
+    context.obj = Session(Chosen(host, context_name, _tls(tls)))
+
+
+def _tls(flags: Mapping[str, str | bool | None]) -> TlsFiles | None:
+    """None: nothing is said of it."""
+    if not any(flags.values()):
+        return None
+    home = Path(os.environ.get("DOCKER_CONFIG") or Path(os.environ.get("HOME", "/root")) / ".docker")
+    usual = TlsFiles.of_folder(home)
+    named = [Path(str(flags[name])) if flags[name] else None for name in ("tlscacert", "tlscert", "tlskey")]
+    return TlsFiles(named[0] or usual.authority, named[1] or usual.certificate, named[2] or usual.key)
 
 
 def main() -> None:

@@ -2,26 +2,69 @@
 
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from node.client import Client, DaemonError
+from node.cli.contexts import DEFAULT, Contexts
+from node.client import Client, DaemonError, parse_host
+from node.hosts import Host, TlsFiles, tls_from_environment
 from ocispec.errors import SeawallError
 
-HOST_HELP = "The node's socket. [default: $SEAWALL_HOST, $DOCKER_HOST, $SEAWALL_HOME/node.sock, ./.seawall/node.sock]"
+HOST_HELP = (
+    "The node: a socket, unix://SOCKET, tcp://HOST:PORT or ssh://[USER@]HOST. [default: $SEAWALL_HOST, $DOCKER_HOST, "
+    "the context, $SEAWALL_HOME/node.sock, ./.seawall/node.sock]"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What the flags say of where the node is."""
+
+    host: str = ""
+    context: str = ""
+    tls: TlsFiles | None = None
 
 
 class Session:
-    def __init__(self, host: str | None) -> None:
-        self._host = host
+    def __init__(self, chosen: Chosen) -> None:
+        self._chosen = chosen
         self._client: Client | None = None
 
     @property
     def client(self) -> Client:
         if self._client is None:
-            self._client = Client.from_host(self._host or default_host())
+            self._client = Client(self._host())
         return self._client
+
+    @property
+    def contexts(self) -> Contexts:
+        return Contexts.of(os.environ)
+
+    @property
+    def context_name(self) -> str:
+        """A host that is named wins over the current context, as in Docker."""
+        environment = os.environ
+        if self._chosen.context:
+            return self._chosen.context
+        if self._chosen.host or environment.get("SEAWALL_HOST") or environment.get("DOCKER_HOST"):
+            return DEFAULT
+        return environment.get("DOCKER_CONTEXT") or self.contexts.current
+
+    @property
+    def default_address(self) -> str:
+        return parse_host(self._chosen.host or default_host(), self._tls()).address
+
+    def _host(self) -> Host:
+        name = self.context_name
+        if name == DEFAULT:
+            return parse_host(self._chosen.host or default_host(), self._tls())
+        context = self.contexts.get(name)
+        return parse_host(context.host, context.tls)
+
+    def _tls(self) -> TlsFiles | None:
+        return self._chosen.tls or tls_from_environment(os.environ)
 
 
 session = click.make_pass_decorator(Session)

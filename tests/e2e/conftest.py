@@ -81,9 +81,9 @@ class Platform:
                     "--listen", self.registry)  # fmt: skip
         self._until(lambda: self._answers(("127.0.0.1", self.port), "/v2/"), "registry")
 
-    def start_node(self) -> None:
+    def start_node(self, *flags: str) -> None:
         self._start("node", "seawalld", "--home", str(self.home / "node"), "--socket", str(self.socket),
-                    "--search-registry", self.registry)  # fmt: skip
+                    "--search-registry", self.registry, *flags)  # fmt: skip
         self._until(lambda: self._answers(str(self.socket), "/_ping"), "node")
 
     def kill_node(self, number: int = signal.SIGKILL) -> None:

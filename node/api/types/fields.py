@@ -24,6 +24,10 @@ class Fields:
     def empty(self) -> bool:
         return not self._values
 
+    def given(self) -> Iterable[str]:
+        """The names as they were written."""
+        return self._values.keys()
+
     def raw(self, name: str) -> Any:
         return self._values[name] if name in self._values else self._folded.get(name.lower())
 

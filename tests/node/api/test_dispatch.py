@@ -4,7 +4,9 @@ import io
 
 import pytest
 
+from node.access.rules import Access
 from node.api.dispatch import Dispatcher, Route
+from node.api.guard.guard import Guard
 from node.api.routes import Groups, routes
 from node.api.version import NEWEST, OLDEST, ApiVersion, WrongVersion, split_version
 from tests.node.api.conftest import Node
@@ -13,6 +15,9 @@ from tests.node.api.conftest import Node
 class Anything:
     def __getattr__(self, name: str) -> "Anything":
         return self
+
+
+UNGUARDED = Guard(Access(None), Anything())  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -44,7 +49,7 @@ def test_the_table_has_all_of_dockers_operations_once(table: list[Route]) -> Non
     ],
 )
 def test_routes(table: list[Route], method: str, path: str, operation: str, variables: dict[str, str]) -> None:
-    found = Dispatcher(table).find(method, path)
+    found = Dispatcher(table, UNGUARDED).find(method, path)
     assert found is not None
     assert (found[0].operation, dict(found[1])) == (operation, variables)
 
@@ -52,7 +57,7 @@ def test_routes(table: list[Route], method: str, path: str, operation: str, vari
 @pytest.mark.parametrize(("method", "path"), [("GET", "/"), ("GET", "/containers"), ("PATCH", "/containers/json"),
                                               ("GET", "/containers/a/b/json"), ("POST", "/containers//start")])
 def test_no_route(table: list[Route], method: str, path: str) -> None:
-    assert Dispatcher(table).find(method, path) is None
+    assert Dispatcher(table, UNGUARDED).find(method, path) is None
 
 
 @pytest.mark.parametrize(

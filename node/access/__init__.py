@@ -1,0 +1,1 @@
+"""Who may do what on the node: callers, the operator's rules, and the rights these give."""

@@ -1,0 +1,1 @@
+"""Requests against rights: decided on the parsed request, before its handler sees it."""

@@ -1,0 +1,149 @@
+"""Bodies from a user with the rights of a project: nothing in them may reach beyond it.
+
+Who may make containers as they like is root on the machine, so what is allowed is a list; a field that is not on it,
+old or new, is refused by name.
+"""
+
+from collections.abc import Iterable
+from posixpath import normpath
+
+from node.access.rules import NotAllowed, Rights
+from node.api.guard.owned import LABEL, Owned
+from node.api.types.fields import Fields
+from node.api.types.hostconfig import parse_mounts
+
+CONFIG = frozenset({
+    "hostname", "domainname", "user", "attachstdin", "attachstdout", "attachstderr", "tty", "openstdin", "stdinonce",
+    "env", "cmd", "entrypoint", "healthcheck", "image", "volumes", "workingdir", "labels", "stopsignal", "stoptimeout",
+    "exposedports", "networkingconfig", "hostconfig", "macaddress", "onbuild", "shell", "argsescaped",
+    "networkdisabled",
+})  # fmt: skip
+LIMITS = frozenset({
+    "memory", "memoryswap", "memoryreservation", "memoryswappiness", "nanocpus", "cpushares", "cpuquota", "cpuperiod",
+    "cpusetcpus", "cpusetmems", "pidslimit", "blkioweight", "restartpolicy",
+})  # fmt: skip
+HOST = LIMITS | {
+    "ulimits", "shmsize", "portbindings", "publishallports", "autoremove", "dns", "dnsoptions", "dnssearch",
+    "extrahosts", "tmpfs", "capdrop", "readonlyrootfs", "groupadd", "init", "consolesize", "containeridfile",
+    "isolation", "sysctls",
+    # Looked at one by one below.
+    "networkmode", "pidmode", "ipcmode", "utsmode", "cgroupnsmode", "usernsmode", "securityopt", "binds", "mounts",
+    "volumesfrom", "logconfig", "oomscoreadj", "volumedriver",
+}  # fmt: skip
+"""CapAdd, Devices, Privileged, Runtime and their like are not here."""
+
+ENDPOINT = frozenset({
+    "ipamconfig", "aliases", "macaddress", "gwpriority", "networkid", "endpointid", "gateway", "ipaddress",
+    "ipprefixlen", "ipv6gateway", "globalipv6address", "globalipv6prefixlen", "dnsnames",
+})  # fmt: skip
+OWN = {"pidmode": ("",), "utsmode": ("",), "usernsmode": ("",), "cgroupnsmode": ("", "private"),
+       "ipcmode": ("", "private", "shareable", "none"), "networkmode": ("", "default", "bridge", "none")}  # fmt: skip
+LOGS = ("", "json-file", "local", "none")
+_NOTHING: tuple[object, ...] = (None, False, 0, "", [], {})
+
+
+class Bodies:
+    """All raise NotAllowed, naming the field, or NotFound for what is another's."""
+
+    def __init__(self, owned: Owned, rights: Rights) -> None:
+        self._owned = owned
+        self._rights = rights
+
+    async def container(self, body: Fields) -> None:
+        host = body.object("HostConfig")
+        _only(body, CONFIG)
+        _only(host, HOST)
+        for name in ("MaskedPaths", "ReadonlyPaths"):
+            if host.has(name):
+                raise _refused(host, name)
+        await self._namespaces(host)
+        self._settings(host)
+        for network, settings in body.object("NetworkingConfig").object_map("EndpointsConfig").items():
+            _only(settings, ENDPOINT)
+            if network not in OWN["networkmode"]:
+                await self._owned.network(network)
+        for text in host.texts("VolumesFrom"):
+            await self._owned.container(text.partition(":")[0])
+        await self._mounts(host)
+        self.labels(body)
+
+    async def _namespaces(self, host: Fields) -> None:
+        for name in ("PidMode", "UTSMode", "UsernsMode", "CgroupnsMode", "IpcMode", "NetworkMode"):
+            mode = host.text(name)
+            kind, joins, other = mode.partition(":")
+            if mode in OWN[name.lower()]:
+                continue
+            if kind == "container" and joins:
+                await self._owned.container(other)
+            elif name == "NetworkMode" and mode != "host":
+                await self._owned.network(mode)
+            else:
+                raise NotAllowed(f"{host.name(name)}: {mode!r} is not allowed with the rights of a project")
+
+    def _settings(self, host: Fields) -> None:
+        for text in host.texts("SecurityOpt"):
+            if text.partition("=")[0].partition(":")[0] != "no-new-privileges":
+                raise _refused(host, "SecurityOpt")
+        if host.object("LogConfig").text("Type") not in LOGS:
+            raise _refused(host, "LogConfig")
+        if host.number("OomScoreAdj") < 0:
+            raise _refused(host, "OomScoreAdj")
+        if host.text("VolumeDriver") not in ("", "local"):
+            raise _refused(host, "VolumeDriver")
+
+    async def _mounts(self, host: Fields) -> None:
+        for mount in parse_mounts(host):
+            if mount.driver_options:
+                raise NotAllowed(f"{host.name('Mounts')}: options of a volume's driver are not allowed with the rights "
+                                 "of a project")
+            if mount.kind == "bind" and normpath(mount.source) not in self._rights.binds:
+                # Exactly those: below a folder that others write in, a link could lead anywhere.
+                raise NotAllowed(f"the path {mount.source[:200]} may not be mounted with the rights of project "
+                                 f"{self._owned.project}")
+            if mount.kind == "volume" and mount.source:
+                await self._owned.claim_volume(mount.source)
+            if mount.kind not in ("bind", "volume", "tmpfs", "image"):
+                raise _refused(host, "Mounts")
+
+    async def network(self, body: Fields) -> None:
+        _only(body, {"name", "checkduplicate", "driver", "internal", "attachable", "ipam", "enableipv4", "enableipv6",
+                     "labels", "scope"})  # fmt: skip
+        if body.text("Driver") not in ("", "bridge"):
+            raise _refused(body, "Driver")
+        self.labels(body)
+
+    async def volume(self, body: Fields) -> None:
+        _only(body, {"name", "driver", "labels"})
+        if body.text("Driver") not in ("", "local"):
+            raise _refused(body, "Driver")
+        self.labels(body)
+        if name := body.text("Name"):
+            await self._owned.free_volume(name)
+
+    async def connect(self, body: Fields) -> None:
+        _only(body, {"container", "endpointconfig", "force"})
+        _only(body.object("EndpointConfig"), ENDPOINT)
+        await self._owned.container(body.text("Container"))
+
+    async def exec(self, body: Fields) -> None:
+        if body.flag("Privileged"):
+            raise _refused(body, "Privileged")
+
+    async def update(self, body: Fields) -> None:
+        _only(body, LIMITS | {"labels", "portbindings"})
+        self.labels(body)
+
+    def labels(self, body: Fields) -> None:
+        wanted = body.mapping("Labels").get(LABEL, self._owned.project)
+        if wanted != self._owned.project:
+            raise NotAllowed(f"the label {LABEL} says {wanted[:70]!r}, and yours is {self._owned.project!r}")
+
+
+def _only(body: Fields, allowed: Iterable[str]) -> None:
+    for key in body.given():
+        if key.lower() not in allowed and body.raw(key) not in _NOTHING:
+            raise _refused(body, key)
+
+
+def _refused(body: Fields, key: str) -> NotAllowed:
+    return NotAllowed(f"{body.name(key)} is not allowed with the rights of a project")
