@@ -246,7 +246,7 @@ def test_no_daemon(daemon: Daemon, tmp_path: Path) -> None:
     assert result.stderr == (
         f"Error: Cannot connect to the Seawall daemon at unix://{tmp_path}/nobody.sock: is the node running?\n"
     )
-    assert daemon.run("-H", "tcp://x:1", "ps").stderr.startswith("Error: tcp://x:1: only unix sockets are supported")
+    assert daemon.run("-H", "tcp://x:1", "ps").stderr.startswith("Error: tcp://x:1: tcp is spoken over TLS only")
     assert daemon.run("-H", f"unix://{daemon.socket}", "ps").returncode == 0
     assert daemon.run("version", SEAWALL_HOST=str(tmp_path / "nobody.sock")).returncode == 1
 
