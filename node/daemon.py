@@ -19,9 +19,11 @@ import uvloop
 from node.access.door import Door
 from node.api.app import Engine, build, serve
 from node.api.system import Facts
+from node.containers import logdrivers
 from node.containers.hostlimits import HostLimits
 from node.containers.initprogram import find_init
 from node.containers.launcher import Launcher
+from node.containers.model import LogSpec
 from node.containers.monitor import Monitor
 from node.containers.opening import CgroupFreezer, Neighbours, Site, open_containers
 from node.errors import HomeBusy, MissingPrivilege
@@ -181,6 +183,9 @@ def check_privileges() -> None:
 @click.option("--tlscacert", metavar="FILE", help="Authority that client certificates must come from (PEM).")
 @click.option("--tlscert", metavar="FILE", help="Certificate of this node (PEM).")
 @click.option("--tlskey", metavar="FILE", help="Its key (PEM).")
+@click.option("--log-driver", metavar="NAME", help="Of containers that name none. [default: json-file]")
+@click.option("--log-opt", "log_opts", metavar="NAME=VALUE", multiple=True,
+              help="An option of that driver; may be repeated.")  # fmt: skip
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="warning",
               show_default=True)  # fmt: skip
 @click.version_option(package_name="seawall")
@@ -189,6 +194,7 @@ def main(log_level: str, **flags: str | tuple[str, ...] | None) -> None:
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         settings = Settings.from_environment(os.environ, **flags)
+        logdrivers.check(LogSpec(settings.log.driver, settings.log.options))
         check_privileges()
         # Others must be able to read what a container's users read through a bind: its /etc/hosts, a new volume, a
         # bound folder made for it. What is only ours lies in folders of mode 0700 (`held`).

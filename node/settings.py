@@ -5,7 +5,7 @@ Read once, by the composition root; every other room gets the values it needs th
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +33,11 @@ class LogSettings:
     """Bytes of one file before it is rotated."""
 
     max_files: int = 3
+    driver: str = "json-file"
+    """Of a container that names none."""
+
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Of that driver, for containers that give it none of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,7 @@ class Settings:
         search_registry: str = "",
         init_path: str = "",
         access: AccessSettings | None = None,
+        log: LogSettings | None = None,
     ) -> "Settings":
         """The settings with what was left out filled in. Raises InvalidSettings."""
         root = Path(home).absolute().resolve()
@@ -114,6 +120,7 @@ class Settings:
         return cls(
             root, path, insecure_registries, kind, bridge, bridge_subnet, search_registry,
             init_path=init_path,
+            log=log or LogSettings(),
             access=access or AccessSettings(),
         )  # fmt: skip
 
@@ -137,6 +144,7 @@ class Settings:
             search_registry=pick("search_registry"),
             init_path=pick("init_path"),
             access=parse_access({name: pick(name) for name in ("group", "access_rules", "listen", *_TLS)}),
+            log=_log_settings(pick("log_driver", "json-file"), flags.get("log_opts") or pick("log_opts").split(",")),
         )
 
     @property
@@ -205,6 +213,15 @@ def parse_access(values: Mapping[str, str]) -> AccessSettings:
         raise InvalidSettings(f"--listen {listen!r}: want tcp://HOST:PORT")
     authority, certificate, key = (Path(file).absolute() for file in files)
     return AccessSettings(values["group"], rules, RemoteSettings(url.hostname, port, authority, certificate, key))
+def _log_settings(driver: str, words: Iterable[str]) -> LogSettings:
+    """`words`: NAME=VALUE. Whether the driver knows them is its own affair. Raises InvalidSettings."""
+    options = {}
+    for word in filter(None, words):
+        name, equals, value = word.partition("=")
+        if not name or not equals:
+            raise InvalidSettings(f"a log option is NAME=VALUE, not {word[:50]!r}")
+        options[name] = value
+    return LogSettings(driver=driver, options=options)
 
 
 def _tag(home: Path) -> str:

@@ -137,6 +137,7 @@ def _log_query(call: Call) -> LogQuery:
         stderr=stderr,
         follow=call.flag("follow"),
         timestamps=call.flag("timestamps"),
+        details=call.flag("details"),
         # Docker takes what is no number, and a negative one, for "all".
         tail=int(tail) if tail.isascii() and tail.isdigit() and len(tail) < 12 else None,
         since=parse_time(call.text("since"), now),

@@ -7,7 +7,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from node.containers import clock, names
+from node.containers import clock, logdrivers, names
 from node.containers.complete import complete
 from node.containers.errors import InvalidSpec, NameInUse
 from node.containers.live import Index, Live
@@ -59,6 +59,7 @@ class Creator:
         try:
             image = await self._images.get(spec.image)
             _check_platform(spec, image)
+            spec = replace(spec, log=logdrivers.resolve(spec.log, self._site.log))
             whole = complete(spec, image.config.config, container_id)
             limits, warnings = self._site.limits.adapt(whole.spec.resources)
             settled = replace(whole.spec, resources=limits)
@@ -76,7 +77,7 @@ class Creator:
                 whole.args,
                 points,
                 directory=str(directory),
-                log_path="" if spec.log.driver == "none" else str(directory / f"{container_id}-json.log"),
+                log_path=logdrivers.log_path(directory, container_id, spec.log.driver),
             )
             live = Live(container)
             await self._settle(live, image)

@@ -26,18 +26,39 @@ class LauncherFailed(InternalError):
 
 
 @dataclass(frozen=True, slots=True)
+class LogTarget:
+    """The files that a container's output goes to."""
+
+    path: Path
+    format: str = "json"
+    """json (Docker's json-file) or local (node.runtime.locallog)."""
+
+    max_size: int = 0
+    """Bytes of one file; 0: no bound."""
+
+    max_files: int = 1
+    compress: bool = False
+    """Files put aside by rotation are compressed."""
+
+    attrs: str = ""
+    """A JSON object that every line of format json carries; empty: none."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"path": str(self.path), "format": self.format, "max_size": self.max_size,
+                "max_files": self.max_files, "compress": self.compress, "attrs": self.attrs}
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchRequest:
     """One container to be made. `bundle` holds config.json; `rootfs` is mounted on <bundle>/rootfs by the monitor in
-    its own mount namespace; `state_dir` gets monitor.sock and exit.json; `log_path` None means no log; `fds` go to
+    its own mount namespace; `state_dir` gets monitor.sock and exit.json; `log` None means no log; `fds` go to
     the monitor, which keeps them open for as long as the container lives (sockets that hold published ports)."""
 
     container_id: str
     bundle: Path
     rootfs: tuple[RootMount, ...]
     state_dir: Path
-    log_path: Path | None
-    log_max_size: int
-    log_max_files: int
+    log: LogTarget | None
     open_stdin: bool
     stdin_once: bool
     fds: tuple[int, ...] = ()
@@ -47,8 +68,8 @@ class LaunchRequest:
             "container_id": self.container_id, "bundle": str(self.bundle), "state_dir": str(self.state_dir),
             "rootfs": [{"type": root.type, "source": root.source, "options": list(root.options), "cwd": root.cwd}
                        for root in self.rootfs],
-            "log_path": str(self.log_path) if self.log_path else "", "log_max_size": self.log_max_size,
-            "log_max_files": self.log_max_files, "open_stdin": self.open_stdin, "stdin_once": self.stdin_once,
+            "log": self.log.to_json() if self.log else None, "open_stdin": self.open_stdin,
+            "stdin_once": self.stdin_once,
         }
 
 

@@ -90,13 +90,13 @@ class RestartPolicy:
 @dataclass(frozen=True, slots=True)
 class LogSpec:
     driver: str = "json-file"
-    """json-file or none."""
+    """A name of `logdrivers.OPTIONS`; empty in what is asked for: the node's default."""
 
     options: Mapping[str, str] = field(default_factory=lambda: NO_STRINGS)
-    """As given, for inspect."""
+    """As given."""
 
     max_size: int | None = None
-    """Bytes; None: the node's default."""
+    """Bytes, in records of before 0.4, which held the option parsed. The option wins."""
 
     max_files: int | None = None
 
@@ -440,6 +440,9 @@ class LogQuery:
     stderr: bool = True
     follow: bool = False
     timestamps: bool = False
+    details: bool = False
+    """Each line begins with what the driver's labels, env and tag say."""
+
     tail: int | None = None
     """Lines; None: all."""
 

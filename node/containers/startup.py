@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from node.containers import clock, files
+from node.containers import clock, files, logdrivers
 from node.containers.bundle.config import Surroundings, config
 from node.containers.bundle.rootfiles import LayeredRoot
 from node.containers.errors import CannotInvoke, CannotStart, NotRunning
@@ -108,9 +108,7 @@ class Startup:
                 bundle=directory,
                 rootfs=(root,),
                 state_dir=directory,
-                log_path=Path(container.log_path) if container.log_path else None,
-                log_max_size=self._site.log.max_size if spec.log.max_size is None else spec.log.max_size,
-                log_max_files=self._site.log.max_files if spec.log.max_files is None else spec.log.max_files,
+                log=logdrivers.target(container, self._site.log),
                 open_stdin=spec.open_stdin,
                 stdin_once=spec.stdin_once,
                 fds=sandbox.fds,

@@ -1,11 +1,12 @@
-"""The json-file log, as Docker writes it: one object a line with `log`, `stream` and `time`, rotated by size."""
+"""The json-file log, as Docker writes it: one object a line with `log`, `stream`, `attrs` if any, and `time`."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
+
+from node.runtime.logfile import RotatedFile
 
 MAX_LINE = 16 * 1024
 """A longer line is written in pieces of at most this size, each without its newline but the last."""
@@ -22,22 +23,24 @@ def timestamp() -> str:
 
 
 class JsonLog:
-    """Appends to `path`; beyond `max_size` bytes (0: never) the file becomes `path.1` and so on, `max_files` in all.
+    """Lines into a RotatedFile. `attrs`: a JSON object that every line carries, or nothing."""
 
-    A write that fails (a full disk) loses that text and never stops the container: `lost` counts the failures.
-    """
-
-    def __init__(self, path: str, max_size: int, max_files: int) -> None:
-        self._path = path
-        self._max_size = max_size
-        self._max_files = max(1, max_files)
+    def __init__(self, path: str, max_size: int, max_files: int, *, compress: bool = False, attrs: str = "") -> None:
+        self._file = RotatedFile(path, max_size, max_files, compress=compress)
+        self._attrs = f'"attrs":{attrs},' if attrs else ""
         self._partial = {"stdout": b"", "stderr": b""}
-        self._fd = self._open()
-        self._size = os.fstat(self._fd).st_size
-        self.lost = 0
 
-    def _open(self) -> int:
-        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+    @property
+    def lost(self) -> int:
+        return self._file.lost
+
+    @property
+    def busy(self) -> bool:
+        """Whether `work` has something to do: rotated files to compress, a slice a call."""
+        return self._file.busy
+
+    def work(self) -> bool:
+        return self._file.work()
 
     def write(self, stream: str, data: bytes) -> None:
         head, newline, rest = data.rpartition(b"\n")
@@ -49,25 +52,24 @@ class JsonLog:
             self._partial[stream] += rest
         while len(rest := self._partial[stream]) >= MAX_LINE:
             piece = rest[:_cut(rest, 0)]
-            self._append([_entry(stream, piece, stamp)])
+            self._append([self._entry(stream, piece, stamp)])
             self._partial[stream] = rest[len(piece):]
 
     def close(self) -> None:
-        """Write what was left without a newline. Not synced: what a host that loses power forgets of a log is not worth
-        the wait of everyone who waits for a container's end."""
+        """Write what was left without a newline."""
         for stream, rest in self._partial.items():
             if rest:
-                self._append([_entry(stream, rest, timestamp())])
-        os.close(self._fd)
+                self._append([self._entry(stream, rest, timestamp())])
+        self._file.close()
 
     def _lines(self, stream: str, text: bytes, stamp: str) -> None:
         """Whole lines. Most text needs no look at each of them: it is escaped as one piece, ten times as fast."""
         if not _UNUSUAL.search(text) and not _has_long_line(text):
-            tail = f'\\n","stream":"{stream}","time":"{stamp}"}}\n'.encode()
+            tail = f"\\n{self._tail(stream, stamp)}".encode()
             escaped = text.replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\t", b"\\t")
             block = b'{"log":"' + escaped[:-1].replace(b"\n", tail + b'{"log":"') + tail
-            if not self._max_size or self._size + len(block) <= self._max_size:
-                self._put(block)
+            if self._file.within(len(block)):
+                self._file.put(block)
                 return
         entries = []
         for line in text.split(b"\n")[:-1]:
@@ -75,7 +77,7 @@ class JsonLog:
             start = 0
             while start < len(whole):
                 end = _cut(whole, start)
-                entries.append(_entry(stream, whole[start:end], stamp))
+                entries.append(self._entry(stream, whole[start:end], stamp))
                 start = end
         self._append(entries)
 
@@ -83,46 +85,20 @@ class JsonLog:
         pending: list[bytes] = []
         size = 0
         for entry in entries:
-            if self._max_size and self._size + size and self._size + size + len(entry) > self._max_size:
-                self._put(b"".join(pending))
+            if self._file.size + size and not self._file.within(size + len(entry)):
+                self._file.put(b"".join(pending))
                 pending, size = [], 0
-                self._rotate()
+                self._file.rotate()
             pending.append(entry)
             size += len(entry)
-        self._put(b"".join(pending))
+        self._file.put(b"".join(pending))
 
-    def _put(self, data: bytes) -> None:
-        view = memoryview(data)
-        try:
-            while view:
-                written = os.write(self._fd, view)
-                self._size += written
-                view = view[written:]
-        except OSError:
-            self.lost += 1
+    def _entry(self, stream: str, line: bytes, stamp: str) -> bytes:
+        text = json.dumps(line.decode("utf-8", "replace"), ensure_ascii=False)
+        return f'{{"log":{text[:-1]}{self._tail(stream, stamp)}'.encode()
 
-    def _rotate(self) -> None:
-        try:
-            for number in range(self._max_files - 1, 0, -1):
-                older = f"{self._path}.{number - 1}" if number > 1 else self._path
-                try:
-                    os.rename(older, f"{self._path}.{number}")
-                except FileNotFoundError:
-                    continue
-            if self._max_files == 1:
-                os.ftruncate(self._fd, 0)
-            else:
-                fresh = self._open()
-                os.close(self._fd)
-                self._fd = fresh
-            self._size = 0
-        except OSError:
-            self.lost += 1
-
-
-def _entry(stream: str, line: bytes, stamp: str) -> bytes:
-    text = json.dumps(line.decode("utf-8", "replace"), ensure_ascii=False)
-    return f'{{"log":{text},"stream":"{stream}","time":"{stamp}"}}\n'.encode()
+    def _tail(self, stream: str, stamp: str) -> str:
+        return f'","stream":"{stream}",{self._attrs}"time":"{stamp}"}}\n'
 
 
 def _has_long_line(text: bytes) -> bool:

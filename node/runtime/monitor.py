@@ -29,7 +29,7 @@ from node.linux import syscalls
 from node.linux.cgroups import CgroupError
 from node.runtime import birth, place, spec
 from node.runtime.control import Connection, Control
-from node.runtime.logs import JsonLog
+from node.runtime.logchoice import open_log
 from node.runtime.poller import READ, Poller
 from node.runtime.streams import Client
 from node.runtime.tasks import Task
@@ -75,9 +75,7 @@ class Job:
         self.host = host
         self.rootfs: list[dict[str, object]] = request["rootfs"]  # type: ignore[assignment]
         self.state_dir = str(request["state_dir"])
-        self.log_path = str(request["log_path"] or "")
-        self.log_max_size = _int(request["log_max_size"])
-        self.log_max_files = _int(request["log_max_files"])
+        self.log: dict[str, object] | None = request["log"]  # type: ignore[assignment]
         self.open_stdin = bool(request["open_stdin"])
         self.stdin_once = bool(request["stdin_once"])
 
@@ -110,8 +108,7 @@ class Monitor:
         self._execs: dict[str, Execution] = {}
         self._over_at: float | None = None
         self._folder = os.open(self._state_dir, os.O_DIRECTORY | os.O_CLOEXEC)
-        log = JsonLog(job.log_path, job.log_max_size, job.log_max_files) if job.log_path else None
-        self._init = Task(self._poller, log, tty=job.config.process.terminal, stdin=job.open_stdin,
+        self._init = Task(self._poller, open_log(job.log), tty=job.config.process.terminal, stdin=job.open_stdin,
                           stdin_once=job.stdin_once)
         self._init.on_ready = self._on_ready
         self._init.on_started = self._on_started

@@ -23,6 +23,8 @@ class Poller:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._watched: dict[int, tuple[int, Callable[[int, int], None]]] = {}
+        self.chore: Callable[[], bool] | None = None
+        """Work that can be done in slices between events: called until it says that nothing is left."""
 
     def watch(self, fd: int, events: int, handle: Callable[[int, int], None]) -> None:
         """Call `handle(fd, events)` when one of the events or a hang-up comes; replaces an earlier watch."""
@@ -39,8 +41,10 @@ class Poller:
 
     def wait(self, timeout: float | None) -> None:
         """Handle what happens next, or nothing within `timeout` seconds."""
-        for fd, events in self._epoll.poll(timeout):
+        for fd, events in self._epoll.poll(timeout if self.chore is None else 0):
             held = self._watched.get(fd)
             # An earlier handler of this round may have ended what this is about.
             if held is not None:
                 held[1](fd, events)
+        if self.chore is not None and not self.chore():
+            self.chore = None

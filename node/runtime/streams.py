@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
 
-    from node.runtime.logs import JsonLog
+    from node.runtime.logchoice import Log
 
 CHUNK = 64 * 1024
 MAX_PENDING = 1024 * 1024
@@ -43,7 +43,7 @@ class Client:
 class Streams:
     """The standard streams of one process. For a terminal there is one output, the master, which is also stdin."""
 
-    def __init__(self, poller: Poller, log: JsonLog | None, *, tty: bool, stdin_once: bool) -> None:
+    def __init__(self, poller: Poller, log: Log | None, *, tty: bool, stdin_once: bool) -> None:
         self._poller = poller
         self._log = log
         self.tty = tty
@@ -94,6 +94,7 @@ class Streams:
             self._drop_output(fd)
         self._drop_stdin()
         if self._log is not None:
+            self._poller.chore = None
             self._log.close()
             self._log = None
         for client in list(self._clients):
@@ -130,6 +131,8 @@ class Streams:
         stream = self._outputs[fd]
         if self._log is not None:
             self._log.write("stderr" if stream == STDERR else "stdout", data)
+            if self._log.busy:
+                self._poller.chore = self._log.work
         framed = data if self.tty else stream_frame(stream, data)
         for client in list(self._clients):
             if stream in client.wants:

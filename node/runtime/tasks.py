@@ -13,7 +13,7 @@ import socket
 from node.linux import syscalls
 from node.runtime.birth import Stdio, Sync
 from node.runtime.command import CannotExecute
-from node.runtime.logs import JsonLog, timestamp
+from node.runtime.logs import timestamp
 from node.runtime.poller import READ, Poller
 from node.runtime.streams import PIPE_SIZE, Streams
 from node.runtime.wire import STDERR, STDOUT
@@ -21,6 +21,8 @@ from node.runtime.wire import STDERR, STDOUT
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+
+    from node.runtime.logchoice import Log
 
     Birth = Callable[[Sync, Stdio | None], None]
 
@@ -39,7 +41,7 @@ class Task:
     task that failed ends right away.
     """
 
-    def __init__(self, poller: Poller, log: JsonLog | None, *, tty: bool, stdin: bool, stdin_once: bool) -> None:
+    def __init__(self, poller: Poller, log: Log | None, *, tty: bool, stdin: bool, stdin_once: bool) -> None:
         self._poller = poller
         self._wants_stdin = stdin
         self.streams = Streams(poller, log, tty=tty, stdin_once=stdin_once)

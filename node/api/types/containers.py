@@ -5,6 +5,7 @@ from typing import Any
 
 from node.api.types.hostview import host_config
 from node.api.types.units import epoch, human_span
+from node.containers import logdrivers
 from node.containers.model import Container, ContainerState, Health, MountPoint, Port, PublishedPort, Status
 from node.network.model import Endpoint
 
@@ -24,7 +25,7 @@ def inspect(container: Container, *, driver: str, sizes: tuple[int, int] | None 
         "ResolvConfPath": f"{folder}/resolv.conf",
         "HostnamePath": f"{folder}/hostname",
         "HostsPath": f"{folder}/hosts",
-        "LogPath": container.log_path,
+        "LogPath": logdrivers.shown_path(container),
         "Name": f"/{container.name}",
         "RestartCount": container.state.restart_count,
         "Driver": driver,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from node.api.types.fields import Fields, InvalidField
-from node.api.types.units import parse_size
+from node.containers import logdrivers
 from node.containers.model import (
     LogSpec,
     Namespaces,
@@ -93,34 +93,11 @@ def _host_port(text: str) -> int:
 
 
 def parse_log(log: Fields) -> LogSpec:
-    options = log.mapping("Config")
-    driver = log.text("Type") or "json-file"
-    if driver == "json-file":
-        for option in options:
-            if option in ("labels", "labels-regex", "env", "env-regex", "tag", "compress"):
-                raise Unimplemented(f"log option {option} is not supported yet")
-            if option not in ("max-size", "max-file"):
-                raise InvalidArgument(f"unknown log opt '{option}' for json-file log driver")
-    elif options:
-        raise InvalidArgument(f"unknown log opt '{next(iter(options))}' for {driver} log driver")
-    return LogSpec(driver, options, _max_size(options.get("max-size", "")), _max_files(options.get("max-file", "")))
-
-
-def _max_size(text: str) -> int | None:
-    if not text or text == "-1":
-        return None
-    size = parse_size(text)
-    if size <= 0:
-        raise InvalidArgument("max-size must be a positive number")
-    return size
-
-
-def _max_files(text: str) -> int | None:
-    if not text:
-        return None
-    if not text.isascii() or not text.isdigit() or not 0 < int(text[:6]) <= 1000:
-        raise InvalidArgument("max-file cannot be less than 1 (and not more than 1000)")
-    return int(text)
+    """Type "" is the node's default driver, which is found when the container is made."""
+    spec = LogSpec(log.text("Type"), log.mapping("Config"))
+    if spec.driver:
+        logdrivers.check(spec)
+    return spec
 
 
 def parse_restart(policy: Fields) -> RestartPolicy:

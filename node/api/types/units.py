@@ -6,8 +6,6 @@ from datetime import UTC, datetime
 from node.containers.model import ZERO_TIME
 from ocispec.errors import InvalidArgument
 
-_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ?([kmgtpKMGTP]?)(?:i?[bB])?")
-_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)(?:[Tt ](\d\d:\d\d(?::\d\d)?)(?:\.(\d{1,9})\d*)?(Z|z|[+-]\d\d:\d\d)?)?")
 _SPAN = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ns|us|µs|ms|s|m|h)")
 _SPANS = {"ns": 1, "us": 1000, "µs": 1000, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
@@ -15,14 +13,6 @@ _SPANS = {"ns": 1, "us": 1000, "µs": 1000, "ms": 10**6, "s": 10**9, "m": 60 * 1
 
 class InvalidTime(InvalidArgument):
     """The text is no moment: seconds since the epoch, RFC 3339, or a span before now."""
-
-
-def parse_size(text: str) -> int:
-    """`10m` → 10 000 000 bytes (decimal, as log options are). Raises InvalidArgument."""
-    match = _SIZE.fullmatch(text.strip())
-    if not match:
-        raise InvalidArgument(f"invalid size: '{text[:50]}'")
-    return int(float(match[1]) * 1000 ** _POWERS[match[2].lower()])
 
 
 def parse_time(text: str, now: float) -> int:

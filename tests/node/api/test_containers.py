@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from node.api.types.containers import command, status_text
-from node.api.types.units import human_span, parse_size, parse_time
+from node.api.types.units import human_span, parse_time
 from node.containers.model import ContainerState, Health, Status
+from node.containers.sizes import parse_size
 from ocispec.errors import InvalidArgument
 from tests.node.api.conftest import Node
 from tests.node.api.fakes import frame

@@ -64,7 +64,7 @@ def test_what_the_docker_command_sends_means_the_defaults() -> None:
     plain = parse()
     assert spec.resources == plain.resources
     assert spec.security == plain.security
-    assert spec.log == plain.log == LogSpec()
+    assert spec.log == plain.log == LogSpec("")
     assert spec.restart == plain.restart == RestartPolicy()
 
 
@@ -147,7 +147,7 @@ def test_the_rest_of_host_config() -> None:
     })  # fmt: skip
     assert (spec.network.mode, spec.auto_remove, spec.init) == ("host", True, True)
     assert spec.restart == RestartPolicy(RestartMode.ON_FAILURE, 2)
-    assert (spec.log.max_size, spec.log.max_files) == (10_000_000, 2)
+    assert spec.log == LogSpec("json-file", {"max-size": "10m", "max-file": "2"})
     assert spec.security.cap_add == ("NET_ADMIN",)
     assert spec.namespaces.pid == spec.namespaces.ipc == spec.namespaces.uts == "host"
     assert (spec.tmpfs, spec.volumes_from, spec.console_size) == ({"/t": "size=1m"}, ("other",), (24, 80))
@@ -188,7 +188,14 @@ def test_mounts() -> None:
         ({"PortBindings": {"80": [{"HostPort": "65536"}]}}, 'invalid port specification: "65536"'),
         ({"PortBindings": {"80": {"HostPort": "1"}}}, "PortBindings.80 must be a list of objects"),
         ({"LogConfig": {"Type": "json-file", "Config": {"max-siz": "1"}}}, "unknown log opt 'max-siz' for json-file"),
-        ({"LogConfig": {"Config": {"max-size": "ten"}}}, "invalid size: 'ten'"),
+        ({"LogConfig": {"Type": "local", "Config": {"max-size": "ten"}}}, "invalid size: 'ten'"),
+        ({"LogConfig": {"Type": "json-file", "Config": {"compress": "maybe"}}}, "error parsing compress"),
+        ({"LogConfig": {"Type": "json-file", "Config": {"compress": "true", "max-file": "1"}}}, "compress cannot be"),
+        ({"LogConfig": {"Type": "json-file", "Config": {"env-regex": "("}}}, "error parsing regexp"),
+        ({"LogConfig": {"Type": "json-file", "Config": {"tag": "{{.Nme}}"}}}, "invalid log opt tag"),
+        ({"LogConfig": {"Type": "local", "Config": {"max-buffer-size": "4m"}}}, "max-buffer-size option is only"),
+        ({"LogConfig": {"Type": "local", "Config": {"tag": "x"}}}, "unknown log opt 'tag' for local"),
+        ({"LogConfig": {"Type": "no-such"}}, "logger: no log driver named 'no-such' is registered"),
         ({"Mounts": [{"Type": "bind", "Target": "/x"}]}, 'invalid mount config for type "bind": field Source must not'),
         ({"Mounts": [{"Type": "what", "Target": "/x"}]}, 'mount type unknown: "what"'),
         ({"Mounts": [{"Type": "tmpfs", "Source": "a", "Target": "/x"}]}, "field Source must not be specified"),
@@ -220,7 +227,7 @@ def test_refused_as_wrong(host: dict[str, Any], message: str) -> None:
         {"VolumeDriver": "nfs"}, {"Links": ["a:b"]},
         {"PortBindings": {"80": [{"HostPort": "8000-8010"}]}}, {"Mounts": [{"Type": "image", "Target": "/x"}]},
         {"Mounts": [{"Type": "volume", "Target": "/x", "VolumeOptions": {"Subpath": "s"}}]},
-        {"LogConfig": {"Type": "json-file", "Config": {"compress": "true"}}},
+        {"LogConfig": {"Type": "gelf", "Config": {"gelf-address": "udp://127.0.0.1:1"}}},
     ],
 )  # fmt: skip
 def test_refused_as_not_done_yet(host: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from node.containers.launcher import Launcher, LaunchRequest
+from node.containers.launcher import Launcher, LaunchRequest, LogTarget
 from node.containers.monitor import ExitStatus, Monitor, MonitorGone
 from node.linux import capabilities, seccomp
 from node.linux.cgroups import detect
@@ -78,8 +78,9 @@ class Box:
     name: str
     config: dict[str, Any]
     launcher: Launcher
-    log_max_size: int = 0
-    log_max_files: int = 1
+    log: LogTarget | None = None
+    """None: json without a bound."""
+
     open_stdin: bool = False
     stdin_once: bool = False
     logged: bool = True
@@ -99,8 +100,8 @@ class Box:
         (self.folder / "config.json").write_text(json.dumps(self.config))
         mounts = self.mounts or (RootMount("bind", str(self.root), ("rw", "rbind")),)
         monitor = await self.launcher.create(LaunchRequest(
-            self.name, self.folder, mounts, self.folder, self.log_path if self.logged else None, self.log_max_size,
-            self.log_max_files, self.open_stdin, self.stdin_once, self.fds))
+            self.name, self.folder, mounts, self.folder,
+            (self.log or LogTarget(self.log_path)) if self.logged else None, self.open_stdin, self.stdin_once, self.fds))
         self.monitors.append(monitor)
         return monitor
 
