@@ -86,7 +86,8 @@ async def open_node(settings: Settings) -> AsyncIterator[Engine]:
             CgroupFreezer(groups, settings.cgroup_parent),
         )
         limits = HostLimits.of_this_host(groups.features())
-        site = Site(settings.cgroup_parent, settings.log, limits, find_init(settings.init_path))
+        site = Site(settings.cgroup_parent, settings.log, limits, find_init(settings.init_path),
+                    restart_unhealthy=settings.restart_unhealthy)  # fmt: skip
         containers, execs = await enter(open_containers(settings.containers, site, near))
         facts = Facts(
             id=await _node_id(SettingRows(state)),
@@ -186,10 +187,12 @@ def check_privileges() -> None:
 @click.option("--log-driver", metavar="NAME", help="Of containers that name none. [default: json-file]")
 @click.option("--log-opt", "log_opts", metavar="NAME=VALUE", multiple=True,
               help="An option of that driver; may be repeated.")  # fmt: skip
+@click.option("--restart-unhealthy", is_flag=True, default=None,
+              help="Start containers again that become unhealthy, unless their label seawall.restart-unhealthy=false.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="warning",
               show_default=True)  # fmt: skip
 @click.version_option(package_name="seawall")
-def main(log_level: str, **flags: str | tuple[str, ...] | None) -> None:
+def main(log_level: str, **flags: str | bool | tuple[str, ...] | None) -> None:
     """The Seawall node: runs containers and answers the Docker Engine API on a unix socket."""
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:

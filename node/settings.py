@@ -90,6 +90,8 @@ class Settings:
 
     log: LogSettings = field(default_factory=LogSettings)
     access: AccessSettings = field(default_factory=AccessSettings)
+    restart_unhealthy: bool = False
+    """Containers that become unhealthy are started again unless their label says no."""
 
     @classmethod
     def make(
@@ -105,6 +107,7 @@ class Settings:
         init_path: str = "",
         access: AccessSettings | None = None,
         log: LogSettings | None = None,
+        restart_unhealthy: bool = False,
     ) -> "Settings":
         """The settings with what was left out filled in. Raises InvalidSettings."""
         root = Path(home).absolute().resolve()
@@ -122,6 +125,7 @@ class Settings:
             init_path=init_path,
             log=log or LogSettings(),
             access=access or AccessSettings(),
+            restart_unhealthy=restart_unhealthy,
         )  # fmt: skip
 
     @classmethod
@@ -145,6 +149,7 @@ class Settings:
             init_path=pick("init_path"),
             access=parse_access({name: pick(name) for name in ("group", "access_rules", "listen", *_TLS)}),
             log=_log_settings(pick("log_driver", "json-file"), flags.get("log_opts") or pick("log_opts").split(",")),
+            restart_unhealthy=flag(pick("restart_unhealthy")),
         )
 
     @property
@@ -222,6 +227,14 @@ def _log_settings(driver: str, words: Iterable[str]) -> LogSettings:
             raise InvalidSettings(f"a log option is NAME=VALUE, not {word[:50]!r}")
         options[name] = value
     return LogSettings(driver=driver, options=options)
+def flag(value: bool | str) -> bool:
+    """Raises InvalidSettings."""
+    if isinstance(value, bool):
+        return value
+    word = value.strip().lower()
+    if word not in ("", "0", "1", "no", "yes", "false", "true", "off", "on"):
+        raise InvalidSettings(f"{value!r} is neither true nor false")
+    return word in ("1", "yes", "true", "on")
 
 
 def _tag(home: Path) -> str:

@@ -58,6 +58,7 @@ def complete(spec: CreateSpec, image: Mapping[str, Any], container_id: str) -> C
         stop_signal=spec.stop_signal or _text(image, "StopSignal") or "SIGTERM",
         hostname=_hostname(spec, container_id),
         healthcheck=_healthcheck(spec.healthcheck, image.get("Healthcheck")),
+        shell=spec.shell or _texts(image.get("Shell")),
     )
     check(whole)
     return Completed(whole, words[0], words[1:])

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import secrets
 import signal
 import socket
@@ -13,12 +12,13 @@ from pathlib import Path
 from node.containers.bundle.config import exec_process
 from node.containers.bundle.rootfiles import LayeredRoot
 from node.containers.bundle.users import resolve_user
+from node.containers.codec import decode, encode
 from node.containers.errors import CannotInvoke, CannotStart, InvalidSpec, NoSuchExec, NotRunning, WrongState
 from node.containers.live import Live
 from node.containers.model import Exec, ExecSpec, Status
 from node.containers.monitor import MonitorGone, StartFailed
 from node.containers.news import News
-from node.containers.parts import Freezes, MonitorHandle
+from node.containers.parts import MonitorHandle
 from node.containers.startup import EXIT_CODES
 from node.containers.tasks import Tasks
 
@@ -31,13 +31,11 @@ class Execs:
         self,
         find: Callable[[str], Live],
         all_live: Callable[[], list[Live]],
-        freezer: Freezes,
         news: News,
         tasks: Tasks,
     ) -> None:
         self._find = find
         self._all_live = all_live
-        self._freezer = freezer
         self._news = news
         self._tasks = tasks
 
@@ -89,7 +87,8 @@ class Execs:
         process = exec_process(live.container, replace(spec, tty=terminal), user)
         attached = None
         try:
-            await monitor.exec(exec_id, process, tty=terminal, stdin=spec.attach_stdin and not detach)
+            stdin = spec.attach_stdin and not detach
+            await monitor.exec(exec_id, process, tty=terminal, stdin=stdin, about=encode(_kept(spec)))
             if not detach:
                 attached = await monitor.attach(
                     stdin=spec.attach_stdin, stdout=spec.attach_stdout, stderr=spec.attach_stderr, exec_id=exec_id
@@ -119,12 +118,27 @@ class Execs:
         return held.exit_code
 
     async def end(self, exec_id: str) -> None:
-        """SIGKILL to the exec's process."""
-        live, held = self._owner(exec_id), self.get(exec_id)
-        # The number may have been given to another process since; one in the container's cgroup is the container's.
-        if held.running and held.pid in await self._freezer.pids(live.id):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(held.pid, signal.SIGKILL)
+        """SIGKILL to the exec's process; one that has ended is no error."""
+        live = self._owner(exec_id)
+        if live.monitor is not None and live.execs[exec_id].running:
+            with contextlib.suppress(MonitorGone):
+                await live.monitor.exec_signal(exec_id, signal.SIGKILL)
+
+    async def adopt(self, live: Live, monitor: MonitorHandle) -> None:
+        """The execs that an earlier daemon started in a container that is taken over: known again, their ends heard."""
+        try:
+            found = await monitor.held_execs()
+        except MonitorGone:
+            return
+        for held in found:
+            try:
+                spec = decode(ExecSpec, held.about)
+            except (ValueError, TypeError, KeyError, AttributeError):
+                spec = ExecSpec(())
+            running = held.exit_code is None
+            live.execs[held.id] = Exec(held.id, live.id, spec, running, held.exit_code, held.pid if running else 0)
+            if running:
+                self._tasks.spawn(self._watch(live, held.id, monitor), f"watch exec {held.id}")
 
     async def _watch(self, live: Live, exec_id: str, monitor: MonitorHandle) -> None:
         try:
@@ -149,6 +163,11 @@ class Execs:
 
     def _tell(self, live: Live, action: str, exec_id: str, attributes: dict[str, str] | None = None) -> None:
         self._news.tell(live.container, action, {"execID": exec_id, **(attributes or {})})
+
+
+def _kept(spec: ExecSpec) -> ExecSpec:
+    """What the monitor keeps of it: its environment may be long or secret, and inspect does not show it."""
+    return replace(spec, env=())
 
 
 def _forget_oldest(execs: dict[str, Exec]) -> None:

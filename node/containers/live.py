@@ -66,12 +66,16 @@ class Live:
     stopping: bool = False
     """A stop or kill is under way: the exit it brings is no reason to start again."""
 
+    revive: bool = False
+    """It is being ended because it was unhealthy: it starts again whatever its policy says."""
+
     keep: bool = False
     """A restart is under way: `--rm` waits for the run after it."""
 
     exited: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while nothing runs; cleared by a start."""
 
+    moved: asyncio.Event = field(default_factory=asyncio.Event)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     execs: dict[str, Exec] = field(default_factory=dict)
     exec_ended: dict[str, asyncio.Event] = field(default_factory=dict)
@@ -100,6 +104,12 @@ class Live:
 
     def change(self, **values: Any) -> None:
         self.container = replace(self.container, state=replace(self.state, **values))
+        self.tell()
+
+    def tell(self) -> None:
+        """Wake those who wait for the next change, whatever it is: each takes `moved` anew and looks again."""
+        self.moved.set()
+        self.moved = asyncio.Event()
 
     def dynamic(self) -> Dynamic:
         return Dynamic(self.state, self.container.network, self.container.wanted)

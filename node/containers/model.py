@@ -273,6 +273,9 @@ class CreateSpec:
     console_size: tuple[int, int] = (0, 0)
     """Height, width of the client's terminal at create."""
 
+    shell: tuple[str, ...] = ()
+    """Before the line of a CMD-SHELL health check; empty: /bin/sh -c."""
+
 
 @dataclass(frozen=True, slots=True)
 class Created:

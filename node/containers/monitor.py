@@ -50,6 +50,23 @@ class ExitStatus:
                    str(value.get("error", "")))
 
 
+@dataclass(frozen=True, slots=True)
+class HeldExec:
+    """An exec as its monitor knows it."""
+
+    id: str
+    about: str
+    pid: int
+    exit_code: int | None
+    """None: it runs."""
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        status = value["status"]
+        code = None if status is None else int(status["exit_code"])
+        return cls(str(value["exec"]), str(value["about"]), int(value["pid"]), code)
+
+
 def read_exit(state_dir: Path) -> ExitStatus | None:
     """What the monitor wrote when its container ended; None when it wrote nothing."""
     try:
@@ -186,12 +203,15 @@ class Monitor:
             raise
         return channel
 
-    async def exec(self, exec_id: str, process: dict[str, Any], *, tty: bool, stdin: bool) -> int:
+    async def exec(
+        self, exec_id: str, process: dict[str, Any], *, tty: bool, stdin: bool, about: str = ""
+    ) -> int:
         """Make a further process, ready to run `process` (an OCI process object); gives its pid on the host.
 
-        Raises StartFailed when the command cannot be found or executed.
+        `about` is kept as it is, for `execs`. Raises StartFailed when the command cannot be found or executed.
         """
-        answer = await self._ask("exec", exec=exec_id, process={**process, "terminal": tty}, stdin=stdin)
+        whole = {**process, "terminal": tty}
+        answer = await self._ask("exec", exec=exec_id, process=whole, stdin=stdin, about=about)
         return int(answer["pid"])
 
     async def exec_start(self, exec_id: str) -> int:
@@ -199,6 +219,18 @@ class Monitor:
 
     async def exec_wait(self, exec_id: str) -> ExitStatus:
         return ExitStatus.from_json(await self._ask("exec_wait", exec=exec_id))
+
+    async def exec_signal(self, exec_id: str, number: int) -> None:
+        """Raises MonitorGone when it has ended."""
+        await self._ask("exec_signal", exec=exec_id, number=number)
+
+    async def held_execs(self) -> list[HeldExec]:
+        """All that were started and are remembered; none from a monitor of an older Seawall, which does not say."""
+        try:
+            answer = await self._ask("execs")
+            return [HeldExec.from_json(item) for item in answer["execs"]]
+        except (StartFailed, KeyError, TypeError, ValueError):
+            return []
 
     async def close(self) -> None:
         """Let go of the monitor; the container goes on (one that was never started ends)."""

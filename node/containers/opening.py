@@ -17,6 +17,7 @@ from node.containers.news import News
 from node.containers.parts import FindsImages, Groups, KeepsVolumes, Launches, MonitorHandle, NetworksOfContainers
 from node.containers.persistence import Records
 from node.containers.recovery import Recovery
+from node.containers.revival import Revival
 from node.containers.running import Runner
 from node.containers.startup import Site, Startup
 from node.containers.stopping import Remover, Stopper
@@ -66,11 +67,14 @@ async def open_containers(home: Path, site: Site, near: Neighbours) -> AsyncIter
     )
     stopper = Stopper(records, news, near.freezer)
     remover = Remover(index, records, news, stopper, near.snapshots, points, tasks)
-    execs = Execs(live, index.all, near.freezer, news, tasks)
+    execs = Execs(live, index.all, news, tasks)
     runner.on_auto_remove = remover.remove_ended
-    runner.on_started = HealthChecks(execs, news, tasks).begin
+    revival = Revival(stopper, tasks, by_default=site.restart_unhealthy)
+    checks = HealthChecks(execs, records, news, tasks, revival.unhealthy)
+    runner.on_started = lambda live, taken_over: checks.begin(live, taken_over=taken_over)
     creator = Creator(home, index, records, news, near.images, near.snapshots, points, site)
     recovery = Recovery(home, index, records, runner, remover, near.networks, near.snapshots, near.connect, tasks)
+    recovery.adopt = execs.adopt
     try:
         await recovery.run()
         yield (

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from node.containers.launcher import LaunchRequest
 from node.containers.model import MountPoint
-from node.containers.monitor import ExitStatus
+from node.containers.monitor import ExitStatus, HeldExec
 from node.images.image import Image
 from node.linux.cgroups.stats import Stats
 from node.network.model import Endpoint, Joining, PortBinding, Sandbox
@@ -40,9 +40,13 @@ class Streams(Protocol):
 class RunsExecs(Protocol):
     """Further processes in a running container."""
 
-    async def exec(self, exec_id: str, process: dict[str, Any], *, tty: bool, stdin: bool) -> int: ...
+    async def exec(
+        self, exec_id: str, process: dict[str, Any], *, tty: bool, stdin: bool, about: str = ""
+    ) -> int: ...
     async def exec_start(self, exec_id: str) -> int: ...
     async def exec_wait(self, exec_id: str) -> ExitStatus: ...
+    async def exec_signal(self, exec_id: str, number: int) -> None: ...
+    async def held_execs(self) -> Sequence[HeldExec]: ...
 
 
 class MonitorHandle(Process, Streams, RunsExecs, Protocol):

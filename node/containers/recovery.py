@@ -10,6 +10,7 @@ from pathlib import Path
 from node.containers.live import Index, Live
 from node.containers.model import RestartMode, Status
 from node.containers.monitor import MonitorGone
+from node.containers.order import PATIENCE_SECONDS, Turns
 from node.containers.parts import MonitorHandle, Readopts
 from node.containers.persistence import Records
 from node.containers.running import Runner, wants_restart
@@ -20,6 +21,9 @@ from node.snapshots.store import RootSnapshots
 from ocispec.errors import SeawallError
 
 log = logging.getLogger(__name__)
+
+AT_ONCE = 16
+"""Containers that are started at the same time after a reboot; more would only wait for each other."""
 
 
 class Recovery:
@@ -44,6 +48,10 @@ class Recovery:
         self._snapshots = snapshots
         self._connect = connect
         self._tasks = tasks
+        self.adopt: Callable[[Live, MonitorHandle], Awaitable[None]] | None = None
+        """Told of every container that is taken over."""
+
+        self._starting = asyncio.Semaphore(AT_ONCE)
 
     async def run(self) -> None:
         """When it returns every container is known, running ones are watched; restarts go on in the background."""
@@ -53,8 +61,9 @@ class Recovery:
         await asyncio.gather(*(self._take_over(live) for live in everyone))
         await self._networks.settle()
         await self._sweep()
+        turns = Turns(everyone, [live for live in everyone if self._comes(live)], patience=PATIENCE_SECONDS)
         for live in everyone:
-            self._tasks.spawn(self._decide(live), f"watch recovery {live.id}")
+            self._tasks.spawn(self._decide(live, turns), f"watch recovery {live.id}")
 
     async def _take_over(self, live: Live) -> None:
         directory = Path(live.container.directory)
@@ -76,18 +85,28 @@ class Recovery:
             ports = [PortBinding(p.port.protocol, p.port.number, p.host_ip, p.host_port) for p in place.ports]
             await self._networks.readopt(live.id, live.container.name, place.endpoints, ports)
             await self._records.save(live)
-        self._runner.watch(live, monitor)
+        if self.adopt is not None:
+            await self.adopt(live, monitor)
+        self._runner.watch(live, monitor, taken_over=True)
 
-    async def _decide(self, live: Live) -> None:
-        if live.state.running:
-            return
-        if live.container.spec.auto_remove and live.state.status is not Status.CREATED:
-            await self._remover.remove_ended(live)
-        elif wants_start(live):
-            try:
-                await self._runner.start(live)
-            except SeawallError as error:
-                log.warning("container %s could not be started again: %s", live.container.name, error.message)
+    @staticmethod
+    def _comes(live: Live) -> bool:
+        return not live.state.running and not live.container.spec.auto_remove and wants_start(live)
+
+    async def _decide(self, live: Live, turns: Turns) -> None:
+        try:
+            if not live.state.running and live.container.spec.auto_remove and live.state.status is not Status.CREATED:
+                await self._remover.remove_ended(live)
+            elif self._comes(live):
+                await turns.wait(live)
+                # Somebody may have started, stopped or removed it meanwhile.
+                if self._comes(live) and not live.removing and not live.stopping:
+                    async with self._starting:
+                        await self._runner.start(live)
+        except SeawallError as error:
+            log.warning("container %s could not be started again: %s", live.container.name, error.message)
+        finally:
+            turns.over(live)
 
     async def _sweep(self) -> None:
         """Snapshots and folders of containers whose removal or creation was cut short; the folder goes last."""

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
-from node.containers import clock
+from node.containers import clock, health
 from node.containers.errors import WrongState
 from node.containers.live import NEXT_EXIT, NOT_RUNNING, Live
 from node.containers.model import Place, RestartMode, Status
@@ -43,7 +43,8 @@ class Runner:
         self._news = news
         self._tasks = tasks
         self.on_auto_remove: Callable[[Live], Awaitable[None]] | None = None
-        self.on_started: Callable[[Live], None] | None = None
+        self.on_started: Callable[[Live, bool], None] | None = None
+        """Told of every run, and whether it was begun by an earlier daemon."""
 
     async def start(self, live: Live) -> bool:
         """False: it runs already. Goes on to its end when the caller is cancelled."""
@@ -72,7 +73,7 @@ class Runner:
             return True
 
     async def _launch(self, live: Live) -> None:
-        live.stopping = False
+        live.stopping = live.revive = False
         try:
             await self._startup.bring_up(live)
         except SeawallError:
@@ -84,10 +85,10 @@ class Runner:
         await self._write(live)
         self._news.tell(live.container, "start")
 
-    def watch(self, live: Live, monitor: MonitorHandle) -> None:
+    def watch(self, live: Live, monitor: MonitorHandle, *, taken_over: bool = False) -> None:
         self._tasks.spawn(self._watch(live, monitor), f"watch {live.id}")
         if self.on_started is not None:
-            self.on_started(live)
+            self.on_started(live, taken_over)
 
     async def _watch(self, live: Live, monitor: MonitorHandle) -> None:
         try:
@@ -120,7 +121,8 @@ class Runner:
         caller will see to it)."""
         ran = max(0, clock.nanoseconds(status.finished_at) - clock.nanoseconds(live.state.started_at)) / 10**9
         live.container = replace(live.container, network=Place())
-        again = plan and not live.removing and not live.stopping and wants_restart(live, status.code)
+        wanted = live.revive or wants_restart(live, status.code)
+        again = plan and wanted and not live.removing and not live.stopping
         live.change(
             status=Status.RESTARTING if again else Status.EXITED,
             pid=0,
@@ -128,6 +130,7 @@ class Runner:
             oom_killed=status.oom_killed,
             error=status.error,
             finished_at=status.finished_at or clock.now(),
+            health=health.ended(live.state.health),
         )
         try:
             await self._networks.release(live.id)

@@ -46,6 +46,9 @@ class Site:
     init: str = ""
     """A static program for `--init`, bound over /sbin/docker-init; empty: there is none."""
 
+    restart_unhealthy: bool = False
+    """Containers that become unhealthy are started again unless their label says no."""
+
 
 class Startup:
     def __init__(

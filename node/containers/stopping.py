@@ -10,6 +10,7 @@ import shutil
 import signal
 from pathlib import Path
 
+from node.containers import health
 from node.containers.complete import parse_signal
 from node.containers.errors import CannotStop, NotRunning, WrongState
 from node.containers.live import NEXT_EXIT, NOT_RUNNING, REMOVED, Index, Live
@@ -40,25 +41,35 @@ class Stopper:
         """False: nothing runs. SIGKILL follows after the timeout (seconds; -1: never)."""
         if not live.active:
             return False
-        spec = live.container.spec
-        number = parse_signal(with_signal or spec.stop_signal or "SIGTERM")
-        seconds = timeout if timeout is not None else spec.stop_timeout
-        seconds = DEFAULT_TIMEOUT if seconds is None else seconds
+        number = _stop_signal(live, with_signal)
         if not await self._by_user(live):
-            await self._signal(live, number)
-            self._news.tell(live.container, "kill", {"signal": str(number)})
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(live.exited.wait(), None if seconds < 0 else seconds)
+            await self._ask(live, number, timeout)
             if not live.exited.is_set():
                 await self.end(live)
         self._news.tell(live.container, "stop")
         return True
 
+    async def end_run(self, live: Live) -> None:
+        """As a stop, but nobody asked for it: the restart policy decides what follows. Raises CannotStop."""
+        await self._ask(live, _stop_signal(live), None)
+        if not live.exited.is_set():
+            await self._signal(live, signal.SIGKILL)
+            await self._await_end(live)
+
+    async def _ask(self, live: Live, number: int, timeout: int | None) -> None:  # noqa: ASYNC109
+        """The signal, and time for its effect."""
+        seconds = timeout if timeout is not None else live.container.spec.stop_timeout
+        seconds = DEFAULT_TIMEOUT if seconds is None else seconds
+        await self._signal(live, number)
+        self._news.tell(live.container, "kill", {"signal": str(number)})
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(live.exited.wait(), None if seconds < 0 else seconds)
+
     async def kill(self, live: Live, with_signal: str) -> None:
         number = parse_signal(with_signal or "KILL")
         if not live.active:
             raise NotRunning(live.id)
-        ends = number in (signal.SIGKILL, parse_signal(live.container.spec.stop_signal or "SIGTERM"))
+        ends = number in (signal.SIGKILL, _stop_signal(live))
         if ends and await self._by_user(live):
             return
         await self._signal(live, number)
@@ -84,7 +95,7 @@ class Stopper:
             if not live.state.running:
                 raise NotRunning(live.id)
             await self._freezer.freeze(live.id)
-            live.change(status=Status.PAUSED)
+            live.change(status=Status.PAUSED, health=health.ended(live.state.health))
             await self._records.save(live)
         self._news.tell(live.container, "pause")
 
@@ -183,6 +194,7 @@ class Remover:
         await self._records.remove(live)
         self._index.remove(live)
         live.gone.set()
+        live.tell()
         live.drop_places()
         if volumes:
             # --volumes-from: another container may have the volume too.
@@ -197,6 +209,10 @@ class Remover:
     async def _sweep(self, live: Live) -> None:
         await self._snapshots.remove(live.id)
         await asyncio.to_thread(shutil.rmtree, Path(live.container.directory), ignore_errors=True)
+
+
+def _stop_signal(live: Live, asked: str = "") -> int:
+    return parse_signal(asked or live.container.spec.stop_signal or "SIGTERM")
 
 
 def _refusal(live: Live) -> str:

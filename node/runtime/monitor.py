@@ -7,7 +7,9 @@ It answers on `<state_dir>/monitor.sock` (frames of `wire`; only its own user is
     {"op": "signal", "number"} · {"op": "kill_all"} · {"op": "resize", "rows", "columns", "exec"}
     {"op": "wait"}                                   → the exit status, when there is one
     {"op": "attach", "stdin", "stdout", "stderr", "exec"} → {"ok"}, then the connection is the stream
-    {"op": "exec", "exec", "process", "stdin"}       → {"pid"} · {"op": "exec_start", "exec"} · {"op": "exec_wait", …}
+    {"op": "exec", "exec", "process", "stdin", "about"} → {"pid"}
+    {"op": "exec_start", "exec"} · {"op": "exec_wait", "exec"} · {"op": "exec_signal", "exec", "number"}
+    {"op": "execs"}                                  → those that were started, for a daemon that begins anew
 
 Every request carries an `id` that its answer repeats. The socket a launch request came with is the first connection.
 What must not be lost is on disk before anyone is told: everything that ran in the container is dead, the log closed,
@@ -49,6 +51,7 @@ COMPLAINTS = "monitor.err"
 LINGER = 30.0
 """Seconds that attached clients get to read what is left after the end."""
 
+MAX_ABOUT = 16 * 1024
 KEPT_EXECS = 100
 """So many ended execs are remembered for those who ask late."""
 
@@ -81,10 +84,12 @@ class Job:
 
 
 class Execution:
-    """An exec: its task, the connection that prepared it, and who waits for its start and end."""
+    """An exec: its task, the connection that prepared it, and who waits for its start and end. `about` is the daemon's
+    own description of it, kept for the daemon that comes after."""
 
-    def __init__(self, task: Task, owner: Connection, prepared: Reply) -> None:
+    def __init__(self, task: Task, owner: Connection, prepared: Reply, about: str) -> None:
         self.task = task
+        self.about = about
         self.owner = owner
         self.prepared: Reply | None = prepared
         self.starting: Reply | None = None
@@ -312,7 +317,7 @@ class Monitor:
             raise Refused("the container is not running", "gone")
         process = spec.process(message["process"])
         task = Task(self._poller, None, tty=process.terminal, stdin=bool(message.get("stdin")), stdin_once=True)
-        held = Execution(task, connection, reply)
+        held = Execution(task, connection, reply, str(message.get("about", ""))[:MAX_ABOUT])
         task.on_ready = lambda _report: self._exec_ready(held)
         task.on_started = lambda: self._exec_started(held)
         task.on_ended = lambda: self._on_exec_end(held)
@@ -361,6 +366,14 @@ class Monitor:
             if not self._execs[name].task.streams.busy:
                 del self._execs[name]
 
+    def _exec_signal(self, message: dict[str, object], reply: Reply, _from: Connection) -> None:
+        self._execution(message).task.signal(_int(message["number"]))
+        reply({})
+
+    def _list_execs(self, _message: dict[str, object], reply: Reply, _from: Connection) -> None:
+        reply({"execs": [{"exec": name, "about": held.about, "pid": held.task.pid, "status": held.task.status}
+                         for name, held in self._execs.items() if held.task.started]})
+
     def _exec_wait(self, message: dict[str, object], reply: Reply, _from: Connection) -> None:
         held = self._execution(message)
         if held.task.status is None:
@@ -379,7 +392,8 @@ class Monitor:
 
     _OPERATIONS: dict[str, Callable[[Monitor, dict[str, object], Reply, Connection], None]] = {  # noqa: RUF012 -- never changed
         "info": _info, "start": _start, "signal": _signal, "kill_all": _kill_all, "resize": _resize, "wait": _wait,
-        "exec": _exec, "exec_start": _exec_start, "exec_wait": _exec_wait,
+        "exec": _exec, "exec_start": _exec_start, "exec_wait": _exec_wait, "exec_signal": _exec_signal,
+        "execs": _list_execs,
     }
 
 

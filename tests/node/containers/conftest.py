@@ -70,11 +70,15 @@ class Node:
                 self.freezer,
             )
             folder = self.home / "containers"
-            async with open_containers(folder, Site("seawall-test", LogSettings()), near) as (
-                self.containers,
-                self.execs,
-            ):
-                yield self
+            try:
+                async with open_containers(folder, Site("seawall-test", LogSettings()), near) as (
+                    self.containers,
+                    self.execs,
+                ):
+                    yield self
+            finally:
+                for monitor in self.launcher.monitors:
+                    monitor.hang_up()
 
     async def run(self, name="box", **values) -> str:
         created = await self.containers.create(CreateSpec("alpine", name=name, **values))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from node.containers import clock
-from node.containers.monitor import ExitStatus, MonitorGone, StartFailed
+from node.containers.monitor import ExitStatus, HeldExec, MonitorGone, StartFailed
 from node.images.errors import ImageNotFound
 from node.linux.cgroups.stats import Stats
 from node.network.model import Endpoint, PortBinding
@@ -29,6 +29,7 @@ class FakeMonitor:
         self.ended: asyncio.Future[ExitStatus] = asyncio.get_running_loop().create_future()
         self.attached: list[socket.socket] = []
         self.execs: dict[str, asyncio.Future[ExitStatus]] = {}
+        self.about: dict[str, str] = {}
         self.ignores: set[int] = set()
 
     async def start(self) -> None:
@@ -70,7 +71,8 @@ class FakeMonitor:
     async def resize(self, height, width, exec_id=None) -> None:
         self.size = (height, width)
 
-    async def exec(self, exec_id, process, *, tty, stdin) -> int:
+    async def exec(self, exec_id, process, *, tty, stdin, about="") -> int:
+        self.about[exec_id] = about
         if self.machine.start_failure is not None:
             raise self.machine.start_failure
         self.execs[exec_id] = asyncio.get_running_loop().create_future()
@@ -81,6 +83,18 @@ class FakeMonitor:
 
     async def exec_wait(self, exec_id) -> ExitStatus:
         return await asyncio.shield(self.execs[exec_id])
+
+    async def exec_signal(self, exec_id, number) -> None:
+        if self.execs[exec_id].done():
+            raise MonitorGone("the process has ended")
+        if number == 9:
+            self.end_exec(exec_id, 137)
+
+    async def held_execs(self):
+        return [
+            HeldExec(name, self.about[name], 7000, ended.result().code if ended.done() else None)
+            for name, ended in self.execs.items()
+        ]
 
     def end_exec(self, exec_id, code) -> None:
         self.execs[exec_id].set_result(ExitStatus(code, False, clock.now(), ""))

@@ -1,11 +1,12 @@
 """Further processes in a container, and the health checks that are such processes."""
 
-import asyncio
 
 import pytest
 
+from node.containers import clock
 from node.containers.errors import CannotInvoke, InvalidSpec, NoSuchContainer, NoSuchExec, NotRunning, WrongState
-from node.containers.model import ExecSpec, Healthcheck
+from node.containers.health import judged, span
+from node.containers.model import ExecSpec, Health, Healthcheck, HealthResult
 from node.containers.monitor import MonitorGone, StartFailed
 
 MILLISECOND = 10**6
@@ -123,7 +124,7 @@ async def test_health_is_told_and_counted(node, until):
     node.launcher.last.hang_up()
 
 
-async def test_a_check_that_takes_too_long_is_a_failure(node, until, caplog):
+async def test_a_check_that_takes_too_long_is_a_failure_and_is_killed(node, until):
     check = Healthcheck(("CMD-SHELL", "sleep 9"), interval=MILLISECOND, timeout=5 * MILLISECOND, retries=1)
     await node.run(healthcheck=check)
 
@@ -131,19 +132,81 @@ async def test_a_check_that_takes_too_long_is_a_failure(node, until, caplog):
         return (await health(node)).status == "unhealthy"
 
     await until(unhealthy)
-    assert "exceeded timeout" in (await health(node)).log[0].output
+    assert (await health(node)).log[0].output == "Health check exceeded timeout (5ms)"
+    assert (await health(node)).log[0].exit_code == -1
     monitor = node.launcher.last
+    assert next(iter(monitor.execs.values())).result().code == 137
     await node.containers.stop("box")
-    for end in monitor.execs.values():
-        if not end.done():
-            end.set_result(await monitor.wait())
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
     monitor.hang_up()
 
 
-async def test_none_turns_the_images_check_off(node):
-    node.images.config = {"Cmd": ["sh"], "Healthcheck": {"Test": ["CMD", "probe"], "Interval": 1000000}}
-    await node.run(healthcheck=Healthcheck(("NONE",)))
-    assert await health(node) is None
+async def test_what_does_not_run_is_unhealthy(node, until):
+    check = Healthcheck(("CMD", "probe"), interval=MILLISECOND, timeout=10**9)
+    await node.run(healthcheck=check)
+    await probe(node, until, 0)
+    await until(lambda: "health_status: healthy" in node.actions())
+    await node.containers.pause("box")
+    assert (await health(node)).status == "unhealthy"
+    await node.containers.unpause("box")
+    await node.containers.stop("box")
+    node.launcher.last.hang_up()
+    assert (await health(node)).status == "unhealthy"
+    kept = len((await health(node)).log)
+    await node.containers.start("box")
+    assert (await health(node)).status == "starting"
+    assert len((await health(node)).log) == kept
+    await node.containers.stop("box")
+
+
+@pytest.mark.parametrize(
+    ("before", "age", "code", "after", "streak"),
+    [
+        ("starting", 1, 1, "starting", 0),
+        ("starting", 11, 1, "starting", 1),
+        ("starting", 1, 0, "healthy", 0),
+        ("healthy", 1, 1, "healthy", 1),
+    ],
+)
+def test_failures_inside_the_start_period_do_not_count(before, age, code, after, streak):
+    check = Healthcheck(("CMD", "x"), start_period=10 * 10**9, retries=2)
+    began = 1_700_000_000 * 10**9
+    result = HealthResult(clock.written(began + age * 10**9), clock.written(began + age * 10**9), code, "")
+    found = judged(Health(before), result, check, clock.written(began))
+    assert (found.status, found.failing_streak) == (after, streak)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.5, "500ms"), (1.5, "1.5s"), (30, "30s"), (60, "1m0s"), (3661, "1h1m1s")]
+)
+def test_spans_read_as_in_docker(seconds, text):
+    assert span(seconds) == text
+
+
+async def test_unhealthy_is_ended_and_started_again_where_asked(node, until):
+    check = Healthcheck(("CMD", "probe"), interval=MILLISECOND, timeout=10**9, retries=1)
+    await node.run(healthcheck=check, labels={"seawall.restart-unhealthy": "true"})
+    first = node.launcher.last
+    await probe(node, until, 1)
+    await until(lambda: len(node.launcher.monitors) == 2)
+    first.hang_up()
+    assert first.signals == [15]
+
+    async def runs():
+        return await node.status() == "running"
+
+    await until(runs)
+    assert (await node.containers.get("box")).state.restart_count == 1
+    await node.containers.stop("box")
+    node.launcher.last.hang_up()
+
+
+async def test_unhealthy_alone_ends_nothing(node, until):
+    check = Healthcheck(("CMD", "probe"), interval=MILLISECOND, timeout=10**9, retries=1)
+    await node.run(healthcheck=check, labels={"seawall.restart-unhealthy": "no"})
+    await probe(node, until, 1)
+    await until(lambda: "health_status: unhealthy" in node.actions())
+    await probe(node, until, 0)
+    await until(lambda: "health_status: healthy" in node.actions())
+    assert node.launcher.last.signals == []
+    await node.containers.stop("box")
+    node.launcher.last.hang_up()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from node.containers.model import NetworkSpec, Port, PublishedPort, RestartMode, RestartPolicy
+from node.containers.model import ExecSpec, Healthcheck, NetworkSpec, Port, PublishedPort, RestartMode, RestartPolicy
 from node.containers.persistence import StateUnreadable
 
 WEB = NetworkSpec(bindings=(PublishedPort(Port(80), "", 8080),))
@@ -120,3 +120,81 @@ async def test_a_record_that_cannot_be_read_names_the_container(cold_node):
     with pytest.raises(StateUnreadable, match="container box"):
         async with cold_node.opened():
             pass
+
+
+async def test_execs_are_known_again(cold_node, until):
+    async with cold_node.opened() as node:
+        await node.run()
+        running = await node.execs.create("box", ExecSpec(("sleep", "9"), env=("SECRET=1",), user="12:34"))
+        ended = await node.execs.create("box", ExecSpec(("true",)))
+        for exec_id in (running, ended):
+            await node.execs.start(exec_id, detach=True)
+        node.launcher.last.end_exec(ended, 3)
+    async with cold_node.opened() as node:
+        assert node.execs.get(running).running
+        assert node.execs.get(running).spec == ExecSpec(("sleep", "9"), user="12:34")
+        assert node.execs.get(ended).exit_code == 3
+        node.launcher.last.end_exec(running, 5)
+        assert await node.execs.wait(running) == 5
+
+
+async def test_health_goes_on_where_it_was(cold_node, until):
+    check = Healthcheck(("CMD", "probe"), interval=10**6, timeout=10**9)
+    async with cold_node.opened() as node:
+        await node.run(healthcheck=check)
+        monitor = node.launcher.last
+        exec_id = await until(lambda: next(iter(monitor.execs), None))
+        await until(lambda: monitor.attached)
+        monitor.attached.pop().close()
+        monitor.end_exec(exec_id, 0)
+        await until(lambda: "health_status: healthy" in node.actions())
+        await until(lambda: len(monitor.execs) > 1)
+    monitor.hang_up()
+    async with cold_node.opened() as node:
+        assert (await node.containers.get("box")).state.health.status == "healthy"
+        await node.containers.stop("box")
+    monitor.hang_up()
+
+
+def stack(service, depends="", **more):
+    labels = {"com.docker.compose.project": "shop", "com.docker.compose.service": service}
+    return {"labels": labels | {"com.docker.compose.depends_on": depends}, **more}
+
+
+async def test_a_stack_comes_up_in_its_order(cold_node, until):
+    """db must be healthy before app starts, app started before web; nobody waits for himself."""
+    check = Healthcheck(("CMD", "probe"), interval=10**6, timeout=10**9)
+    always = RestartPolicy(RestartMode.ALWAYS)
+    async with cold_node.opened() as node:
+        await node.run("web", restart=always, **stack("web", "app:service_started:false,web:service_healthy:false"))
+        await node.run("app", restart=always, **stack("app", "db:service_healthy:true,web"))
+        await node.run("db", restart=always, **stack("db", healthcheck=check))
+        old = list(node.launcher.monitors)
+    for monitor in old:
+        monitor.end(137)
+        monitor.hang_up()
+    async with cold_node.opened() as node:
+        await until(lambda: len(node.launcher.monitors) > 3)
+        monitor = node.launcher.last
+        exec_id = await until(lambda: next(iter(monitor.execs), None))
+        assert [await node.status(name) for name in ("db", "app", "web")] == ["running", "exited", "exited"]
+        await until(lambda: monitor.attached)
+        monitor.attached.pop().close()
+        monitor.end_exec(exec_id, 0)
+        await until(lambda: node.actions().count("start") == 3)
+        started = [event.attributes["name"] for event in node.events.past() if event.action == "start"]
+        assert started == ["db", "app", "web"]
+        await node.containers.stop("db")
+    monitor.hang_up()
+
+
+async def test_what_is_needed_and_does_not_come_is_not_waited_for(cold_node, until, caplog):
+    always = RestartPolicy(RestartMode.ALWAYS)
+    async with cold_node.opened() as node:
+        await node.run("job")
+        await node.run("box", restart=always, labels={"seawall.depends-on": "job:completed_successfully,gone,job"})
+    for monitor in node.launcher.monitors:
+        monitor.end(1)
+    async with cold_node.opened() as node:
+        await until(lambda: len(node.launcher.monitors) == 3)
+        assert "although job is not completed_successfully" in caplog.text
