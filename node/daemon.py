@@ -68,7 +68,7 @@ async def open_node(settings: Settings) -> AsyncIterator[Engine]:
         image_settings = ImageSettings(insecure_registries=settings.insecure_registries)
         collector = Collector(content_database, blobs, keep_untagged=True)
         images = await enter(
-            open_images(content, Leases(content_database), collector, snapshots, state, image_settings)
+            open_images(content, blobs, Leases(content_database), collector, snapshots, state, image_settings)
         )
         events = EventBus()
         networks = await enter(open_networks(settings, state))

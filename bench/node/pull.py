@@ -174,7 +174,7 @@ def by_library(root: Path) -> Iterator[Callable[[], float]]:
         url = f"sqlite+aiosqlite:///{root}/content.db"
         async with open_database(url) as db, open_state(root / "state.db") as state:
             snapshots = await open_snapshotter(root / "snapshots", "overlay")
-            async with open_images(ContentStore(db, blobs), Leases(db), Collector(db, blobs), snapshots, state,
+            async with open_images(ContentStore(db, blobs), blobs, Leases(db), Collector(db, blobs), snapshots, state,
                                    ImageSettings(workers=os.cpu_count() or 1)) as images:
                 yield images
 

@@ -28,6 +28,7 @@ from node.api.streams import EngineConnection
 from node.api.system import Facts, SystemRoutes
 from node.api.tls import TlsProtocol
 from node.api.transfer import TransferRoutes
+from node.api.usage import UsageRoutes
 from node.api.volumes import VolumeRoutes
 from node.events import EventBus
 from ocispec.errors import FailedPrecondition
@@ -74,12 +75,13 @@ def build(engine: Engine, access: Access | None = None) -> web.Application:
 def groups(engine: Engine) -> Groups:
     driver, containers, images = engine.facts.storage_driver, engine.containers, engine.images
     return Groups(
-        system=SystemRoutes(engine.facts, containers, containers, images, engine.volumes),
+        system=SystemRoutes(engine.facts, containers, images),
+        usage=UsageRoutes(containers, containers, images, engine.volumes),
         events=EventRoutes(engine.events),
         containers=ContainerRoutes(containers, containers, images, driver=driver),
         observe=ObserveRoutes(containers, containers),
         execs=ExecRoutes(engine.execs),
-        images=ImageRoutes(images, containers, engine.events, driver=driver),
+        images=ImageRoutes(images, images, containers, engine.events, driver=driver),
         transfer=TransferRoutes(
             images, engine.searches, engine.events, search_registry=engine.search_registry
         ),

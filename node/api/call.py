@@ -56,6 +56,10 @@ class Call:
             return json.dumps({**filters, "label": [*filters.get("label", ()), self.narrowing.filters]})
         return value
 
+    def texts(self, name: str) -> list[str]:
+        """Of a parameter that may be repeated."""
+        return self.request.query.getall(name, [])
+
     def flag(self, name: str, *, default: bool = False) -> bool:
         """Docker's rule: everything but "", 0, no, false and none is true."""
         value = self.request.query.get(name)

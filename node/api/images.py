@@ -1,59 +1,84 @@
 """Images held by the node: listed, looked at, named, removed."""
 
 import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from aiohttp import web
 
 from node.api.answers import empty, reply
-from node.api.call import Call
+from node.api.call import Call, InvalidQuery
 from node.api.filters import parse_filters
-from node.api.parts import ImageShelf, Usage
+from node.api.parts import ImageChanges, ImageShelf, Usage
 from node.api.types import images as view
-from node.api.types.imagefilters import ImageFilter
+from node.api.types.imagefilters import ImageFilter, PruneFilter
+from node.api.types.imageparts import manifests, parse_platform
 from node.api.types.units import epoch, parse_time
+from node.api.version import ApiVersion
 from node.events import Event, EventBus
+from node.images.census import shared_sizes
+from node.images.image import Image, Removal
 from ocispec.errors import InvalidArgument, Unimplemented
 from ocispec.reference import Reference
+
+_PARTS = ApiVersion(1, 47)
+"""`manifests` of a list; of an inspect one later, as `platform` of both and of history."""
+
+_PLATFORMS = ApiVersion(1, 48)
 
 
 class ImageRoutes:
     def __init__(
-        self, shelf: ImageShelf, usage: Usage, events: EventBus, *, driver: str
+        self, shelf: ImageShelf, changes: ImageChanges, usage: Usage, events: EventBus, *, driver: str
     ) -> None:
         self._shelf = shelf
+        self._changes = changes
         self._usage = usage
         self._events = events
         self._driver = driver
 
     async def list(self, call: Call) -> web.StreamResponse:
-        for name in ("shared-size", "manifests"):
-            if call.flag(name):
-                raise Unimplemented(f"{name} of an image list is not supported yet")
         values = dict(parse_filters(call.text("filters")))
         if call.text("filter"):
             values["reference"] = (*values.get("reference", ()), call.text("filter"))
         wanted = ImageFilter(values)
         moments = {name: epoch((await self._shelf.get(name)).created) for name in wanted.moments()}
         until = parse_time(values["until"][-1], time.time()) // 10**9 if values.get("until") else 0
-        uses = self._usage.in_use()
+        held = await self._shelf.list()
         found = [
             replace(image, repo_tags=wanted.names(image.repo_tags), repo_digests=wanted.names(image.repo_digests))
-            for image in await self._shelf.list()
+            for image in held
             if wanted.matches(image, moments, until)
         ]
-        return reply([view.summary(i, call.version, containers=len(uses.get(str(i.id), ()))) for i in found])
+        shared = shared_sizes(await self._shelf.usage(), held) if call.flag("shared-size") else {}
+        uses = self._usage.in_use()
+        lines = []
+        for image in found:
+            line = view.summary(image, call.version, containers=view.count(image, uses),
+                                shared=shared.get(image.id, -1))
+            if call.version >= _PLATFORMS:
+                line["Descriptor"] = (await self._shelf.target(str(image.id))).to_json()
+            if call.version >= _PARTS and call.flag("manifests"):
+                line["Manifests"] = manifests(await self._shelf.parts(str(image.id)), uses)
+            lines.append(line)
+        return reply(lines)
 
     async def inspect(self, call: Call) -> web.StreamResponse:
-        if call.flag("manifests") or call.text("platform"):
-            raise Unimplemented("manifests and platform of an image's inspect are not supported yet")
-        image = await self._shelf.get(call.path["name"])
-        return reply(view.inspect(image, call.version, driver=self._driver))
+        name, platform = call.path["name"], None
+        parts = call.version >= _PLATFORMS and call.flag("manifests")
+        if call.version > _PLATFORMS:
+            platform = parse_platform(call.text("platform"))
+        if parts and platform is not None:
+            raise InvalidQuery("conflicting options: manifests and platform options cannot both be set")
+        image = await self._shelf.get(name, platform)
+        document = view.inspect(image, call.version, driver=self._driver, target=await self._shelf.target(name))
+        if parts:
+            document["Manifests"] = manifests(await self._shelf.parts(name), self._usage.in_use())
+        return reply(document)
 
     async def history(self, call: Call) -> web.StreamResponse:
-        if call.text("platform"):
-            raise Unimplemented("platform of an image's history is not supported yet")
-        return reply(view.history(await self._shelf.history(call.path["name"])))
+        platform = parse_platform(call.text("platform")) if call.version >= _PLATFORMS else None
+        return reply(view.history(await self._shelf.history(call.path["name"], platform)))
 
     async def tag(self, call: Call) -> web.StreamResponse:
         repository, tag = call.text("repo"), call.text("tag")
@@ -63,23 +88,55 @@ class ImageRoutes:
         if target.digest:
             raise InvalidArgument("refusing to create a tag with a digest reference")
         image = await self._shelf.get(call.path["name"])
-        await self._shelf.tag(call.path["name"], target)
+        await self._changes.tag(call.path["name"], target)
         name = target.with_default_tag().familiar()
-        self._events.publish(Event("image", "tag", str(image.id), {"name": name}))
+        self._events.publish(Event("image", "tag", str(image.id), _attributes(image, name)))
         return empty(201)
 
     async def delete(self, call: Call) -> web.StreamResponse:
         if call.text("platforms"):
             raise Unimplemented("removing one platform of an image is not supported yet")
         image = await self._shelf.get(call.path["name"])
-        removals = await self._shelf.remove(
+        removals = await self._changes.remove(
             call.path["name"],
             force=call.flag("force"),
             prune=not call.flag("noprune"),
             in_use=self._usage.in_use(),
             running=self._usage.running(),
         )
-        for removal in removals:
-            action = "untag" if removal.kind == "Untagged" else "delete"
-            self._events.publish(Event("image", action, str(image.id), {"name": removal.text}))
+        self._tell(removals, {str(image.id): image}, image)
         return reply([{removal.kind: removal.text} for removal in removals])
+
+    async def prune(self, call: Call) -> web.StreamResponse:
+        wanted = PruneFilter(parse_filters(call.text("filters")), time.time())
+        images = {str(image.id): image for image in await self._shelf.list()}
+        pruned = await self._changes.prune(wanted.matches, self._usage.in_use())
+        self._tell(pruned.removals, images, None)
+        self._events.publish(Event("image", "prune", "", {"reclaimed": str(pruned.freed)}))
+        lines = [{removal.kind: removal.text} for removal in pruned.removals]
+        return reply({"ImagesDeleted": lines or None, "SpaceReclaimed": pruned.freed})
+
+    def _tell(self, removals: Iterable[Removal], images: Mapping[str, Image], image: Image | None) -> None:
+        """Events as Docker's: of names and images, not of layers. What was untagged is told before what it named is
+        deleted, and of the same image."""
+        owners = _owners(removals, images, image)
+        for removal, owner in owners:
+            action = "untag" if removal.kind == "Untagged" else "delete"
+            self._events.publish(Event("image", action, str(owner.id), _attributes(owner, str(owner.id))))
+
+
+def _owners(removals: Iterable[Removal], images: Mapping[str, Image],
+            image: Image | None) -> Sequence[tuple[Removal, Image]]:
+    by_name = {name: one for one in images.values() for name in (*one.repo_tags, *one.repo_digests)}
+    found = []
+    for removal in removals:
+        owner = images.get(removal.text) if removal.kind == "Deleted" else by_name.get(removal.text, image)
+        if owner is not None:
+            found.append((removal, owner))
+    return found
+
+
+def _attributes(image: Image, name: str) -> Mapping[str, str]:
+    labels = image.config.config.get("Labels")
+    said = {key: value for key, value in labels.items() if isinstance(value, str)} if isinstance(labels, dict) else {}
+    return {**said, "name": name}

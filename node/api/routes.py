@@ -11,6 +11,7 @@ from node.api.networks import NetworkRoutes
 from node.api.observe import ObserveRoutes
 from node.api.system import SystemRoutes
 from node.api.transfer import TransferRoutes
+from node.api.usage import UsageRoutes
 from node.api.volumes import VolumeRoutes
 
 
@@ -19,6 +20,7 @@ class Groups:
     """The handlers, one object a group."""
 
     system: SystemRoutes
+    usage: UsageRoutes
     events: EventRoutes
     containers: ContainerRoutes
     observe: ObserveRoutes
@@ -36,7 +38,7 @@ def routes(on: Groups) -> list[Route]:
         Route("GET", "/version", "SystemVersion", on.system.version),
         Route("GET", "/info", "SystemInfo", on.system.info),
         Route("GET", "/events", "SystemEvents", on.events.stream),
-        Route("GET", "/system/df", "SystemDataUsage", on.system.disk_usage),
+        Route("GET", "/system/df", "SystemDataUsage", on.usage.disk_usage),
         Route("POST", "/auth", "SystemAuth", on.transfer.login),
 
         Route("GET", "/containers/json", "ContainerList", on.containers.list),
@@ -73,7 +75,7 @@ def routes(on: Groups) -> list[Route]:
         Route("GET", "/images/json", "ImageList", on.images.list),
         Route("POST", "/images/create", "ImageCreate", on.transfer.create),
         Route("GET", "/images/search", "ImageSearch", on.transfer.search),
-        Route("POST", "/images/prune", "ImagePrune"),
+        Route("POST", "/images/prune", "ImagePrune", on.images.prune),
         Route("POST", "/images/load", "ImageLoad"),
         Route("GET", "/images/get", "ImageGetAll"),
         Route("GET", "/images/{name...}/json", "ImageInspect", on.images.inspect),
@@ -82,7 +84,7 @@ def routes(on: Groups) -> list[Route]:
         Route("POST", "/images/{name...}/push", "ImagePush", on.transfer.push),
         Route("POST", "/images/{name...}/tag", "ImageTag", on.images.tag),
         Route("DELETE", "/images/{name...}", "ImageDelete", on.images.delete),
-        Route("GET", "/distribution/{name...}/json", "DistributionInspect"),
+        Route("GET", "/distribution/{name...}/json", "DistributionInspect", on.transfer.distribution),
         Route("POST", "/commit", "ImageCommit"),
         Route("POST", "/build", "ImageBuild"),
         Route("POST", "/build/prune", "BuildPrune"),

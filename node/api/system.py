@@ -1,9 +1,7 @@
-"""The daemon itself: ping, version, info, disk usage."""
+"""The daemon itself: ping, version, info."""
 
 import os
 import platform
-import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,15 +12,9 @@ from aiohttp import web
 
 from node.api.answers import reply
 from node.api.call import Call
-from node.api.parts import Catalogue, ImageShelf, Usage, Volumes
-from node.api.types import containers as container_view
-from node.api.types import images as image_view
+from node.api.parts import ImageShelf, Usage
 from node.api.types import system as view
-from node.api.types import volumes as volume_view
 from node.api.version import NEWEST, OLDEST
-
-UNKNOWN = -1
-"""Docker's word for a size nobody has counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +33,10 @@ class Facts:
 
 
 class SystemRoutes:
-    def __init__(
-        self, facts: Facts, catalogue: Catalogue, usage: Usage, images: ImageShelf, volumes: Volumes
-    ) -> None:
+    def __init__(self, facts: Facts, usage: Usage, images: ImageShelf) -> None:
         self._facts = facts
-        self._catalogue = catalogue
         self._usage = usage
         self._images = images
-        self._volumes = volumes
 
     async def ping(self, call: Call) -> web.StreamResponse:
         headers = {
@@ -86,33 +74,6 @@ class SystemRoutes:
             warnings=tuple(self._facts.warnings),
         )
         return reply(view.info(node, machine, self._usage.counts(), images=len(await self._images.list())))
-
-    async def disk_usage(self, call: Call) -> web.StreamResponse:
-        """Layers are counted once a image: what images share is not told apart yet, so LayersSize is an upper bound."""
-        kinds = set(call.request.query.getall("type", ())) or {"container", "image", "volume", "build-cache"}
-        images = await self._images.list()
-        uses, now = self._usage.in_use(), time.time()
-        document: dict[str, object] = {}
-        if "image" in kinds:
-            document["LayersSize"] = sum(image.size for image in images)
-            document["Images"] = [
-                image_view.summary(image, call.version, containers=len(uses.get(str(image.id), ())))
-                for image in images
-            ]
-        if "container" in kinds:
-            document["Containers"] = [
-                container_view.summary(c, now=now, sizes=(size := await self._catalogue.size(c.id), size))
-                for c in await self._catalogue.list(all=True)
-            ]
-        if "volume" in kinds:
-            users = Counter(m.name for c in await self._catalogue.list(all=True) for m in c.mounts if m.name)
-            document["Volumes"] = [
-                volume_view.volume(volume) | {"UsageData": {"RefCount": users[volume.name], "Size": UNKNOWN}}
-                for volume in await self._volumes.list()
-            ]
-        if "build-cache" in kinds:
-            document["BuildCache"] = []
-        return reply(document)
 
 
 def seawall_version() -> str:

@@ -11,6 +11,7 @@ from node.api.filters import parse_filters
 from node.api.parts import ImageExchange, Searches
 from node.api.progress import Lines
 from node.api.types.auth import parse_auth, parse_header, registry_host
+from node.api.types.imageparts import platform
 from node.events import Event, EventBus
 from ocispec.descriptor import Platform
 from ocispec.errors import FailedPrecondition, InvalidArgument, Unimplemented
@@ -47,10 +48,15 @@ class TransferRoutes:
             if call.text(name):
                 raise Unimplemented(f"ImageCreate with {name} is not supported yet")
         reference = _pulled(call.text("fromImage"), call.text("tag"))
+        every = not call.text("tag") and reference.tag is None and reference.digest is None
         platform = Platform.parse(call.text("platform")) if call.text("platform") else None
         auth = parse_header(call.request.headers.get("X-Registry-Auth", ""))
 
         async def pull(lines: Lines) -> None:
+            if every:  # docker pull -a
+                for image in await self._exchange.pull_all(reference, platform=platform, auth=auth, progress=lines):
+                    self._tell("pull", str(image.id), reference)
+                return
             image = await self._exchange.pull(reference, platform=platform, auth=auth, progress=lines)
             self._tell("pull", str(image.id), reference)
 
@@ -69,6 +75,15 @@ class TransferRoutes:
             self._tell("push", reference.familiar_name, reference)
 
         return await progress.stream(call.request, push)
+
+    async def distribution(self, call: Call) -> web.StreamResponse:
+        """What a registry says of an image, without pulling it."""
+        auth = parse_header(call.request.headers.get("X-Registry-Auth", ""))
+        found = await self._exchange.distribution(Reference.parse(call.path["name"]), auth=auth)
+        return reply({
+            "Descriptor": found.descriptor.to_json(),
+            "Platforms": [platform(one) for one in found.platforms],
+        })
 
     async def login(self, call: Call) -> web.StreamResponse:
         body = await call.fields()
@@ -125,10 +140,7 @@ class TransferRoutes:
 def _pulled(name: str, tag: str) -> Reference:
     if not name:
         raise InvalidQuery("fromImage must name an image")
-    reference = Reference.parse(f"{name}{'@' if ':' in tag else ':'}{tag}" if tag else name)
-    if not tag and not reference.tag and not reference.digest:
-        raise Unimplemented("pulling all tags of an image is not supported yet: name one")
-    return reference
+    return Reference.parse(f"{name}{'@' if ':' in tag else ':'}{tag}" if tag else name)
 
 
 def _passes(item: Found, values: Mapping[str, tuple[str, ...]]) -> bool:

@@ -57,8 +57,7 @@ class Creator:
         directory = self._home / container_id
         name = self._claim(spec.name, container_id)
         try:
-            image = await self._images.get(spec.image)
-            _check_platform(spec, image)
+            image = await self._images.get(spec.image, Platform.parse(spec.platform) if spec.platform else None)
             spec = replace(spec, log=logdrivers.resolve(spec.log, self._site.log))
             whole = complete(spec, image.config.config, container_id)
             limits, warnings = self._site.limits.adapt(whole.spec.resources)
@@ -122,14 +121,3 @@ def _network_warnings(spec: CreateSpec) -> tuple[str, ...]:
     if spec.network.mode == "host" and (spec.network.bindings or spec.network.publish_all):
         return ("Published ports are discarded when using host network mode",)
     return ()
-
-
-def _check_platform(spec: CreateSpec, image: Image) -> None:
-    if not spec.platform:
-        return
-    wanted, found = Platform.parse(spec.platform), image.platform
-    if not found.satisfies(wanted):
-        raise InvalidSpec(
-            f"image with reference {spec.image} was found but its platform ({found}) "
-            f"does not match the specified platform ({wanted})"
-        )

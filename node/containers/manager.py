@@ -20,6 +20,7 @@ from node.containers.persistence import Records
 from node.containers.running import Runner
 from node.containers.stopping import Remover, Stopper
 from node.snapshots.store import RootSnapshots
+from node.snapshots.trees import disk_usage
 from node.state.containers import ContainerRowExists
 from ocispec.errors import FailedPrecondition, InvalidArgument
 
@@ -188,6 +189,11 @@ class Containers:
     async def size(self, name: str) -> int:
         """Bytes the container wrote to its own layer."""
         return await self._snapshots.usage(find(self._index, name).id)
+
+    async def kept(self, name: str) -> int:
+        """Bytes that are kept of it beside its layer: its log above all."""
+        folder = Path(find(self._index, name).container.directory)
+        return await asyncio.to_thread(disk_usage, folder)
 
     def in_use(self) -> "Mapping[str, Ids]":
         """Image id to the ids of containers made of it."""

@@ -15,6 +15,7 @@ from node.images.image import Image
 from node.linux.cgroups.stats import Stats
 from node.network.model import Endpoint, Joining, PortBinding, Sandbox
 from node.snapshots.mounts import RootMount
+from ocispec.descriptor import Platform
 from ocispec.digest import Digest
 
 
@@ -62,7 +63,7 @@ class Launches(Protocol):
 class FindsImages(Protocol):
     """The image a container is made of (node.images.store.Images)."""
 
-    async def get(self, name_or_id: str) -> Image: ...
+    async def get(self, name_or_id: str, platform: Platform | None = None) -> Image: ...
     async def ensure_unpacked(self, image: Image) -> tuple[Digest, ...]: ...
 
 

@@ -22,6 +22,16 @@ class NoMatchingPlatform(NotFound):
     """The index has no image for the platform; Docker's wording."""
 
 
+class PlatformMissing(NotFound):
+    def __init__(self, name: str, platform: object) -> None:
+        super().__init__(
+            f"image with reference {name} was found but does not provide the specified platform ({platform})")
+
+
+class OldManifest(Unimplemented):
+    """A schema 1 manifest: its layers carry no digests of what they unpack to, and Docker has given it up too."""
+
+
 class NotAnImage(InvalidArgument):
     """The manifest is of something else than a container image, or contradicts its own config."""
 

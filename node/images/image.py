@@ -1,6 +1,7 @@
 """The values of this room: an image as Docker shows it, and what pulls, pushes and removals give back."""
 
 import platform as host
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ocispec import mediatype
@@ -16,7 +17,9 @@ DANGLING = "<none>"
 @dataclass(frozen=True, slots=True)
 class Image:
     """One image: `id` is the digest of its config. `manifest` is the image manifest (never an index) that `repository`
-    holds under `manifest_digest`. `size` is bytes of the unpacked layers; `chain` the chain ids, bottom first."""
+    holds under `manifest_digest`. `size` is bytes of the unpacked layers; `chain` the chain ids, bottom first.
+    `variants` are the ids of other platforms' images that are here under the same names; `tagged` is when a tag last
+    came to it (RFC 3339, or empty)."""
 
     id: Digest
     config: ImageConfig
@@ -27,6 +30,8 @@ class Image:
     repo_digests: tuple[str, ...]
     size: int
     chain: tuple[Digest, ...]
+    variants: tuple[Digest, ...] = ()
+    tagged: str = ""
 
     @property
     def created(self) -> str:
@@ -36,6 +41,41 @@ class Image:
     @property
     def platform(self) -> Platform:
         return self.config.platform
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A manifest under an image's name: the image itself, or a child of its index. `image` is None for an attestation
+    (`attests`: what about) and for what is not here; `content` is bytes of manifest, config and layers that are."""
+
+    descriptor: Descriptor
+    available: bool
+    content: int = 0
+    image: "Image | None" = None
+    attests: Digest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """`freed` is in bytes: unpacked layers and stored content that nothing needs any more."""
+
+    removals: "tuple[Removal, ...]"
+    freed: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageUsage:
+    """Bytes on disk. `layers`: of every unpacked layer that an image has, by chain id; `strays`: of layers that only
+    containers still stand on; `content`: of stored blobs and downloads begun."""
+
+    layers: Mapping[Digest, int]
+    strays: int
+    content: int
+    blobs: Mapping[Digest, Mapping[Digest, int]]
+    """Config and layers, packed, of each image: by its id, then by digest."""
+
+    def total(self) -> int:
+        return sum(self.layers.values()) + self.strays + self.content
 
 
 @dataclass(frozen=True, slots=True)

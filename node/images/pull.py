@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from node.images.catalog import check_image, is_image, pick_platform
-from node.images.errors import NoMatchingPlatform, NotAnImage, PullFailed, UnsupportedLayer, first_failure
+from node.images.errors import NoMatchingPlatform, NotAnImage, OldManifest, PullFailed, UnsupportedLayer, first_failure
 from node.images.image import LAYER_COMPRESSION, Layer
 from node.images.layers import Layers, Source, Wanted
+from node.images.mirrors import Place
 from node.images.progress import LayerLine, Progress
 from ocispec import image as images
 from ocispec.descriptor import Platform
@@ -23,10 +24,12 @@ from ocispec.image import ImageConfig
 from ocispec.manifest import Manifest
 from ocispec.reference import Reference, Tag
 from storage.gc.leases import Leases
-from storage.remote.client import RemoteManifest, RemoteRegistry
+from storage.remote.client import RemoteManifest
+from storage.remote.errors import RemoteOldManifest
 from storage.repository.store import ContentStore
 
 _LEASE = timedelta(hours=24)
+_TAGS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +52,12 @@ class Puller:
         self._layers = layers
         self._downloads = downloads
 
-    async def pull(self, remote: RemoteRegistry, reference: Reference, platform: Platform,
-                   progress: Progress) -> Digest:
+    async def pull(self, place: Place, reference: Reference, platform: Platform, progress: Progress) -> Digest:
         """`reference` has a tag or a digest. Gives the digest that it stands for."""
-        source = Source(remote, reference.path, reference.repository, self._downloads)
+        source = Source(place.remote, place.path, reference.repository, self._downloads)
         async with source.held(), self._leases.hold(f"pull {reference}", ttl=_LEASE) as lease:
             # Nothing is said before the image is known to be there: until then a failure is the whole answer.
-            resolved = await resolve(remote, reference, platform)
+            resolved = await resolve(place, reference, platform)
             progress.status(f"Pulling from {reference.path}", _name(reference))
             image = resolved.image.manifest
             await lease.add(*(one.digest for one in resolved.manifests), *(blob.digest for blob in image.blobs))
@@ -67,6 +69,24 @@ class Puller:
                 changed = await self._record(reference, resolved)
         await self._say_end(reference, resolved.top.digest, progress, changed=changed)
         return resolved.top.digest
+
+    async def tags(self, place: Place, reference: Reference) -> Sequence[Tag]:
+        """Every tag that the registry has of the repository. Raises PullFailed."""
+        found: list[Tag] = []
+        async with place.remote:
+            try:
+                more, last = True, None
+                while more:
+                    page = await place.remote.tags(place.path, _TAGS_AT_ONCE, last)
+                    found += map(Tag, page.names)
+                    more, last = page.more, page.names[-1] if page.names else None
+            except NotFound as error:
+                raise PullFailed(f"repository {reference.familiar_name} not found: {error.message}") from error
+            except (PermissionDenied, Unauthenticated) as error:
+                raise PullFailed(_denied(reference, error.message)) from error
+        if not found:
+            raise PullFailed(f"repository {reference.familiar_name} has no tags")
+        return found
 
     async def _config(self, source: Source, image: Manifest) -> ImageConfig:
         """The config is small: read whole and verified, then stored like any blob."""
@@ -122,30 +142,40 @@ class Puller:
         progress.status(f"Status: {what} {reference.familiar()}")
 
 
-async def resolve(remote: RemoteRegistry, reference: Reference, platform: Platform) -> Resolved:
-    """Raises PullFailed, NoMatchingPlatform, NotAnImage, and the remote's own errors."""
+async def resolve(place: Place, reference: Reference, platform: Platform) -> Resolved:
+    """Raises PullFailed, NoMatchingPlatform, NotAnImage, OldManifest, and the remote's own errors."""
+    image = top = await resolve_top(place, reference)
+    if top.manifest.is_index:
+        chosen = pick_platform(top.manifest.children, platform)
+        if chosen is None:
+            raise NoMatchingPlatform(f"no matching manifest for {platform} in the manifest list entries")
+        image = await _manifest(place, reference, chosen.digest)
+    if not is_image(image.manifest):
+        kind = image.manifest.config.media_type if image.manifest.config else image.manifest.media_type
+        raise NotAnImage(f"{reference.familiar()} is no container image: its config is {kind!r}")
+    return Resolved(top, image)
+
+
+async def resolve_top(place: Place, reference: Reference) -> RemoteManifest:
+    """What the name stands for, with a user's words for what may go wrong."""
     name: Tag | Digest | None = reference.digest or reference.tag
     assert name is not None
+    return await _manifest(place, reference, name)
+
+
+async def _manifest(place: Place, reference: Reference, name: Tag | Digest) -> RemoteManifest:
     try:
-        top = await remote.manifest(reference.path, name)
-        image = top
-        if top.manifest.is_index:
-            chosen = pick_platform(top.manifest.children, platform)
-            if chosen is None:
-                raise NoMatchingPlatform(f"no matching manifest for {platform} in the manifest list entries")
-            image = await remote.manifest(reference.path, chosen.digest)
-    except NoMatchingPlatform:
-        raise
+        return await place.remote.manifest(place.path, name)
+    except RemoteOldManifest as error:
+        raise OldManifest(
+            f"{reference.familiar()} has a manifest of Docker's image manifest version 2, schema 1, which is not "
+            "supported: ask its publisher for an OCI image or schema 2") from error
     except NotFound as error:
         raise PullFailed(f"manifest for {reference.familiar()} not found: {error.message}") from error
     except (PermissionDenied, Unauthenticated) as error:
         # Not as Unauthenticated: upon a 401 the docker command asks for a name, and a script that has nobody to ask
         # waits for ever. Docker's daemon answers 404 with these words.
         raise PullFailed(_denied(reference, error.message)) from error
-    if not is_image(image.manifest):
-        kind = image.manifest.config.media_type if image.manifest.config else image.manifest.media_type
-        raise NotAnImage(f"{reference.familiar()} is no container image: its config is {kind!r}")
-    return Resolved(top, image)
 
 
 def _denied(reference: Reference, message: str) -> str:

@@ -30,7 +30,8 @@ class Users:
     running: Collection[str]
 
     def of(self, image: Image) -> Sequence[str]:
-        return self.containers.get(str(image.id), ())
+        """Of the image and of its siblings for other platforms, which have no names of their own."""
+        return [one for image_id in (image.id, *image.variants) for one in self.containers.get(str(image_id), ())]
 
     def running_one(self, image: Image) -> str | None:
         return next((container for container in self.of(image) if container in self.running), None)

@@ -2,31 +2,37 @@
 
 import asyncio
 import ipaddress
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from logging import getLogger
 
 from node.images.catalog import Catalog, CatalogReader, NamedBy
+from node.images.census import Census, descriptor_of, parts
+from node.images.distribution import Distributed, inspect
 from node.images.history import history
-from node.images.image import HistoryEntry, Image, PushResult, Removal, host_platform
+from node.images.image import HistoryEntry, Image, ImageUsage, Part, Pruned, PushResult, Removal, host_platform
 from node.images.layers import Layers, Wanted
+from node.images.mirrors import Place, Rules
 from node.images.progress import Progress, Silent
 from node.images.pull import Puller, layers_of
 from node.images.push import Pusher
-from node.images.removal import Users, plan
+from node.images.removal import Plan, Users, plan
 from node.images.unpack.pool import UnpackLimits
 from node.state.snapshots import LayerSizeRows
 from ocispec import manifest as manifests
-from ocispec.descriptor import Platform
+from ocispec.descriptor import Descriptor, Platform
 from ocispec.digest import Digest
-from ocispec.errors import NotFound
+from ocispec.errors import NotFound, ResourceExhausted, SeawallError
 from ocispec.manifest import Manifest
 from ocispec.reference import Reference, RepositoryName, Tag
 from storage.gc.sweep import Collector
 from storage.remote.auth import Credentials
-from storage.remote.client import RemoteRegistry
+from storage.remote.origin import OriginRegistry
 from storage.remote.transport import RemoteSettings
 from storage.repository.store import ContentStore
+
+log = getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +47,11 @@ class ImageSettings:
     unpack: UnpackLimits = field(default_factory=UnpackLimits)
     remote: RemoteSettings = field(default_factory=RemoteSettings)
     platform: Platform = field(default_factory=host_platform)
+    registries: Rules = field(default_factory=Rules)
 
     def insecure(self, host: str) -> bool:
+        if self.registries.of(host).insecure:
+            return True
         bare = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() and not host.endswith("]") else host
         if host in self.insecure_registries or bare in self.insecure_registries:
             return True
@@ -61,7 +70,7 @@ class Images:
     """Pull, push and everything in between. Methods raise the errors of node.images.errors and of the rooms below."""
 
     def __init__(self, content: ContentStore, puller: Puller, pusher: Pusher, layers: Layers, reader: CatalogReader,
-                 sizes: LayerSizeRows, collector: Collector, settings: ImageSettings) -> None:
+                 sizes: LayerSizeRows, collector: Collector, census: Census, settings: ImageSettings) -> None:
         self._content = content
         self._puller = puller
         self._pusher = pusher
@@ -69,6 +78,7 @@ class Images:
         self._reader = reader
         self._sizes = sizes
         self._collector = collector
+        self._census = census
         self._settings = settings
         self._catalog: Catalog | None = None
         self._changes = 0
@@ -81,11 +91,34 @@ class Images:
         """Cancelling it leaves the store as it was, and what was downloaded for the next try."""
         reference = reference.with_default_tag()
         try:
-            digest = await self._puller.pull(self._remote(reference, auth), reference,
-                                             platform or self._settings.platform, progress or Silent())
+            digest = await self._pull(reference, platform or self._settings.platform, auth, progress or Silent())
         finally:
             self._changed()
-        return (await self._read()).find(f"{reference.domain}/{reference.path}@{digest}")
+        name = f"{reference.domain}/{reference.path}@{digest}"
+        return (await self._read()).find(name, platform)
+
+    async def _pull(self, reference: Reference, platform: Platform, auth: Credentials | None,
+                    progress: Progress) -> Digest:
+        places = self._places(reference, auth)
+        for place in places[:-1]:
+            try:
+                return await self._puller.pull(place, reference, platform, progress)
+            except ResourceExhausted:
+                raise  # our own disk: the next place would find it as full
+            except SeawallError as error:
+                log.warning("mirror %s does not give %s: %s", place.remote.address, reference, error.message)
+        return await self._puller.pull(places[-1], reference, platform, progress)
+
+    async def pull_all(self, reference: Reference, *, platform: Platform | None = None,
+                       auth: Credentials | None = None, progress: Progress | None = None) -> Sequence[Image]:
+        """Every tag of the repository. Raises PullFailed when there is none."""
+        tags = await self._puller.tags(Place(self._remote(reference, auth), reference.path), reference)
+        return [await self.pull(replace(reference, tag=tag), platform=platform, auth=auth, progress=progress)
+                for tag in tags]
+
+    async def distribution(self, reference: Reference, *, auth: Credentials | None = None) -> Distributed:
+        reference = reference.with_default_tag()
+        return await inspect(Place(self._remote(reference, auth), reference.path), reference)
 
     async def push(self, reference: Reference, *, auth: Credentials | None = None,
                    progress: Progress | None = None) -> PushResult:
@@ -96,27 +129,43 @@ class Images:
 
     async def check_login(self, host: str, credentials: Credentials) -> None:
         """`docker login`. Raises RemoteUnauthorized, RemoteUnavailable."""
-        async with RemoteRegistry(host, insecure=self._settings.insecure(host), credentials=credentials,
+        async with OriginRegistry(host, insecure=self._settings.insecure(host), credentials=credentials,
                                   settings=self._settings.remote) as remote:
             await remote.ping()
 
-    def _remote(self, reference: Reference, auth: Credentials | None) -> RemoteRegistry:
-        return RemoteRegistry(reference.domain, insecure=self._settings.insecure(reference.domain), credentials=auth,
+    def _remote(self, reference: Reference, auth: Credentials | None) -> OriginRegistry:
+        return OriginRegistry(reference.domain, insecure=self._settings.insecure(reference.domain), credentials=auth,
                               settings=self._settings.remote)
+
+    def _places(self, reference: Reference, auth: Credentials | None) -> Sequence[Place]:
+        return self._settings.registries.places(reference, self._remote(reference, auth), self._settings.remote)
 
     # -- reading
 
-    async def get(self, name_or_id: str) -> Image:
-        """Raises ImageNotFound, AmbiguousImage."""
-        return (await self._read()).find(name_or_id)
+    async def get(self, name_or_id: str, platform: Platform | None = None) -> Image:
+        """Raises ImageNotFound, AmbiguousImage, PlatformMissing."""
+        return (await self._read()).find(name_or_id, platform)
+
+    async def parts(self, name_or_id: str) -> Sequence[Part]:
+        """The manifests under a name. Raises ImageNotFound, AmbiguousImage."""
+        catalog = await self._read()
+        return parts(catalog, catalog.top_of(name_or_id))
+
+    async def target(self, name_or_id: str) -> Descriptor:
+        """What the name stands for at a registry: the image, or its index."""
+        top = (await self._read()).top_of(name_or_id)
+        return descriptor_of(top.manifest, top.digest)
+
+    async def usage(self) -> ImageUsage:
+        return await self._census.usage(await self._read())
 
     async def list(self) -> Sequence[Image]:
         """Newest first."""
         catalog = await self._read()
         return sorted(catalog.images.values(), key=lambda image: (image.created, str(image.id)), reverse=True)
 
-    async def history(self, name_or_id: str) -> Sequence[HistoryEntry]:
-        image = await self.get(name_or_id)
+    async def history(self, name_or_id: str, platform: Platform | None = None) -> Sequence[HistoryEntry]:
+        image = await self.get(name_or_id, platform)
         return history(image, await self._sizes.get(image.config.diff_ids))
 
     async def ensure_unpacked(self, image: Image) -> tuple[Digest, ...]:
@@ -179,8 +228,25 @@ class Images:
             self._changed()
             lines = decided.lines()
             if decided.deletes and prune:
-                lines += [Removal("Deleted", str(chain_id)) for chain_id in await self.prune()]
+                lines += [Removal("Deleted", str(chain_id)) for chain_id in await self._collect()]
             return lines
+
+    async def prune(self, wanted: Callable[[Image], bool], in_use: Mapping[str, Sequence[str]]) -> Pruned:
+        """Remove the images that are `wanted` gone and that no container was made from, and whatever nothing needs."""
+        async with self._changing:
+            catalog = await self._read()
+            before = (await self._census.usage(catalog)).total()
+            users, lines = Users(in_use, ()), list[Removal]()
+            for image in catalog.images.values():
+                if wanted(image) and not users.of(image):
+                    names = catalog.references[image.id]
+                    for name in names:
+                        await self._untag(catalog, name)
+                    lines += Plan(image, tuple(names), deletes=True).lines()
+            self._changed()
+            lines += [Removal("Deleted", str(chain_id)) for chain_id in await self._collect()]
+            after = (await self._census.usage(await self._read())).total()
+            return Pruned(tuple(lines), max(before - after, 0))
 
     async def _untag(self, catalog: Catalog, name: NamedBy) -> None:
         top = catalog.top(name)
@@ -195,9 +261,8 @@ class Images:
         except NotFound:
             return  # gone with its tag already
 
-    async def prune(self) -> Sequence[Digest]:
+    async def _collect(self) -> Sequence[Digest]:
         """Remove the layers and bytes that no image names; gives the chain ids of the layers that went."""
-        kept = {chain_id for image in (await self._read()).images.values() for chain_id in image.chain}
-        gone = await self._layers.forget_all_but(kept)
+        gone = await self._layers.forget_all_but((await self._read()).chains())
         await self._collector.run(grace=timedelta(0))
         return gone

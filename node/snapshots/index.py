@@ -21,7 +21,7 @@ from typing import TypeVar
 
 from node.linux import syscalls
 from node.snapshots.store import NoSpace, SnapshotExists, SnapshotMissing
-from node.snapshots.trees import remove_tree
+from node.snapshots.trees import disk_usage, remove_tree
 from ocispec.digest import Digest
 
 _T = TypeVar("_T")
@@ -58,6 +58,7 @@ class Index:
         self._published: set[Digest] = set()
         self._users: Counter[int] = Counter()
         self._next = 1
+        self._measured: dict[int, int] = {}
         self._publishing = asyncio.Lock()
 
     async def load(self) -> None:
@@ -159,7 +160,19 @@ class Index:
         if not self._users[number]:
             await self.drop(number)
 
+    async def usage(self, number: int) -> int:
+        """Measured once: layers never change."""
+        if number not in self._measured:
+            self._measured[number] = await in_thread(lambda: disk_usage(self.directory(number)))
+        return self._measured[number]
+
+    def present(self) -> dict[int, Digest | None]:
+        """Every layer on disk that somebody needs: its chain id, or None when only containers stand on it."""
+        names: dict[int, Digest | None] = dict.fromkeys(self._users)
+        return names | {number: chain_id for chain_id, number in self._numbers.items() if chain_id in self._published}
+
     async def drop(self, number: int) -> None:
+        self._measured.pop(number, None)
         await in_thread(lambda: remove_tree(self.directory(number)))
 
     @contextlib.asynccontextmanager

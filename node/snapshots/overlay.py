@@ -4,7 +4,7 @@ Whiteouts are character devices 0:0, opaque directories carry trusted.overlay.op
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from node.snapshots.index import Index, in_thread
@@ -48,6 +48,15 @@ class OverlaySnapshotter:
 
     def chains(self) -> Sequence[Digest]:
         return self._index.published()
+
+    async def layers_usage(self, known: Mapping[Digest, int]) -> tuple[Mapping[Digest, int], int]:
+        here, strays = {}, 0
+        for number, chain_id in self._index.present().items():
+            if chain_id is None or chain_id not in known:
+                strays += await self._index.usage(number)
+            else:
+                here[chain_id] = known[chain_id]
+        return here, strays
 
     async def prepare(self, chain: Sequence[Digest]) -> LayerTarget:
         _check_length(chain)

@@ -5,7 +5,7 @@ published (durable and found again after a restart). Only a published layer surv
 when the snapshotter is opened. Chain ids are ocispec.image.chain_ids, bottom first wherever a chain is asked for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -117,6 +117,11 @@ class MergedViews(Protocol):
 
     def chains(self) -> Sequence[Digest]:
         """The chain id of every published layer."""
+        ...
+
+    async def layers_usage(self, known: Mapping[Digest, int]) -> tuple[Mapping[Digest, int], int]:
+        """Bytes of every published layer that is in `known` (which says how large each layer's own files are), and of
+        all others together, those that only containers still stand on among them."""
         ...
 
 

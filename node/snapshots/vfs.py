@@ -3,7 +3,7 @@
 Costs disk and time where the file system has no reflinks; works wherever directories do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -35,6 +35,17 @@ class VfsSnapshotter:
 
     def chains(self) -> Sequence[Digest]:
         return self._index.published()
+
+    async def layers_usage(self, known: Mapping[Digest, int]) -> tuple[Mapping[Digest, int], int]:
+        """A layer's folder holds those below it too, and that is what it takes."""
+        here, strays = {}, 0
+        for number, chain_id in self._index.present().items():
+            size = await self._index.usage(number)
+            if chain_id is None or chain_id not in known:
+                strays += size
+            else:
+                here[chain_id] = size
+        return here, strays
 
     async def prepare(self, chain: Sequence[Digest]) -> LayerTarget:
         below = [self._index.number(chain[-2])] if len(chain) > 1 else []

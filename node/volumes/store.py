@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from node.snapshots.mounts import RootMount
-from node.snapshots.trees import remove_tree
+from node.snapshots.trees import disk_usage, remove_tree
 from node.state.database import State
 from node.state.volumes import VolumeRow, VolumeRows
 from node.volumes.filling import Place, fill_volumes
@@ -98,6 +98,11 @@ class Volumes:
         if row is None:
             raise NoSuchVolume(name)
         return self._volume(row)
+
+    async def usage(self, name: str) -> int:
+        """Bytes of its files. Raises VolumeNotFound."""
+        volume = await self.inspect(name)
+        return await asyncio.to_thread(disk_usage, Path(volume.mountpoint))
 
     async def list(self) -> Sequence[Volume]:
         return [self._volume(row) for row in await self._rows.all()]

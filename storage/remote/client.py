@@ -76,9 +76,11 @@ class RemoteRegistry:
                 claimed = response.headers.get("Docker-Content-Digest", "")
         except BROKEN as error:
             raise unreachable(request, error) from error
+        if content_type in _SCHEMA1:
+            raise errors.RemoteOldManifest(f"{self.host}/{path}:{reference} is a manifest of schema 1")
         digest = _verified(raw, reference, claimed)
         # A registry that serves files says text/plain or the like: then the document's own mediaType counts.
-        known = content_type in mediatype.MANIFESTS or content_type in _SCHEMA1
+        known = content_type in mediatype.MANIFESTS
         return RemoteManifest(await parsed(raw, content_type if known else ""), digest)
 
     async def small_blob(self, path: RepositoryName, descriptor: Descriptor, limit: int) -> bytes:

@@ -35,5 +35,9 @@ class RemoteRefused(InvalidArgument):
     """Another 4xx: the registry does not take what we sent; the message is the registry's."""
 
 
+class RemoteOldManifest(InvalidArgument):
+    """It answers with a manifest of schema 1, which nobody reads any more."""
+
+
 class RemoteInvalid(InvalidArgument):
     """The registry's answer cannot be right: too long, a wrong range, a redirect or realm that we do not follow."""

@@ -3,11 +3,12 @@
 import fnmatch
 from collections.abc import Mapping, Sequence
 
-from node.api.types.units import epoch
+from node.api.types.units import epoch, parse_time
 from node.images.image import Image
 from ocispec.errors import InvalidArgument
 from ocispec.reference import InvalidReference, Reference
 
+_PRUNE = frozenset({"dangling", "label", "label!", "until"})
 KNOWN = frozenset({"dangling", "label", "label!", "reference", "before", "since", "until"})
 
 
@@ -55,6 +56,27 @@ class ImageFilter:
         labels = image.config.config.get("Labels")
         key, equals, wanted = text.partition("=")
         return isinstance(labels, dict) and key in labels and (not equals or labels[key] == wanted)
+
+
+class PruneFilter:
+    """`docker image prune`: those without a tag, or with `dangling=false` whatever no container uses. Raises
+    InvalidArgument."""
+
+    def __init__(self, values: Mapping[str, Sequence[str]], now: float) -> None:
+        for name in values:
+            if name not in _PRUNE:
+                raise InvalidArgument(f"invalid filter '{name}'")
+        dangling, until = values.get("dangling", ("true",)), values.get("until", ())
+        if len(dangling) != 1 or dangling[0].lower() not in ("true", "false", "1", "0"):
+            raise InvalidArgument(f"invalid filter 'dangling={list(dangling)}'")
+        if len(until) > 1:
+            raise InvalidArgument("more than one until filter specified")
+        self._dangling = dangling[0].lower() in ("true", "1")
+        self._until = parse_time(until[0], now) // 10**9 if until else 0
+        self._labels = ImageFilter({name: values[name] for name in ("label", "label!") if name in values})
+
+    def matches(self, image: Image) -> bool:
+        return not (self._dangling and image.repo_tags) and self._labels.matches(image, {}, self._until)
 
 
 def _matches(pattern: str, name: str) -> bool:

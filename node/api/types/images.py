@@ -1,11 +1,12 @@
 """An image as `docker images`, `inspect` and `history` read it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from node.api.types.units import epoch
 from node.api.version import ApiVersion
 from node.images.image import HistoryEntry, Image
+from ocispec.descriptor import Descriptor
 
 Json = dict[str, Any]
 
@@ -14,6 +15,7 @@ NO_CONTAINER = ApiVersion(1, 45)
 TRIMMED_CONFIG = ApiVersion(1, 50)
 EMPTY_DANGLING = ApiVersion(1, 43)
 COUNTS_CONTAINERS = ApiVersion(1, 51)
+DESCRIBED = ApiVersion(1, 48)
 
 _CONFIG: Json = {
     "Hostname": "", "Domainname": "", "User": "", "AttachStdin": False, "AttachStdout": False, "AttachStderr": False,
@@ -26,7 +28,8 @@ _IMAGE_CONFIG = (
 )  # fmt: skip
 
 
-def inspect(image: Image, version: ApiVersion, *, driver: str) -> Json:
+def inspect(image: Image, version: ApiVersion, *, driver: str, target: Descriptor) -> Json:
+    """`target` is what the image's name stands for at a registry."""
     document = image.config.document
     result: Json = {
         "Id": str(image.id),
@@ -43,12 +46,14 @@ def inspect(image: Image, version: ApiVersion, *, driver: str) -> Json:
         "Size": image.size,
         "GraphDriver": {"Data": None, "Name": driver},
         "RootFS": {"Type": "layers", "Layers": [str(diff_id) for diff_id in image.config.diff_ids]},
-        "Metadata": {"LastTagTime": "0001-01-01T00:00:00Z"},
+        "Metadata": {"LastTagTime": image.tagged or "0001-01-01T00:00:00Z"},
     }
     if image.platform.variant:
         result["Variant"] = image.platform.variant
     if version < NO_VIRTUAL_SIZE:
         result["VirtualSize"] = image.size
+    if version >= DESCRIBED:
+        result["Descriptor"] = target.to_json()
     if version < NO_CONTAINER:
         result["Container"], result["ContainerConfig"] = "", dict(_CONFIG)
     return result
@@ -61,8 +66,14 @@ def image_config(image: Image, version: ApiVersion) -> Json:
     return said if version >= TRIMMED_CONFIG else {**_CONFIG, **said}
 
 
-def summary(image: Image, version: ApiVersion, *, containers: int) -> Json:
-    """A line of `docker images`. `containers`: how many were made from it."""
+def count(image: Image, uses: Mapping[str, Sequence[str]]) -> int:
+    """How many containers were made from it, or from its siblings for other platforms."""
+    return sum(len(uses.get(str(one), ())) for one in (image.id, *image.variants))
+
+
+def summary(image: Image, version: ApiVersion, *, containers: int, shared: int = -1) -> Json:
+    """A line of `docker images`. `containers`: how many were made from it; `shared`: bytes that other images have
+    too, -1 when nobody counted."""
     labels = image.config.config.get("Labels")
     tags, digests = list(image.repo_tags), list(image.repo_digests)
     if version < EMPTY_DANGLING and not tags:
@@ -76,7 +87,7 @@ def summary(image: Image, version: ApiVersion, *, containers: int) -> Json:
         "ParentId": "",
         "RepoDigests": digests,
         "RepoTags": tags,
-        "SharedSize": -1,
+        "SharedSize": shared,
         "Size": image.size,
     }
     if version < NO_VIRTUAL_SIZE:

@@ -7,7 +7,7 @@ import asyncio
 import json
 import secrets
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from node.containers.errors import CannotInvoke, NameInUse, NoSuchContainer, NoSuchExec, NotRunning
@@ -24,11 +24,12 @@ from node.containers.model import (
     Status,
 )
 from node.events import Event, EventBus
-from node.images.errors import ImageNotFound, NothingToPush
-from node.images.image import HistoryEntry, Image, PushResult, Removal
+from node.images.distribution import Distributed
+from node.images.errors import ImageNotFound, NothingToPush, PlatformMissing, PullFailed
+from node.images.image import HistoryEntry, Image, ImageUsage, Part, Pruned, PushResult, Removal
 from node.images.progress import Progress
 from ocispec import manifest as manifests
-from ocispec.descriptor import Platform
+from ocispec.descriptor import Descriptor, Platform
 from ocispec.digest import Digest
 from ocispec.errors import FailedPrecondition, NotFound
 from ocispec.image import ImageConfig
@@ -153,6 +154,9 @@ class FakeContainers:
     async def rename(self, name: str, new: str) -> None:
         held = self.find(name)
         held.container = replace(held.container, name=new)
+
+    async def kept(self, name: str) -> int:
+        return 1000
 
     async def size(self, name: str) -> int:
         return 4096
@@ -348,6 +352,9 @@ def image(*tags: str) -> Image:
     return Image(Digest.of(raw), config, digest, manifest, repository, tags, digests, 1234567, config.chain_ids())
 
 
+AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
+
+
 class FakeImages:
     def __init__(self) -> None:
         self.held: list[Image] = [image("busybox:latest")]
@@ -379,6 +386,18 @@ class FakeImages:
         self.held.append(image(name))
         return self.held[-1]
 
+    async def pull_all(
+        self, reference: Reference, *, platform: Platform | None, auth: Credentials | None, progress: Progress
+    ) -> Sequence[Image]:
+        return [await self.pull(Reference.parse(f"{reference}:{tag}"), platform=platform, auth=auth, progress=progress)
+                for tag in ("1", "2")]
+
+    async def distribution(self, reference: Reference, *, auth: Credentials | None) -> Distributed:
+        self.credentials.append(auth)
+        if "nothere" in reference.path.value:
+            raise PullFailed(f"manifest for {reference.familiar()} not found: manifest unknown")
+        return Distributed(Descriptor("application/vnd.oci.image.index.v1+json", Digest.of(b"i"), 7), (AMD64, ARM64))
+
     async def push(self, reference: Reference, *, auth: Credentials | None, progress: Progress) -> PushResult:
         held = [Reference.parse(tag) for image in self.held for tag in image.repo_tags]
         found = [one for one in held if one.repository == reference.repository and reference.tag in (None, one.tag)]
@@ -395,19 +414,44 @@ class FakeImages:
         if credentials.password != "right":
             raise RemoteUnauthorized("unauthorized: incorrect username or password")
 
-    async def get(self, name_or_id: str) -> Image:
+    async def get(self, name_or_id: str, platform: Platform | None = None) -> Image:
         for held in self.held:
             short = str(held.id).removeprefix("sha256:")
             names = {*held.repo_tags, *(tag.removesuffix(":latest") for tag in held.repo_tags), str(held.id)}
-            if name_or_id in names or short.startswith(name_or_id):
+            if name_or_id in names or short.startswith(name_or_id.removeprefix("sha256:")):
+                if platform and not held.platform.satisfies(platform):
+                    raise PlatformMissing(name_or_id, platform)
                 return held
         raise ImageNotFound(name_or_id)
 
     async def list(self) -> Sequence[Image]:
         return self.held
 
-    async def history(self, name_or_id: str) -> Sequence[HistoryEntry]:
+    async def parts(self, name_or_id: str) -> Sequence[Part]:
         held = await self.get(name_or_id)
+        index = Descriptor("application/vnd.oci.image.manifest.v1+json", held.manifest_digest, 100, platform=AMD64)
+        other = Descriptor("application/vnd.oci.image.manifest.v1+json", Digest.of(b"arm"), 100, platform=ARM64)
+        about = Descriptor("application/vnd.oci.image.manifest.v1+json", Digest.of(b"sbom"), 100)
+        return [Part(index, available=True, content=2000, image=held), Part(other, available=False),
+                Part(about, available=False, attests=held.manifest_digest)]
+
+    async def target(self, name_or_id: str) -> Descriptor:
+        held = await self.get(name_or_id)
+        return Descriptor(held.manifest.media_type, held.manifest_digest, len(held.manifest.raw))
+
+    async def usage(self) -> ImageUsage:
+        layers = {chain_id: held.size for held in self.held for chain_id in held.chain}
+        blobs = {held.id: {blob.digest: blob.size for blob in held.manifest.blobs} for held in self.held}
+        return ImageUsage(layers, 0, 5000, blobs)
+
+    async def prune(self, wanted: Callable[[Image], bool], in_use: Mapping[str, Sequence[str]]) -> Pruned:
+        going = [held for held in self.held if wanted(held) and not in_use.get(str(held.id))]
+        self.held = [held for held in self.held if held not in going]
+        lines = [Removal("Untagged", name) for held in going for name in held.repo_tags]
+        return Pruned((*lines, *(Removal("Deleted", str(held.id)) for held in going)), sum(one.size for one in going))
+
+    async def history(self, name_or_id: str, platform: Platform | None = None) -> Sequence[HistoryEntry]:
+        held = await self.get(name_or_id, platform)
         return [HistoryEntry(str(held.id), held.created, "COPY / /", "", 1234567, held.repo_tags)]
 
     async def tag(self, source: str, target: Reference) -> None:
@@ -475,6 +519,9 @@ class FakeVolumes:
         name = name or secrets.token_hex(32)
         made = FakeVolume(name, f"/volumes/{name}/_data", labels=labels, options=driver_opts)
         return self.held.setdefault(name, made)
+
+    async def usage(self, name: str) -> int:
+        return 42
 
     async def inspect(self, name: str) -> FakeVolume:
         if name not in self.held:

@@ -3,11 +3,13 @@
 import asyncio
 import base64
 import json
+from urllib.parse import quote
 
 import pytest
 
 from node.api.progress import bar
 from node.api.types.auth import InvalidAuth, parse_header, registry_host
+from node.api.types.usage import Kind, sums
 from node.events import Event
 from storage.remote.auth import Credentials
 from tests.conftest import Until
@@ -69,7 +71,6 @@ async def test_a_pull_ends_when_its_client_goes(node: Node, until: Until) -> Non
     ("query", "status", "message"),
     [
         ("fromImage=UPPER&tag=x", 400, "invalid reference format: repository name (library/UPPER) must be lowercase"),
-        ("fromImage=a", 501, "pulling all tags of an image is not supported yet: name one"),
         ("fromSrc=-", 501, "ImageCreate with fromSrc (docker import) is not supported yet"),
         ("", 400, "fromImage must name an image"),
         ("fromImage=a&tag=b&platform=linux/a/b/c", 400, "invalid platform: 'linux/a/b/c'"),
@@ -190,7 +191,6 @@ async def test_a_reference_filter_shows_only_the_names_that_match(node: Node) ->
 async def test_wrong_image_filters(node: Node) -> None:
     for filters in ('{"x":["y"]}', '{"dangling":["perhaps"]}'):
         assert (await node.call("GET", "/images/json", params={"filters": filters}))[0] == 400
-    assert (await node.call("GET", "/images/json?manifests=1"))[0] == 501
 
 
 async def test_search(node: Node) -> None:
@@ -241,12 +241,87 @@ async def test_info_and_usage(node: Node) -> None:
     _, version = await node.call("GET", "/version")
     assert (version["ApiVersion"], version["MinAPIVersion"]) == ("1.51", "1.24")
     _, usage = await node.call("GET", "/system/df")
-    assert usage["LayersSize"] == 1234567
-    assert len(usage["Containers"]) == 1
+    assert usage["LayersSize"] == 1234567 + 5000
+    assert [one["SizeRw"] for one in usage["Containers"]] == [1000 + await node.containers.size("x")]
+    assert usage["BuilderSize"] == 0
     await node.call("POST", "/volumes/create", {"Name": "v"})
     _, usage = await node.call("GET", "/system/df?type=volume")
     assert set(usage) == {"Volumes"}
-    assert usage["Volumes"][0]["UsageData"] == {"RefCount": 0, "Size": -1}
+    assert usage["Volumes"][0]["UsageData"] == {"RefCount": 0, "Size": 42}
+
+
+async def test_usage_says_what_is_active(node: Node) -> None:
+    assert (await node.call("GET", "/system/df?type=image"))[1]["Images"][0]["Containers"] == 0
+    await make(node, "sleep")
+    assert (await node.call("GET", "/v1.24/system/df?type=image"))[1]["Images"][0]["Containers"] == 1
+    status, answer = await node.call("GET", "/system/df?type=nothing")
+    assert (status, answer["message"]) == (400, "unknown object type: nothing")
+
+
+def test_usage_since_1_52() -> None:
+    kinds = [Kind("image", [{"Id": "x"}], 1, 30, 10), Kind("volume", [])]
+    assert sums(kinds, verbose=False) == {
+        "ImageUsage": {"ActiveCount": 1, "TotalCount": 1, "Reclaimable": 10, "TotalSize": 30},
+        "VolumeUsage": {"ActiveCount": 0, "TotalCount": 0, "Reclaimable": 0, "TotalSize": 0},
+    }
+    assert sums(kinds, verbose=True)["ImageUsage"]["Items"] == [{"Id": "x"}]
+
+
+async def test_every_tag_is_pulled_when_none_is_named(node: Node) -> None:
+    status, _, text = await pull(node, "fromImage=127.0.0.1:5000/many")
+    assert status == 200
+    assert [line["id"] for line in lines(text) if str(line["status"]).startswith("Pulling from")] == ["1", "2"]
+
+
+async def test_manifests_and_platforms(node: Node) -> None:
+    _, (line,) = await node.call("GET", "/images/json?manifests=1&shared-size=1")
+    assert [(one["Kind"], one["Available"]) for one in line["Manifests"]] == [
+        ("image", True), ("image", False), ("attestation", False)]  # fmt: skip
+    assert line["Manifests"][0]["ImageData"]["Platform"] == {"os": "linux", "architecture": "amd64"}
+    assert line["SharedSize"] == 0
+    _, (line,) = await node.call("GET", "/v1.46/images/json?manifests=1")
+    assert "Manifests" not in line
+    assert "Descriptor" not in line
+    arm = quote('{"os": "linux", "architecture": "arm64"}')
+    status, answer = await node.call("GET", f"/images/busybox/json?platform={arm}")
+    assert (status, answer["message"]) == (
+        404, "image with reference busybox was found but does not provide the specified platform (linux/arm64)")
+    assert (await node.call("GET", f"/images/busybox/history?platform={arm}"))[0] == 404
+    assert (await node.call("GET", "/images/busybox/json?manifests=1"))[1]["Manifests"][0]["Available"]
+    assert (await node.call("GET", f"/images/busybox/json?manifests=1&platform={arm}"))[0] == 400
+    for wrong in ("linux/arm64", "[]", '{"os":"linux"}', '{"os":3,"architecture":"x"}', "[" * 9000):
+        status, answer = await node.call("GET", "/images/busybox/json", params={"platform": wrong})
+        assert (status, answer["message"][:25]) == (400, "failed to parse platform:")
+
+
+async def test_prune(node: Node) -> None:
+    assert (await node.call("POST", "/images/prune"))[1] == {"ImagesDeleted": None, "SpaceReclaimed": 0}
+    kept = {"filters": '{"dangling":["false"],"label!":["made-by"]}'}
+    assert (await node.call("POST", "/images/prune", params=kept))[1]["SpaceReclaimed"] == 0
+    _, pruned = await node.call("POST", "/images/prune", params={"filters": '{"dangling":{"false":true}}'})
+    assert pruned["SpaceReclaimed"] == 1234567
+    assert pruned["ImagesDeleted"][0] == {"Untagged": "busybox:latest"}
+    assert [(one.action, one.attributes.get("reclaimed")) for one in node.bus.past()[-3:]] == [
+        ("untag", None), ("delete", None), ("prune", "1234567")]
+    for filters in ('{"x":["y"]}', '{"dangling":["perhaps"]}', '{"until":["1h","2h"]}'):
+        assert (await node.call("POST", "/images/prune", params={"filters": filters}))[0] == 400
+
+
+async def test_an_image_in_use_is_not_pruned(node: Node) -> None:
+    await make(node, "sleep")
+    _, pruned = await node.call("POST", "/images/prune", params={"filters": '{"dangling":["false"]}'})
+    assert pruned == {"ImagesDeleted": None, "SpaceReclaimed": 0}
+
+
+async def test_distribution(node: Node) -> None:
+    auth = header({"username": "u", "password": "p"})
+    status, found = await node.call("GET", "/distribution/127.0.0.1:5000/a/b:1/json", headers={"X-Registry-Auth": auth})
+    assert status == 200
+    assert found["Descriptor"]["mediaType"] == "application/vnd.oci.image.index.v1+json"
+    assert [one["architecture"] for one in found["Platforms"]] == ["amd64", "arm64"]
+    assert node.images.credentials == [Credentials("u", "p")]
+    assert (await node.call("GET", "/distribution/nothere/json"))[0] == 404
+    assert (await node.call("GET", "/distribution/UP/json"))[0] == 400
 
 
 async def test_events(node: Node) -> None:

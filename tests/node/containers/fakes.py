@@ -153,7 +153,7 @@ class FakeImages:
     def __init__(self) -> None:
         self.config = {"Cmd": ["sh"], "Env": ["PATH=/bin"]}
 
-    async def get(self, name):
+    async def get(self, name, platform=None):
         if name == "missing":
             raise ImageNotFound("missing:latest")
         raw = b'{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[]}}'
