@@ -24,6 +24,7 @@ from node.api.networks import NetworkRoutes
 from node.api.observe import ObserveRoutes
 from node.api.parts import Containers, Execs, Images, Networks, Searches, Volumes
 from node.api.routes import Groups, routes
+from node.api.stats import StatsRoutes
 from node.api.streams import EngineConnection
 from node.api.system import Facts, SystemRoutes
 from node.api.tls import TlsProtocol
@@ -78,8 +79,9 @@ def groups(engine: Engine) -> Groups:
         system=SystemRoutes(engine.facts, containers, images),
         usage=UsageRoutes(containers, containers, images, engine.volumes),
         events=EventRoutes(engine.events),
-        containers=ContainerRoutes(containers, containers, images, driver=driver),
+        containers=ContainerRoutes(containers, containers, containers, images, driver=driver),
         observe=ObserveRoutes(containers, containers),
+        stats=StatsRoutes(containers),
         execs=ExecRoutes(engine.execs),
         images=ImageRoutes(images, images, containers, engine.events, driver=driver),
         transfer=TransferRoutes(

@@ -7,20 +7,25 @@ from aiohttp import web
 
 from node.api.answers import empty, reply
 from node.api.call import Call, InvalidQuery
-from node.api.filters import parse_filters
-from node.api.parts import Catalogue, ImageShelf, Lifecycle
+from node.api.filters import parse_filters, parse_prune
+from node.api.parts import Catalogue, ImageShelf, Lifecycle, Upkeep
 from node.api.types import containers as view
 from node.api.types.create import parse_create
 from node.api.types.limits import discarded
+from node.api.types.update import parse_update
 from node.containers.filters import Filters
 from node.containers.model import Container
+from node.containers.pruning import PruneFilter
 from ocispec.errors import InvalidArgument, NotFound
 
 _NOT_MODIFIED = 304
 
 
 class ContainerRoutes:
-    def __init__(self, catalogue: Catalogue, lifecycle: Lifecycle, images: ImageShelf, *, driver: str) -> None:
+    def __init__(
+        self, catalogue: Catalogue, lifecycle: Lifecycle, upkeep: Upkeep, images: ImageShelf, *, driver: str
+    ) -> None:
+        self._upkeep = upkeep
         self._catalogue = catalogue
         self._lifecycle = lifecycle
         self._images = images
@@ -92,6 +97,15 @@ class ContainerRoutes:
             raise InvalidArgument("links are not supported yet, so there is none to remove")
         await self._catalogue.remove(call.path["id"], force=call.flag("force"), volumes=call.flag("v"))
         return empty()
+
+    async def update(self, call: Call) -> web.StreamResponse:
+        warnings = await self._upkeep.update(call.path["id"], parse_update(await call.fields()))
+        return reply({"Warnings": list(warnings) or None})
+
+    async def prune(self, call: Call) -> web.StreamResponse:
+        query, _ = parse_prune(call.text("filters"))
+        gone, space = await self._upkeep.prune(PruneFilter(query.until, query.labels, query.not_labels))
+        return reply({"ContainersDeleted": list(gone) or None, "SpaceReclaimed": space})
 
     async def _sizes(self, container: Container) -> tuple[int, int]:
         written = await self._catalogue.size(container.id)

@@ -8,8 +8,11 @@ import socket
 from collections.abc import AsyncIterator, Callable, Collection, Generator, Mapping, Sequence
 from typing import Any, Protocol
 
+from node.containers.changing import Change
 from node.containers.filters import NOTHING, Filters
 from node.containers.model import Container, Created, CreateSpec, Exec, ExecSpec, LogQuery, Processes
+from node.containers.pruning import PruneFilter
+from node.containers.usage import Look
 from node.images.distribution import Distributed
 from node.images.image import HistoryEntry, Image, ImageUsage, Part, Pruned, PushResult, Removal
 from node.images.progress import Progress
@@ -80,6 +83,19 @@ class Observation(Protocol):
     async def top(self, name: str, ps_args: str) -> Processes: ...
 
 
+class Upkeep(Protocol):
+    """Changing containers that exist, and taking away those that have ended."""
+
+    async def update(self, name: str, change: Change) -> Sequence[str]: ...
+    async def prune(self, filters: PruneFilter) -> tuple[Sequence[str], int]: ...
+
+
+class Measured(Protocol):
+    """What one uses now; None when nothing runs."""
+
+    async def usage(self, name: str) -> tuple[Container, Look | None]: ...
+
+
 class Usage(Protocol):
     """Numbers over all containers."""
 
@@ -93,7 +109,7 @@ class Usage(Protocol):
         ...
 
 
-class Containers(Catalogue, Lifecycle, Observation, Usage, Protocol):
+class Containers(Catalogue, Lifecycle, Observation, Upkeep, Measured, Usage, Protocol):
     """All of it (node.containers.manager.Containers)."""
 
 

@@ -9,6 +9,7 @@ from node.api.execs import ExecRoutes
 from node.api.images import ImageRoutes
 from node.api.networks import NetworkRoutes
 from node.api.observe import ObserveRoutes
+from node.api.stats import StatsRoutes
 from node.api.system import SystemRoutes
 from node.api.transfer import TransferRoutes
 from node.api.usage import UsageRoutes
@@ -24,6 +25,7 @@ class Groups:
     events: EventRoutes
     containers: ContainerRoutes
     observe: ObserveRoutes
+    stats: StatsRoutes
     execs: ExecRoutes
     images: ImageRoutes
     transfer: TransferRoutes
@@ -43,7 +45,7 @@ def routes(on: Groups) -> list[Route]:
 
         Route("GET", "/containers/json", "ContainerList", on.containers.list),
         Route("POST", "/containers/create", "ContainerCreate", on.containers.create),
-        Route("POST", "/containers/prune", "ContainerPrune"),
+        Route("POST", "/containers/prune", "ContainerPrune", on.containers.prune),
         Route("GET", "/containers/{id}/json", "ContainerInspect", on.containers.inspect),
         Route("POST", "/containers/{id}/start", "ContainerStart", on.containers.start),
         Route("POST", "/containers/{id}/stop", "ContainerStop", on.containers.stop),
@@ -52,7 +54,7 @@ def routes(on: Groups) -> list[Route]:
         Route("POST", "/containers/{id}/pause", "ContainerPause", on.containers.pause),
         Route("POST", "/containers/{id}/unpause", "ContainerUnpause", on.containers.unpause),
         Route("POST", "/containers/{id}/rename", "ContainerRename", on.containers.rename),
-        Route("POST", "/containers/{id}/update", "ContainerUpdate"),
+        Route("POST", "/containers/{id}/update", "ContainerUpdate", on.containers.update),
         Route("DELETE", "/containers/{id}", "ContainerDelete", on.containers.delete),
         Route("POST", "/containers/{id}/wait", "ContainerWait", on.observe.wait),
         Route("GET", "/containers/{id}/logs", "ContainerLogs", on.observe.logs),
@@ -60,7 +62,7 @@ def routes(on: Groups) -> list[Route]:
         Route("GET", "/containers/{id}/attach/ws", "ContainerAttachWebsocket"),
         Route("POST", "/containers/{id}/resize", "ContainerResize", on.observe.resize),
         Route("GET", "/containers/{id}/top", "ContainerTop", on.observe.top),
-        Route("GET", "/containers/{id}/stats", "ContainerStats"),
+        Route("GET", "/containers/{id}/stats", "ContainerStats", on.stats.stats),
         Route("GET", "/containers/{id}/changes", "ContainerChanges"),
         Route("GET", "/containers/{id}/export", "ContainerExport"),
         Route("HEAD", "/containers/{id}/archive", "ContainerArchiveInfo"),

@@ -48,10 +48,12 @@ VERBS = {
     "run": Verb("run:run", "Create and run a container from an image"),
     "search": Verb("search:search", "Search a registry for images"),
     "start": Verb("attach:start", "Start stopped containers"),
+    "stats": Verb("stats:stats", "Show what containers use"),
     "stop": Verb("lifecycle:stop", "Stop running containers"),
     "tag": Verb("images:tag", "Give an image another name"),
     "top": Verb("top:top", "Show the processes of a container"),
     "unpause": Verb("lifecycle:unpause", "Let paused containers go on"),
+    "update": Verb("update:update", "Change limits and restart policy of containers, also while they run"),
     "version": Verb("info:version", "Show the versions of client and node"),
     "wait": Verb("lifecycle:wait", "Wait until containers stop, then print their exit codes"),
 }
@@ -59,10 +61,10 @@ VERBS = {
 GROUPS = {
     "container": (
         "Manage containers",
-        {"ls": "ps", "list": "ps"}
+        {"ls": "ps", "list": "ps", "prune": "prune:containers"}
         | {name: name for name in (
             "attach", "create", "exec", "inspect", "kill", "logs", "pause", "port", "rename", "restart", "rm", "run",
-            "start", "stop", "top", "unpause", "wait",
+            "start", "stats", "stop", "top", "unpause", "update", "wait",
         )},
     ),
     "image": (

@@ -15,7 +15,7 @@ from node.containers.bundle.mounts import tmpfs_options
 from node.containers.bundle.process import check_ulimits, command, merge_env
 from node.containers.bundle.security import confine
 from node.containers.errors import InvalidSpec
-from node.containers.model import CreateSpec, Healthcheck, Namespaces, Port, RestartMode
+from node.containers.model import CreateSpec, Healthcheck, Namespaces, Port, RestartMode, RestartPolicy
 from node.containers.mountspec import check_target
 from node.linux.cgroups import CgroupError
 from node.linux.cgroups.hierarchies import checked_path
@@ -119,16 +119,19 @@ def _check_rest(spec: CreateSpec) -> None:
         raise Unimplemented(f"log driver {spec.log.driver} is not supported yet (json-file and none are)")
     if spec.auto_remove and spec.restart.mode is not RestartMode.NO:
         raise InvalidSpec("can't create 'AutoRemove' container with restart policy")
-    if spec.restart.max_retries < 0 or (spec.restart.max_retries and spec.restart.mode is not RestartMode.ON_FAILURE):
-        raise InvalidSpec(
-            "invalid restart policy: maximum retry count can only be used with 'on-failure'"
-            if spec.restart.max_retries > 0
-            else "invalid restart policy: maximum retry count cannot be negative"
-        )
+    check_restart(spec.restart)
     if spec.stop_timeout is not None and spec.stop_timeout < -1:
         raise InvalidSpec(f"invalid stop timeout: {spec.stop_timeout}")
     if spec.healthcheck is not None:
         _check_health(spec.healthcheck)
+
+
+def check_restart(policy: RestartPolicy) -> None:
+    """Raises InvalidSpec."""
+    if policy.max_retries < 0:
+        raise InvalidSpec("invalid restart policy: maximum retry count cannot be negative")
+    if policy.max_retries and policy.mode is not RestartMode.ON_FAILURE:
+        raise InvalidSpec("invalid restart policy: maximum retry count can only be used with 'on-failure'")
 
 
 def _check_cgroup_parent(path: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from node.containers import names, top
+from node.containers.changing import Change, Changer
 from node.containers.creation import Creator
 from node.containers.errors import AmbiguousPrefix, NameInUse, NoSuchContainer, NotRunning, WrongState
 from node.containers.filters import NOTHING, Filters
@@ -17,8 +18,10 @@ from node.containers.monitor import MonitorGone
 from node.containers.news import News
 from node.containers.parts import Freezes
 from node.containers.persistence import Records
+from node.containers.pruning import PruneFilter, Pruner
 from node.containers.running import Runner
 from node.containers.stopping import Remover, Stopper
+from node.containers.usage import Gauge, Look
 from node.snapshots.store import RootSnapshots
 from node.snapshots.trees import disk_usage
 from node.state.containers import ContainerRowExists
@@ -45,6 +48,9 @@ class Containers:
         freezer: Freezes,
         snapshots: RootSnapshots,
         news: News,
+        changer: Changer,
+        gauge: Gauge,
+        pruner: Pruner,
     ) -> None:
         self._index = index
         self._records = records
@@ -55,6 +61,9 @@ class Containers:
         self._freezer = freezer
         self._snapshots = snapshots
         self._news = news
+        self._changer = changer
+        self._gauge = gauge
+        self._pruner = pruner
 
     async def create(self, spec: CreateSpec) -> Created:
         return await self._creator.create(spec)
@@ -194,6 +203,20 @@ class Containers:
         """Bytes that are kept of it beside its layer: its log above all."""
         folder = Path(find(self._index, name).container.directory)
         return await asyncio.to_thread(disk_usage, folder)
+
+    async def update(self, name: str, change: Change) -> Sequence[str]:
+        """Gives warnings. Raises InvalidSpec, WrongState."""
+        return await self._changer.update(find(self._index, name), change)
+
+    async def usage(self, name: str) -> tuple[Container, Look | None]:
+        """What it uses now; None when it does not run."""
+        live = find(self._index, name)
+        look = await self._gauge.read(live)
+        return live.container, look
+
+    async def prune(self, filters: PruneFilter) -> "tuple[Sequence[str], int]":
+        """Ids of what is gone, and bytes that are free again. Raises AlreadyPruning."""
+        return await self._pruner.prune(filters)
 
     def in_use(self) -> "Mapping[str, Ids]":
         """Image id to the ids of containers made of it."""

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from node.containers.changing import Changer
 from node.containers.creation import Creator
 from node.containers.execs import Execs
 from node.containers.freezer import CgroupFreezer, group_path
@@ -16,12 +17,14 @@ from node.containers.mountpoints import MountPoints
 from node.containers.news import News
 from node.containers.parts import FindsImages, Groups, KeepsVolumes, Launches, MonitorHandle, NetworksOfContainers
 from node.containers.persistence import Records
+from node.containers.pruning import Pruner
 from node.containers.recovery import Recovery
 from node.containers.revival import Revival
 from node.containers.running import Runner
 from node.containers.startup import Site, Startup
 from node.containers.stopping import Remover, Stopper
 from node.containers.tasks import Tasks
+from node.containers.usage import Gauge
 from node.events import EventBus
 from node.snapshots.store import RootSnapshots
 from node.state.containers import ContainerRows
@@ -78,7 +81,11 @@ async def open_containers(home: Path, site: Site, near: Neighbours) -> AsyncIter
     try:
         await recovery.run()
         yield (
-            Containers(index, records, creator, runner, stopper, remover, near.freezer, near.snapshots, news),
+            Containers(
+                index, records, creator, runner, stopper, remover, near.freezer, near.snapshots, news,
+                Changer(site.limits, near.freezer, records, news), Gauge(near.freezer),
+                Pruner(index, remover, near.snapshots, near.events),
+            ),
             execs,
         )
     finally:

@@ -22,8 +22,7 @@ class Records:
         self._rows = rows
 
     async def add(self, live: Live) -> None:
-        fixed = replace(live.container, state=ContainerState(), network=Place(), wanted=None, exec_ids=())
-        container = live.container
+        container, fixed = live.container, _fixed(live.container)
         await self._rows.add(
             ContainerRow(container.id, container.name, container.created, encode(fixed), encode(live.dynamic()))
         )
@@ -31,6 +30,10 @@ class Records:
     async def save(self, live: Live) -> None:
         """One small transaction; the spec is not written again."""
         await self._rows.set_state(live.id, encode(live.dynamic()))
+
+    async def respec(self, live: Live) -> None:
+        """What an update changed of what otherwise never changes."""
+        await self._rows.set_spec(live.id, encode(_fixed(live.container)))
 
     async def rename(self, live: Live, name: str) -> None:
         await self._rows.rename(live.id, name)
@@ -41,6 +44,10 @@ class Records:
     async def all(self) -> list[Live]:
         """Oldest first. Raises StateUnreadable."""
         return [_live(row) for row in await self._rows.all()]
+
+
+def _fixed(container: Container) -> Container:
+    return replace(container, state=ContainerState(), network=Place(), wanted=None, exec_ids=())
 
 
 def _live(row: ContainerRow) -> Live:

@@ -48,6 +48,10 @@ class ContainerRows:
         async with self._state.write() as connection:
             await connection.execute(update(containers).where(containers.c.id == container_id), {"state": state})
 
+    async def set_spec(self, container_id: str, spec: str) -> None:
+        async with self._state.write() as connection:
+            await connection.execute(update(containers).where(containers.c.id == container_id), {"spec": spec})
+
     async def rename(self, container_id: str, name: str) -> None:
         """Raises ContainerRowExists."""
         try:

@@ -125,3 +125,64 @@ def test_a_cgroup_parent(docker: Docker, platform: Platform) -> None:
         for top in Path("/sys/fs/cgroup").rglob(parent):
             (top / "in").rmdir()
             top.rmdir()
+
+
+def test_update_a_living_container(docker: Docker, platform: Platform) -> None:
+    found = docker.ok("run", "-d", "--memory", "64m", "--pids-limit", "20", platform.image(), "sleep", "60").strip()
+    docker.ok("update", "--memory", "32m", "--memory-swap", "48m", "--cpu-shares", "300", "--pids-limit", "10",
+              "--cpus", "0.3", "--restart", "on-failure:4", found)  # fmt: skip
+    if on_version_1():
+        files = group_files(found)
+        assert files["memory.limit_in_bytes"].read_text().strip() == str(32 << 20)
+        assert files["cpu.shares"].read_text().strip() == "300"
+        assert files["cpu.cfs_quota_us"].read_text().strip() == "30000"
+        assert files["pids.max"].read_text().strip() == "10"
+    assert docker.inspect(found, "{{json .HostConfig.RestartPolicy}}") == '{"Name":"on-failure","MaximumRetryCount":4}'
+    conflict = docker("update", "--cpu-quota", "5000", found)
+    assert "CPU Quota cannot be updated as NanoCPUs has already been set" in conflict.stderr
+    low = docker("update", "--memory", "1g", found)
+    assert "update the memoryswap at the same time" in low.stderr
+    docker.ok("update", "--memory", "128m", "--memory-swap", "-1", found)
+    docker.ok("restart", "-t", "0", found)
+    if on_version_1():
+        assert group_files(found)["memory.limit_in_bytes"].read_text().strip() == str(128 << 20)
+
+
+def test_stats_as_docker_prints_them(docker: Docker, platform: Platform) -> None:
+    docker.ok("run", "-d", "--name", "busy", "--memory", "64m", platform.image(), "sh", "-c", "while :; do :; done")
+    docker.ok("create", "--name", "idle", platform.image())
+    row = docker.ok("stats", "--no-stream", "--format",
+                    "{{.Name}}|{{.CPUPerc}}|{{.MemUsage}}|{{.NetIO}}|{{.PIDs}}", "busy", timeout=60)  # fmt: skip
+    name, cpu, memory, net, pids = row.strip().split("|")
+    assert name == "busy"
+    assert 1 < float(cpu.rstrip("%")) <= 110
+    assert memory.endswith(" / 64MiB")
+    assert re.fullmatch(r"[\d.]+[kM]?B / [\d.]+[kM]?B", net)
+    assert pids == "1"
+    rows = docker.ok("stats", "--no-stream", "--all", "--format", "{{.Name}} {{.CPUPerc}}", timeout=60).splitlines()
+    assert "idle 0.00%" in rows
+
+
+def test_container_prune(docker: Docker, platform: Platform) -> None:
+    docker.ok("run", "-d", "--name", "up", platform.image(), "sleep", "60")
+    docker.ok("run", "--name", "ended", platform.image(), "sh", "-c", "echo some bytes > /f")
+    docker.ok("create", "--name", "new", "--label", "keep", platform.image())
+    text = docker.ok("container", "prune", "-f", "--filter", "label!=keep")
+    assert text.startswith("Deleted Containers:\n")
+    assert re.search(r"Total reclaimed space: [1-9]", text)
+    assert set(docker.ok("ps", "-a", "--format", "{{.Names}}").split()) == {"up", "new"}
+
+
+def test_the_same_with_our_own_command(seawall: Docker, platform: Platform) -> None:
+    found = seawall.ok("run", "-d", "--name", "up", "--device-read-bps", f"{disk()}:1mb", platform.image(),
+                       "sleep", "60").strip()  # fmt: skip
+    assert seawall.ok("update", "--memory", "32m", "--label", "a=b", "up").strip() == "up"
+    assert seawall.inspect(found, "{{.HostConfig.Memory}} {{.Config.Labels.a}}") == f"{32 << 20} b"
+    row = seawall.ok("stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}} {{.PIDs}}", "up").split()
+    assert (row[0], row[2:]) == ("up", ["/", "32MiB", "1"])
+    assert seawall.ok("stats", "--no-stream").splitlines()[0].split("   ")[0] == "CONTAINER ID"
+    seawall.ok("create", "--name", "new", platform.image())
+    assert "Total reclaimed space" in seawall.ok("container", "prune", "-f")
+    assert seawall.ok("ps", "-a", "--format", "{{.Names}}").split() == ["up"]
+    gpus = seawall("create", "--gpus", "all", platform.image())
+    assert (gpus.returncode, "could not select device driver" in gpus.stderr) == (125, True)

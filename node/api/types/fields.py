@@ -99,6 +99,15 @@ class Fields:
                 raise self.wrong(name, "an object of strings", item)
         return dict(value)
 
+    def optional_mapping(self, name: str) -> dict[str, str | None]:
+        """Strings or null, which means that the key shall go."""
+        value = self.raw(name)
+        if value is None:
+            return {}
+        if not isinstance(value, dict) or not all(isinstance(item, str | None) for item in value.values()):
+            raise self.wrong(name, "an object of strings", value)
+        return dict(value)
+
     def keys(self, name: str) -> tuple[str, ...]:
         """Of an object used as a set, as ExposedPorts and Volumes."""
         value = self.raw(name)

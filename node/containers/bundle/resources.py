@@ -35,7 +35,12 @@ DEFAULT_RULES: tuple[tuple[bool, str, int, int, str], ...] = (
 
 
 def resources(spec: Resources, *, privileged: bool) -> dict[str, Any]:
-    result: dict[str, Any] = {"devices": _rules(spec, privileged=privileged)}
+    return {"devices": _rules(spec, privileged=privileged)} | limits(spec)
+
+
+def limits(spec: Resources) -> dict[str, Any]:
+    """All but the devices: what can be changed while it runs."""
+    result: dict[str, Any] = {}
     if memory := _memory(spec):
         result["memory"] = memory
     if cpu := _cpu(spec):

@@ -53,6 +53,8 @@ class Io:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
+    version: int = 1
+    """Whose words `memory.detail` and `io_*` are in."""
     memory: Memory = Memory()
     cpu: Cpu = Cpu()
     pids: Pids = Pids()

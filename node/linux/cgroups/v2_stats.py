@@ -13,6 +13,7 @@ def read_stats(folder: str) -> Stats:
     time = files.read_pairs(folder, "cpu.stat")
     count, size = _io(folder)
     return Stats(
+        version=2,
         memory=_memory(folder),
         cpu=Cpu(
             total=time.get("usage_usec", 0) * _MICROSECOND,

@@ -10,7 +10,7 @@ containers = Table(
     Column("id", String(64), primary_key=True),
     Column("name", String(255), nullable=False, unique=True),
     Column("created", String(40), nullable=False),
-    # What never changes after create, and what every transition rewrites: apart, so that a transition stays small.
+    # What only an update changes after create, and what every transition rewrites: apart, so that those stay small.
     Column("spec", Text, nullable=False),
     Column("state", Text, nullable=False),
 )

@@ -10,6 +10,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from node.containers.changing import Change
 from node.containers.errors import CannotInvoke, NameInUse, NoSuchContainer, NoSuchExec, NotRunning
 from node.containers.filters import NOTHING, Filters
 from node.containers.model import (
@@ -23,11 +24,15 @@ from node.containers.model import (
     Processes,
     Status,
 )
+from node.containers.pruning import PruneFilter
+from node.containers.usage import Look, Machine
 from node.events import Event, EventBus
 from node.images.distribution import Distributed
 from node.images.errors import ImageNotFound, NothingToPush, PlatformMissing, PullFailed
 from node.images.image import HistoryEntry, Image, ImageUsage, Part, Pruned, PushResult, Removal
 from node.images.progress import Progress
+from node.linux.cgroups.stats import Cpu as CpuUse
+from node.linux.cgroups.stats import Stats
 from ocispec import manifest as manifests
 from ocispec.descriptor import Descriptor, Platform
 from ocispec.digest import Digest
@@ -109,6 +114,8 @@ class FakeContainers:
         self.bus = bus
         self.all: dict[str, Running] = {}
         self.specs: list[CreateSpec] = []
+        self.changes: list[Change] = []
+        self.looks = 0
 
     def find(self, name: str) -> Running:
         for held in self.all.values():
@@ -261,6 +268,26 @@ class FakeContainers:
 
     async def top(self, name: str, ps_args: str) -> Processes:
         return Processes(("PID", "CMD"), (("4242", ps_args),))
+
+    async def update(self, name: str, change: Change) -> Sequence[str]:
+        held = self.find(name)
+        self.changes.append(change)
+        held.container = replace(held.container, spec=replace(held.container.spec, restart=change.restart or
+                                                              held.container.spec.restart))
+        return ["a warning"] if change.limits.memory else []
+
+    async def usage(self, name: str) -> tuple[Container, Look | None]:
+        container = self.find(name).container
+        self.looks += 1
+        stats = Stats(cpu=CpuUse(total=self.looks * 10**6))
+        return container, Look(10**18 + self.looks, stats, Machine(10**9, 2, 10**9)) if container.state.running else None
+
+    async def prune(self, filters: PruneFilter) -> tuple[Sequence[str], int]:
+        gone = [held.container.id for held in self.all.values()
+                if not held.container.state.running and filters.takes(held.container)]
+        for container_id in gone:
+            del self.all[container_id]
+        return gone, 10 * len(gone)
 
     def counts(self) -> Mapping[str, int]:
         running = sum(held.container.state.running for held in self.all.values())

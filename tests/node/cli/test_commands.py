@@ -280,7 +280,7 @@ def test_a_reader_that_leaves_is_no_error(daemon: Daemon) -> None:
 def test_completion(daemon: Daemon, shell: str) -> None:
     assert "_SEAWALL_COMPLETE" in daemon.run("completion", shell).stdout
     words = {"COMP_WORDS": "seawall st", "COMP_CWORD": "1", "_SEAWALL_COMPLETE": "bash_complete"}
-    assert daemon.run(**words).stdout.splitlines() == ["plain,start", "plain,stop"]
+    assert daemon.run(**words).stdout.splitlines() == ["plain,start", "plain,stats", "plain,stop"]
 
 
 def test_groups_are_the_same_verbs(daemon: Daemon) -> None:
