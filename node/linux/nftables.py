@@ -35,6 +35,11 @@ class Nftables:
         self._library.nft_ctx_buffer_error(self._context)
         self._library.nft_ctx_buffer_output(self._context)
 
+    def close(self) -> None:
+        """Give the library's memory and its socket back; the object is of no use afterwards."""
+        if self._library is not None:
+            self._library.nft_ctx_free(self._context)
+
     def run(self, rules: str) -> None:
         """One transaction: all of it or nothing. Raises RulesRefused. Blocks; safe from several threads."""
         with self._lock:
@@ -59,6 +64,8 @@ def _load() -> ctypes.CDLL:
     library.nft_ctx_new.restype = ctypes.c_void_p
     for name in ("nft_ctx_buffer_error", "nft_ctx_buffer_output"):
         getattr(library, name).argtypes = [ctypes.c_void_p]
+    library.nft_ctx_free.argtypes = [ctypes.c_void_p]
+    library.nft_ctx_free.restype = None
     library.nft_ctx_get_error_buffer.argtypes = [ctypes.c_void_p]
     library.nft_ctx_get_error_buffer.restype = ctypes.c_char_p
     library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
