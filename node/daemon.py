@@ -20,14 +20,17 @@ from node.access.door import Door
 from node.api.app import Engine, build, serve
 from node.api.system import Facts
 from node.containers import logdrivers
+from node.containers.filework import ContainerFiles
 from node.containers.hostlimits import HostLimits
 from node.containers.initprogram import find_init
 from node.containers.launcher import Launcher
 from node.containers.model import LogSpec
 from node.containers.monitor import Monitor
+from node.containers.news import News
 from node.containers.opening import CgroupFreezer, Neighbours, Site, open_containers
 from node.errors import HomeBusy, MissingPrivilege
 from node.events import EventBus
+from node.files.workers import Workers
 from node.images.opening import open_images
 from node.images.store import ImageSettings
 from node.linux import capabilities, cgroups
@@ -89,6 +92,8 @@ async def open_node(settings: Settings) -> AsyncIterator[Engine]:
         site = Site(settings.cgroup_parent, settings.log, limits, find_init(settings.init_path),
                     restart_unhealthy=settings.restart_unhealthy)  # fmt: skip
         containers, execs = await enter(open_containers(settings.containers, site, near))
+        workers = await enter(Workers(settings.run, image_settings.unpack))
+        files = ContainerFiles(containers.live, snapshots, workers, News(events))
         facts = Facts(
             id=await _node_id(SettingRows(state)),
             storage_driver="overlay2" if isinstance(snapshots, OverlaySnapshotter) else "vfs",
@@ -98,7 +103,7 @@ async def open_node(settings: Settings) -> AsyncIterator[Engine]:
         )
         search = RegistrySearch(image_settings.insecure)
         yield Engine(
-            containers, execs, images, networks, volumes, search, events, facts, settings.search_registry
+            containers, execs, images, networks, volumes, search, events, facts, files, settings.search_registry
         )
 
 

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from node.access.remote import Remote
 from node.access.rules import Access
+from node.api.archives import ArchiveRoutes
 from node.api.containers import ContainerRoutes
 from node.api.dispatch import Dispatcher, common_headers
 from node.api.events import EventRoutes
@@ -22,7 +23,7 @@ from node.api.guard.things import NodeThings
 from node.api.images import ImageRoutes
 from node.api.networks import NetworkRoutes
 from node.api.observe import ObserveRoutes
-from node.api.parts import Containers, Execs, Images, Networks, Searches, Volumes
+from node.api.parts import Containers, Execs, FilesOfContainers, Images, Networks, Searches, Volumes
 from node.api.routes import Groups, routes
 from node.api.stats import StatsRoutes
 from node.api.streams import EngineConnection
@@ -59,6 +60,7 @@ class Engine:
     searches: Searches
     events: EventBus
     facts: Facts
+    files: FilesOfContainers
     search_registry: str = ""
 
 
@@ -89,6 +91,7 @@ def groups(engine: Engine) -> Groups:
         ),
         networks=NetworkRoutes(engine.networks, containers),
         volumes=VolumeRoutes(engine.volumes, containers),
+        archives=ArchiveRoutes(engine.files),
     )
 
 

@@ -6,6 +6,7 @@ The verbs and their errors are documented where they are implemented: `node.cont
 
 import socket
 from collections.abc import AsyncIterator, Callable, Collection, Generator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 from node.containers.changing import Change
@@ -111,6 +112,43 @@ class Usage(Protocol):
 
 class Containers(Catalogue, Lifecycle, Observation, Upkeep, Measured, Usage, Protocol):
     """All of it (node.containers.manager.Containers)."""
+
+
+class PathFacts(Protocol):
+    """What is at a path of a container (node.files.workers.PathStat)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def mode(self) -> int:
+        """Go's fs.FileMode."""
+        ...
+
+    @property
+    def mtime_ns(self) -> int: ...
+    @property
+    def target(self) -> str: ...
+
+
+class Bytes(Protocol):
+    """A stream that is made while it is read; `done` raises what went wrong after its last chunk."""
+
+    def chunks(self) -> AsyncIterator[bytes]: ...
+    async def done(self) -> object: ...
+
+
+class FilesOfContainers(Protocol):
+    """Copying out of and into containers (node.containers.filework.ContainerFiles)."""
+
+    async def stat(self, name: str, path: str) -> PathFacts: ...
+    def read(self, name: str, path: str) -> AbstractAsyncContextManager[tuple[PathFacts, Bytes]]: ...
+    async def write(
+        self, name: str, path: str, body: AsyncIterator[bytes], *, keep_kinds: bool, as_user: bool
+    ) -> None: ...
+    def export(self, name: str) -> AbstractAsyncContextManager[Bytes]: ...
+    async def changes(self, name: str) -> Sequence[tuple[int, str]]: ...
 
 
 class Execs(Protocol):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from node.api.archives import ArchiveRoutes
 from node.api.containers import ContainerRoutes
 from node.api.dispatch import Route
 from node.api.events import EventRoutes
@@ -31,6 +32,7 @@ class Groups:
     transfer: TransferRoutes
     networks: NetworkRoutes
     volumes: VolumeRoutes
+    archives: ArchiveRoutes
 
 
 def routes(on: Groups) -> list[Route]:
@@ -63,11 +65,11 @@ def routes(on: Groups) -> list[Route]:
         Route("POST", "/containers/{id}/resize", "ContainerResize", on.observe.resize),
         Route("GET", "/containers/{id}/top", "ContainerTop", on.observe.top),
         Route("GET", "/containers/{id}/stats", "ContainerStats", on.stats.stats),
-        Route("GET", "/containers/{id}/changes", "ContainerChanges"),
-        Route("GET", "/containers/{id}/export", "ContainerExport"),
-        Route("HEAD", "/containers/{id}/archive", "ContainerArchiveInfo"),
-        Route("GET", "/containers/{id}/archive", "ContainerArchive"),
-        Route("PUT", "/containers/{id}/archive", "PutContainerArchive"),
+        Route("GET", "/containers/{id}/changes", "ContainerChanges", on.archives.changes),
+        Route("GET", "/containers/{id}/export", "ContainerExport", on.archives.export),
+        Route("HEAD", "/containers/{id}/archive", "ContainerArchiveInfo", on.archives.info),
+        Route("GET", "/containers/{id}/archive", "ContainerArchive", on.archives.get),
+        Route("PUT", "/containers/{id}/archive", "PutContainerArchive", on.archives.put),
 
         Route("POST", "/containers/{id}/exec", "ContainerExec", on.execs.create),
         Route("POST", "/exec/{id}/start", "ExecStart", on.execs.start),

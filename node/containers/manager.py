@@ -111,6 +111,10 @@ class Containers:
             raise InvalidArgument(f'invalid condition: "{condition}"')
         return find(self._index, name).wait_for(condition)
 
+    def live(self, name: str) -> Live:
+        """For the services of this room that are put together elsewhere (files, commit)."""
+        return find(self._index, name)
+
     async def get(self, name: str) -> Container:
         return value(find(self._index, name))
 

@@ -1,6 +1,7 @@
 """Mounts as data: what a snapshotter says, and what the container's monitor or an unpack worker does."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,3 +20,14 @@ class RootMount:
     def data(self) -> str:
         """The options as mount(2)'s last argument (a bind has none)."""
         return ",".join(self.options) if self.type != "bind" else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A container's own tree, and what it stands on (None: on nothing), for who compares them.
+
+    `whole`: `own` is a complete tree; otherwise it holds what the container wrote, in overlayfs' form."""
+
+    own: Path
+    below: RootMount | None
+    whole: bool

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from node.snapshots.index import Index, in_thread
-from node.snapshots.mounts import RootMount
+from node.snapshots.mounts import Difference, RootMount
 from node.snapshots.store import ChainTooLong, LayerTarget
 from node.snapshots.trees import copy_attributes, disk_usage, remove_tree
 from ocispec.digest import Digest
@@ -81,7 +81,9 @@ class OverlaySnapshotter:
         await self._index.forget(chain_id)
 
     def lower(self, target: LayerTarget) -> RootMount | None:
-        stack = self._stack(target.below)
+        return self._read_only(self._stack(target.below))
+
+    def _read_only(self, stack: Sequence[int]) -> RootMount | None:
         if len(stack) < 2:
             # overlayfs wants two lower directories when there is no upper one.
             source = str(self._index.directory(stack[0])) if stack else ""
@@ -116,6 +118,19 @@ class OverlaySnapshotter:
         return RootMount("overlay", "overlay", (
             _lowerdir(stack), f"upperdir=../c/{container_id}/upper", f"workdir=../c/{container_id}/work", *PORTABLE,
         ), str(self._index.layers))
+
+    async def view(self, container_id: str) -> RootMount:
+        folder = self._index.container(container_id)
+        stack = self._index.stack(container_id)
+        if not stack:
+            return RootMount("bind", str(folder / "upper"), ("ro", "rbind"))
+        # The container's own tree as the topmost lower one: nothing is written and no work directory is claimed.
+        lower = f"lowerdir=../c/{container_id}/upper:{':'.join(map(str, stack))}"
+        return RootMount("overlay", "overlay", (lower, *PORTABLE), str(self._index.layers))
+
+    async def difference(self, container_id: str) -> Difference:
+        folder = self._index.container(container_id)
+        return Difference(folder / "upper", self._read_only(self._index.stack(container_id)), whole=False)
 
     async def remove(self, container_id: str) -> None:
         await self._index.remove_container(container_id)

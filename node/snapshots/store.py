@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from node.snapshots.mounts import RootMount
+from node.snapshots.mounts import Difference, RootMount
 from ocispec.digest import Digest
 from ocispec.errors import AlreadyExists, FailedPrecondition, NotFound, ResourceExhausted
 
@@ -56,6 +56,14 @@ class RootSnapshots(Protocol):
 
     async def mount(self, container_id: str) -> RootMount:
         """Raises SnapshotMissing."""
+        ...
+
+    async def view(self, container_id: str) -> RootMount:
+        """The same tree for reading alone, also while it is mounted elsewhere. Raises SnapshotMissing."""
+        ...
+
+    async def difference(self, container_id: str) -> Difference:
+        """What tells the container's own changes from its layers. Raises SnapshotMissing."""
         ...
 
     async def remove(self, container_id: str) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from node.snapshots.index import Index, in_thread
-from node.snapshots.mounts import RootMount
+from node.snapshots.mounts import Difference, RootMount
 from node.snapshots.store import LayerTarget
 from node.snapshots.trees import copy_tree, disk_usage
 from ocispec.digest import Digest
@@ -84,10 +84,20 @@ class VfsSnapshotter:
         top = [self._index.number(chain[-1])] if chain else []
         async with self._index.held(top):
             trees = [self._index.directory(number) for number in top]
-            await self._index.add_container(container_id, (), lambda folder: _writable(folder, trees))
+            await self._index.add_container(container_id, chain[-1:], lambda folder: _writable(folder, trees))
 
     async def mount(self, container_id: str) -> RootMount:
         return RootMount("bind", str(self._index.container(container_id) / "fs"), ("rw", "rbind"))
+
+    async def view(self, container_id: str) -> RootMount:
+        return RootMount("bind", str(self._index.container(container_id) / "fs"), ("ro", "rbind"))
+
+    async def difference(self, container_id: str) -> Difference:
+        """A container keeps the layer it was copied from for this."""
+        folder = self._index.container(container_id)
+        layers = [str(self._index.directory(number)) for number in self._index.stack(container_id)]
+        below = RootMount("bind", layers[0], ("ro", "rbind")) if layers else None
+        return Difference(folder / "fs", below, whole=True)
 
     async def remove(self, container_id: str) -> None:
         await self._index.remove_container(container_id)

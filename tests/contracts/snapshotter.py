@@ -73,3 +73,18 @@ class SnapshotterContract:
         for name in ("", "..", "a/b", "."):
             with pytest.raises(SnapshotMissing):
                 await snapshots.create(name, ())
+
+    async def test_what_a_container_wrote_can_be_told_from_its_layers(self, snapshots: Snapshotter) -> None:
+        await add(snapshots, chain("a"), "a")
+        await snapshots.create("one", chain("a"))
+        difference = await snapshots.difference("one")
+        assert difference.below is not None
+        assert difference.own.is_dir()
+        assert (difference.own / "a").exists() == difference.whole
+        await snapshots.forget(chain("a")[0])
+        assert (Path(difference.below.source) / "a").exists()
+        assert await snapshots.view("one")
+        with pytest.raises(SnapshotMissing):
+            await snapshots.difference("two")
+        await snapshots.remove("one")
+        assert not Path(difference.below.source).exists()

@@ -13,7 +13,15 @@ import pytest
 from node.api.app import Engine, build, serve
 from node.api.system import Facts
 from node.events import EventBus
-from tests.node.api.fakes import FakeContainers, FakeExecs, FakeImages, FakeNetworks, FakeSearches, FakeVolumes
+from tests.node.api.fakes import (
+    FakeContainers,
+    FakeExecs,
+    FakeFiles,
+    FakeImages,
+    FakeNetworks,
+    FakeSearches,
+    FakeVolumes,
+)
 
 
 @dataclass
@@ -26,6 +34,7 @@ class Node:
     volumes: FakeVolumes
     searches: FakeSearches
     bus: EventBus
+    files: FakeFiles
     dialogs: "list[Dialog]" = field(default_factory=list)
 
     async def call(self, method: str, path: str, body: Any = None, **options: Any) -> tuple[int, Any]:
@@ -68,6 +77,7 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
     bus = EventBus()
     containers = FakeContainers(bus)
     execs, images, volumes, searches = FakeExecs(containers), FakeImages(), FakeVolumes(), FakeSearches()
+    files = FakeFiles(containers)
     engine = Engine(
         containers=containers,
         execs=execs,
@@ -77,13 +87,14 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
         searches=searches,
         events=bus,
         facts=Facts("an-id", "overlay", "1", tmp_path),
+        files=files,
     )
     path = tmp_path / "node.sock"
     async with (
         serve(build(engine), path),
         aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as http,
     ):
-        made = Node(path, http, containers, execs, images, volumes, searches, bus)
+        made = Node(path, http, containers, execs, images, volumes, searches, bus, files)
         yield made
         for dialog in made.dialogs:
             dialog.close()

@@ -8,6 +8,7 @@ import json
 import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 from node.containers.changing import Change
@@ -27,6 +28,7 @@ from node.containers.model import (
 from node.containers.pruning import PruneFilter
 from node.containers.usage import Look, Machine
 from node.events import Event, EventBus
+from node.files.workers import PathStat
 from node.images.distribution import Distributed
 from node.images.errors import ImageNotFound, NothingToPush, PlatformMissing, PullFailed
 from node.images.image import HistoryEntry, Image, ImageUsage, Part, Pruned, PushResult, Removal
@@ -36,7 +38,7 @@ from node.linux.cgroups.stats import Stats
 from ocispec import manifest as manifests
 from ocispec.descriptor import Descriptor, Platform
 from ocispec.digest import Digest
-from ocispec.errors import FailedPrecondition, NotFound
+from ocispec.errors import FailedPrecondition, NotFound, SeawallError
 from ocispec.image import ImageConfig
 from ocispec.reference import Reference
 from storage.remote.auth import Credentials
@@ -575,3 +577,47 @@ class FakeSearches:
 
 def stopped(container: Container) -> Container:
     return replace(container, state=ContainerState(Status.EXITED, exit_code=3, started_at=BORN, finished_at=BORN))
+
+
+class FakeFiles:
+    """FilesOfContainers: one small file at /etc/motd of every container, and what was put."""
+
+    def __init__(self, containers: FakeContainers) -> None:
+        self._containers = containers
+        self.put: list[tuple[str, bytes, bool, bool]] = []
+        self.failure: SeawallError | None = None
+
+    async def stat(self, name, path):
+        await self._containers.get(name)
+        if path != "/etc/motd":
+            raise NotFound(f"Could not find the file {path} in container {name}")
+        return PathStat("motd", 5, 0o644, 1_000_000_000, "")
+
+    @asynccontextmanager
+    async def read(self, name, path):
+        yield await self.stat(name, path), FakeBytes(self.failure)
+
+    async def write(self, name, path, body, *, keep_kinds=False, as_user=False):
+        await self._containers.get(name)
+        self.put.append((path, b"".join([chunk async for chunk in body]), keep_kinds, as_user))
+
+    @asynccontextmanager
+    async def export(self, name):
+        await self._containers.get(name)
+        yield FakeBytes(self.failure)
+
+    async def changes(self, name):
+        await self._containers.get(name)
+        return [(1, "/new"), (2, "/gone")]
+
+
+class FakeBytes:
+    def __init__(self, failure: SeawallError | None) -> None:
+        self._failure = failure
+
+    async def chunks(self):
+        yield b"tar"
+
+    async def done(self):
+        if self._failure is not None:
+            raise self._failure

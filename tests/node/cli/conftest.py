@@ -17,7 +17,15 @@ from node.api.app import Engine, build, serve
 from node.api.system import Facts
 from node.client import Client
 from node.events import EventBus
-from tests.node.api.fakes import FakeContainers, FakeExecs, FakeImages, FakeNetworks, FakeSearches, FakeVolumes
+from tests.node.api.fakes import (
+    FakeContainers,
+    FakeExecs,
+    FakeFiles,
+    FakeImages,
+    FakeNetworks,
+    FakeSearches,
+    FakeVolumes,
+)
 
 SEAWALL = str(Path(sys.executable).with_name("seawall"))
 
@@ -66,7 +74,7 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
         images, searches, stop = FakeImages(), FakeSearches(), asyncio.Event()
         facts = Facts("an-id", "overlay", "1", tmp_path)
         engine = Engine(containers, FakeExecs(containers), images, FakeNetworks(), FakeVolumes(), searches, bus, facts,
-                        "127.0.0.1:5000")  # fmt: skip
+                        FakeFiles(containers), "127.0.0.1:5000")  # fmt: skip
         path = tmp_path / "node.sock"
         async with serve(build(engine), path):
             loop = asyncio.get_running_loop()

@@ -10,7 +10,7 @@ from node.containers.monitor import ExitStatus, HeldExec, MonitorGone, StartFail
 from node.images.errors import ImageNotFound
 from node.linux.cgroups.stats import Stats
 from node.network.model import Endpoint, PortBinding
-from node.snapshots.mounts import RootMount
+from node.snapshots.mounts import Difference, RootMount
 from ocispec.digest import Digest
 from ocispec.errors import FailedPrecondition
 from ocispec.image import ImageConfig
@@ -179,6 +179,12 @@ class FakeSnapshots:
         if self.mount_failure is not None:
             raise self.mount_failure
         return RootMount("bind", str(self.root), ("rbind",))
+
+    async def view(self, container_id):
+        return RootMount("bind", str(self.root), ("ro", "rbind"))
+
+    async def difference(self, container_id):
+        return Difference(self.root, None, whole=True)
 
     async def remove(self, container_id) -> None:
         self.held.discard(container_id)
