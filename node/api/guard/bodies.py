@@ -38,6 +38,7 @@ ENDPOINT = frozenset({
 })  # fmt: skip
 OWN = {"pidmode": ("",), "utsmode": ("",), "usernsmode": ("",), "cgroupnsmode": ("", "private"),
        "ipcmode": ("", "private", "shareable", "none"), "networkmode": ("", "default", "bridge", "none")}  # fmt: skip
+OWN_LABELS = (LABEL, "seawall.restart-unhealthy", "seawall.depends-on")
 LOGS = ("", "json-file", "local", "none")
 _NOTHING: tuple[object, ...] = (None, False, 0, "", [], {})
 
@@ -134,6 +135,10 @@ class Bodies:
         self.labels(body)
 
     def labels(self, body: Fields) -> None:
+        for name in body.keys("Labels"):
+            # Labels of ours ask the node for things; one that is new must be thought of first.
+            if name.startswith("seawall.") and name not in OWN_LABELS:
+                raise NotAllowed(f"the label {name[:100]} is not allowed with the rights of a project")
         wanted = body.mapping("Labels").get(LABEL, self._owned.project)
         if wanted != self._owned.project:
             raise NotAllowed(f"the label {LABEL} says {wanted[:70]!r}, and yours is {self._owned.project!r}")

@@ -145,6 +145,8 @@ async def test_what_is_made_carries_the_label(shop: Guard) -> None:
     assert (await made.fields()).mapping("Labels") == {"a": "b", LABEL: "shop"}
     with pytest.raises(NotAllowed, match="yours is 'shop'"):
         await admit(shop, "ContainerCreate", {"Image": "x", "Labels": {LABEL: "bank"}})
+    with pytest.raises(NotAllowed, match="label seawall.secrets"):
+        await admit(shop, "ContainerCreate", {"Image": "x", "Labels": {"seawall.secrets": "the-bank's"}})
     with pytest.raises(NotAllowed, match="yours is 'shop'"):
         await admit(shop, "ContainerUpdate", {"Labels": {LABEL: "bank"}}, id="mine")
 
