@@ -70,7 +70,7 @@ def build(engine: Engine, access: Access | None = None) -> web.Application:
     things = NodeThings(engine.containers, engine.execs, engine.networks, engine.volumes)
     dispatcher = Dispatcher(routes(groups(engine)), Guard(access or Access(None), things))
     app = web.Application(client_max_size=MAX_BODY)
-    app.router.add_route("*", "/{path:.*}", dispatcher.handle)
+    app.router.add_route("*", r"/{path:[\s\S]*}", dispatcher.handle)  # a dot does not match a line feed
     app.on_response_prepare.append(_add_headers)
     return app
 

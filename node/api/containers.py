@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 from aiohttp import web
 
@@ -41,7 +42,7 @@ class ContainerRoutes:
         return reply({"Id": created.id, "Warnings": warnings}, 201)
 
     async def list(self, call: Call) -> web.StreamResponse:
-        filters = Filters.parse(parse_filters(call.text("filters")))
+        filters = await self._with_ancestors(Filters.parse(parse_filters(call.text("filters"))))
         limit = call.number("limit") or 0
         found = await self._catalogue.list(all=call.flag("all"), limit=max(limit, 0), filters=filters)
         names = await self._image_names()
@@ -49,13 +50,14 @@ class ContainerRoutes:
         lines = []
         for container in found:
             sizes = await self._sizes(container) if call.flag("size") else None
-            lines.append(view.summary(container, now=now, sizes=sizes, image=_shown_image(container, names)))
+            image = _shown_image(container, names)
+            lines.append(view.summary(container, now=now, sizes=sizes, image=image, version=call.version))
         return reply(lines)
 
     async def inspect(self, call: Call) -> web.StreamResponse:
         container = await self._catalogue.get(call.path["id"])
         sizes = await self._sizes(container) if call.flag("size") else None
-        return reply(view.inspect(container, driver=self._driver, sizes=sizes))
+        return reply(view.inspect(container, driver=self._driver, sizes=sizes, version=call.version))
 
     async def start(self, call: Call) -> web.StreamResponse:
         body = await call.fields()
@@ -114,6 +116,14 @@ class ContainerRoutes:
         except NotFound:
             return written, written
         return written, written + image.size
+
+    async def _with_ancestors(self, filters: Filters) -> Filters:
+        """Names of images are what they name now. What names none any more may still be how a container calls it."""
+        found = {}
+        for name in filters.values.get("ancestor", ()):
+            with suppress(NotFound, InvalidArgument):
+                found[name] = str((await self._images.get(name)).id)
+        return filters.with_images(found)
 
     async def _image_names(self) -> Mapping[str, str]:
         return {tag: str(image.id) for image in await self._images.list() for tag in image.repo_tags}

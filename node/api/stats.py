@@ -11,6 +11,7 @@ from node.api.call import Call, InvalidQuery
 from node.api.parts import Measured
 from node.api.streams import ClientGone, connection_of
 from node.api.types.stats import usage
+from node.api.version import ApiVersion
 from node.containers.errors import NoSuchContainer
 from node.containers.usage import Look
 
@@ -34,23 +35,24 @@ class StatsRoutes:
             before = now
             await connection_of(call.request).while_here(asyncio.sleep(INTERVAL))
             container, now = await self._containers.usage(container.id)
-        return reply(usage(container, now, before if now else None))
+        return reply(usage(container, now, before if now else None, call.version))
 
     async def _stream(self, call: Call, container_id: str) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(call.request)
-        await connection_of(call.request).while_here(self._send(response, container_id))
+        await connection_of(call.request).while_here(self._send(response, container_id, call.version))
         await response.write_eof()
         return response
 
-    async def _send(self, response: web.StreamResponse, container_id: str) -> None:
+    async def _send(self, response: web.StreamResponse, container_id: str, version: ApiVersion) -> None:
         """Until the container is removed. While nothing runs the looks are empty, as in Docker."""
         before: Look | None = None
         due = time.monotonic()
         try:
             container, now = await self._containers.usage(container_id)
             while True:
-                await response.write(json.dumps(usage(container, now, before if now else None)).encode() + b"\n")
+                document = usage(container, now, before if now else None, version)
+                await response.write(json.dumps(document).encode() + b"\n")
                 due = max(due + INTERVAL, time.monotonic())
                 await asyncio.sleep(due - time.monotonic())
                 before = now

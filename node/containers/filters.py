@@ -40,8 +40,15 @@ class Filters:
 
     @property
     def wants_all(self) -> bool:
-        """A filter on status, exit code or health looks at stopped containers too, as in Docker."""
-        return "status" in self.values or "exited" in self.values
+        """A filter on status looks at stopped containers too, one on the exit code does not, as in Docker."""
+        return "status" in self.values
+
+    def with_images(self, ids: Mapping[str, str]) -> "Filters":
+        """The values of `ancestor` that are keys of `ids` replaced by their image's id."""
+        names = self.values.get("ancestor")
+        if not names:
+            return self
+        return Filters({**self.values, "ancestor": tuple(ids.get(name, name) for name in names)})
 
     def matches(self, container: Container) -> bool:
         return all(MATCHERS[key](container, values) for key, values in self.values.items() if key in MATCHERS)
@@ -54,10 +61,10 @@ def _check(key: str, value: str) -> None:
     if key == "status" and value not in set(Status):
         raise InvalidFilter(f"invalid filter 'status={value}'")
     if key == "health" and value not in HEALTH:
-        raise InvalidFilter(f"invalid filter 'health={value}'")
+        raise InvalidFilter(f"Unrecognised filter value for health: {value}")
     if key == "exited" and not re.fullmatch(r"-?\d{1,9}", value):
         raise InvalidFilter(f"invalid filter 'exited={value}'")
-    if key == "is-task" and value.lower() not in ("true", "false", "0", "1"):
+    if key == "is-task" and value not in ("true", "false"):
         raise InvalidFilter(f"invalid filter 'is-task={value}'")
     if key == "name":
         _check_pattern(value)
@@ -143,7 +150,7 @@ def _exposed(container: Container, values: Sequence[str]) -> bool:
 
 
 def _is_task(_container: Container, values: Sequence[str]) -> bool:
-    return any(value.lower() in ("false", "0") for value in values)
+    return "false" in values
 
 
 MATCHERS: Mapping[str, Callable[[Container, Sequence[str]], bool]] = {
@@ -161,4 +168,5 @@ MATCHERS: Mapping[str, Callable[[Container, Sequence[str]], bool]] = {
     "publish": _published,
     "expose": _exposed,
     "is-task": _is_task,
+    "isolation": lambda _container, values: any(value in ("", "default") for value in values),
 }

@@ -5,6 +5,7 @@ from typing import Any
 
 from node.api.types.hostview import host_config
 from node.api.types.units import epoch, human_span
+from node.api.version import NEWEST, ApiVersion
 from node.containers import logdrivers
 from node.containers.model import Container, ContainerState, Health, MountPoint, Port, PublishedPort, Status
 from node.network.model import Endpoint
@@ -12,7 +13,18 @@ from node.network.model import Endpoint
 Json = dict[str, Any]
 
 
-def inspect(container: Container, *, driver: str, sizes: tuple[int, int] | None = None) -> Json:
+PLAIN_NETWORKS = ApiVersion(1, 52)
+"""From here on what a container has on `bridge` is said in its Networks alone, and a list says how it feels."""
+
+MAC_IN_CONFIG = ApiVersion(1, 44)
+_LEGACY_NETWORK = ("Bridge", "HairpinMode", "LinkLocalIPv6Address", "LinkLocalIPv6PrefixLen", "SecondaryIPAddresses",
+                   "SecondaryIPv6Addresses", "EndpointID", "Gateway", "GlobalIPv6Address", "GlobalIPv6PrefixLen",
+                   "IPAddress", "IPPrefixLen", "IPv6Gateway", "MacAddress")  # fmt: skip
+
+
+def inspect(
+    container: Container, *, driver: str, sizes: tuple[int, int] | None = None, version: ApiVersion = NEWEST
+) -> Json:
     """`driver` names the snapshotter; `sizes` are the bytes of the writable layer and of the whole root."""
     folder = container.directory
     document: Json = {
@@ -34,12 +46,17 @@ def inspect(container: Container, *, driver: str, sizes: tuple[int, int] | None 
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": list(container.exec_ids) or None,
-        "HostConfig": host_config(container.spec),
+        "HostConfig": host_config(container.spec, version),
         "GraphDriver": {"Data": None, "Name": driver},
         "Mounts": [mount(item) for item in container.mounts],
         "Config": config(container),
         "NetworkSettings": network_settings(container),
     }
+    if version < MAC_IN_CONFIG and (mac := container.network.primary.mac):
+        document["Config"]["MacAddress"] = mac
+    if version >= PLAIN_NETWORKS:
+        for name in _LEGACY_NETWORK:
+            del document["NetworkSettings"][name]
     if sizes:
         document["SizeRw"], document["SizeRootFs"] = sizes
     return document
@@ -181,7 +198,14 @@ def ports(container: Container) -> Json:
     return table
 
 
-def summary(container: Container, *, now: float, sizes: tuple[int, int] | None = None, image: str = "") -> Json:
+def summary(
+    container: Container,
+    *,
+    now: float,
+    sizes: tuple[int, int] | None = None,
+    image: str = "",
+    version: ApiVersion = NEWEST,
+) -> Json:
     """A line of `docker ps`. `image` replaces the name it was made from when that names another image now."""
     document: Json = {
         "Id": container.id,
@@ -198,6 +222,8 @@ def summary(container: Container, *, now: float, sizes: tuple[int, int] | None =
         "NetworkSettings": {"Networks": networks(container)},
         "Mounts": [mount(item) for item in container.mounts],
     }
+    if version >= PLAIN_NETWORKS and (feels := container.state.health):
+        document["Health"] = {"Status": feels.status, "FailingStreak": feels.failing_streak}
     if container.spec.annotations:
         document["HostConfig"]["Annotations"] = dict(container.spec.annotations)
     if sizes:

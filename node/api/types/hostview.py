@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from node.api.types.limits import limits_view
+from node.api.version import NEWEST, ApiVersion
 from node.containers.model import CreateSpec, PublishedPort
 from node.containers.mountspec import MountSpec
 
 Json = dict[str, Any]
 
 
-def host_config(spec: CreateSpec) -> Json:
+def host_config(spec: CreateSpec, version: ApiVersion = NEWEST) -> Json:
     return {
         "Binds": [item.bind_text() for item in spec.mounts if item.from_bind] or None,
         "ContainerIDFile": "",
@@ -26,7 +27,7 @@ def host_config(spec: CreateSpec) -> Json:
         **_security(spec),
         **_network(spec),
         "CgroupParent": spec.cgroup_parent,
-        **limits_view(spec.resources),
+        **limits_view(spec.resources, version),
         **({"Mounts": [_mount(item) for item in spec.mounts if not item.from_bind]} if _has_mounts(spec) else {}),
         **({"Tmpfs": dict(spec.tmpfs)} if spec.tmpfs else {}),
     }

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from node.api.version import NEWEST, ApiVersion
 from node.containers.clock import written
 from node.containers.model import ZERO_TIME, Container
 from node.containers.usage import Look, Traffic
@@ -11,13 +12,14 @@ from node.linux.cgroups.stats import Io, Stats
 
 Json = dict[str, Any]
 
+NAMES_SYSTEM = ApiVersion(1, 52)
 UNLIMITED = 2**64 - 1
 _IO_TABLES = ("io_service_bytes_recursive", "io_serviced_recursive", "io_queue_recursive",
               "io_service_time_recursive", "io_wait_time_recursive", "io_merged_recursive", "io_time_recursive",
               "sectors_recursive")  # fmt: skip
 
 
-def usage(container: Container, now: Look | None, before: Look | None = None) -> Json:
+def usage(container: Container, now: Look | None, before: Look | None = None, version: ApiVersion = NEWEST) -> Json:
     """`now` None: the container does not run. `before`: the look that the processor time is compared with."""
     document: Json = {
         "name": f"/{container.name}",
@@ -32,6 +34,8 @@ def usage(container: Container, now: Look | None, before: Look | None = None) ->
         "precpu_stats": _cpu(before),
         "memory_stats": _memory(now) if now else {},
     }
+    if version >= NAMES_SYSTEM:
+        document["os_type"] = "linux"
     if now and now.networks:
         document["networks"] = {name: _traffic(item) for name, item in now.networks.items()}
     return document

@@ -563,7 +563,7 @@ class FakeVolumes:
     async def remove(self, name: str, *, force: bool, in_use: Sequence[str]) -> None:
         if in_use:
             raise FailedPrecondition(f"remove {name}: volume is in use - [{', '.join(in_use)}]")
-        del self.held[name]
+        del self.held[(await self.inspect(name)).name]
 
 
 class FakeSearches:

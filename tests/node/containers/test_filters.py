@@ -102,7 +102,7 @@ def test_does_not_match(raw):
     ],
 )
 def test_refuses(raw):
-    with pytest.raises(InvalidFilter, match="invalid filter"):
+    with pytest.raises(InvalidFilter, match=r"invalid filter|Unrecognised filter value for health: fine"):
         Filters.parse(raw)
 
 
@@ -130,4 +130,17 @@ def test_the_worst_that_is_taken_is_quick(pattern):
 
 def test_filters_that_look_at_stopped_ones():
     assert Filters.parse({"status": ["exited"]}).wants_all
-    assert not Filters.parse({"name": ["x"]}).wants_all
+    assert not Filters.parse({"name": ["x"], "exited": ["0"]}).wants_all
+
+
+def test_isolation_is_the_default_one():
+    assert Filters.parse({"isolation": ["default"]}).matches(CONTAINER)
+    assert not Filters.parse({"isolation": ["hyperv"]}).matches(CONTAINER)
+
+
+def test_an_ancestor_that_names_an_image_is_that_image():
+    moved = replace(CONTAINER, image="web:1", image_id="sha256:" + "a" * 64)
+    asked = Filters.parse({"ancestor": ["web:1"]})
+    assert asked.matches(moved)
+    assert not asked.with_images({"web:1": "sha256:" + "b" * 64}).matches(moved)
+    assert asked.with_images({"web:1": moved.image_id}).matches(moved)
