@@ -41,7 +41,7 @@ from node.snapshots.overlay import OverlaySnapshotter
 from node.state.containers import ContainerRows
 from node.state.database import open_state
 from node.state.settings import SettingRows
-from node.volumes.store import open_volumes
+from node.volumes.opening import open_volumes
 from ocispec.errors import SeawallError
 from storage.blobs.disk import DiskBlobs
 from storage.gc.leases import Leases
@@ -75,7 +75,7 @@ async def open_node(settings: Settings) -> AsyncIterator[Engine]:
         )
         events = EventBus()
         networks = await enter(open_networks(settings, state))
-        volumes = await enter(open_volumes(settings.volumes, state))
+        volumes = await enter(open_volumes(settings.volumes, state, events))
         groups = cgroups.detect()
         near = Neighbours(
             ContainerRows(state),

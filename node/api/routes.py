@@ -104,9 +104,9 @@ def routes(on: Groups) -> list[Route]:
 
         Route("GET", "/volumes", "VolumeList", on.volumes.list),
         Route("POST", "/volumes/create", "VolumeCreate", on.volumes.create),
-        Route("POST", "/volumes/prune", "VolumePrune"),
+        Route("POST", "/volumes/prune", "VolumePrune", on.volumes.prune),
         Route("GET", "/volumes/{name}", "VolumeInspect", on.volumes.inspect),
-        Route("PUT", "/volumes/{name}", "VolumeUpdate"),
+        Route("PUT", "/volumes/{name}", "VolumeUpdate", on.volumes.update),
         Route("DELETE", "/volumes/{name}", "VolumeDelete", on.volumes.delete),
 
         Route("GET", "/swarm", "SwarmInspect"),

@@ -79,8 +79,9 @@ class UsageRoutes:
         items, active, total, idle = [], 0, 0, 0
         for volume in await self._volumes.list():
             size, count = await self._volumes.usage(volume.name), users[volume.name]
-            items.append(volume_view.volume(volume) | {"UsageData": {"RefCount": count, "Size": size}})
-            active, total, idle = active + bool(count), total + size, idle + (0 if count else size)
+            items.append(volume_view.volume(volume, (count, size)))
+            # -1: mounted from elsewhere, no bytes of this node's.
+            active, total, idle = active + bool(count), total + max(size, 0), idle + (0 if count else max(size, 0))
         return Kind("volume", items, active, total, idle)
 
 

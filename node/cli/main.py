@@ -77,7 +77,7 @@ GROUPS = {
         "Manage volumes",
         {
             "create": "volume:create", "inspect": "volume:inspect", "ls": "volume:ls", "list": "volume:ls",
-            "rm": "volume:rm",
+            "rm": "volume:rm", "remove": "volume:rm", "prune": "volume:prune",
         },
     ),
     "context": (

@@ -79,10 +79,17 @@ class Creator:
                 log_path=logdrivers.log_path(directory, container_id, spec.log.driver),
             )
             live = Live(container)
-            await self._settle(live, image)
+            try:
+                await self._settle(live, image)
+                self._index.add(live)
+            except BaseException:
+                self._mount_points.settled(points)
+                with contextlib.suppress(Exception):
+                    await self._mount_points.discard(points)
+                raise
+            self._mount_points.settled(points)
         finally:
             del self._claimed[name]
-        self._index.add(live)
         self._news.tell(container, "create")
         return Created(container_id, (*warnings, *_network_warnings(settled)))
 
@@ -96,8 +103,6 @@ class Creator:
             await self._mount_points.fill(live.container)
             await self._records.add(live)
         except BaseException as error:
-            with contextlib.suppress(Exception):
-                await self._mount_points.discard(live.container.mounts)
             await self._snapshots.remove(live.id)
             await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
             if isinstance(error, ContainerRowExists):

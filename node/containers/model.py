@@ -356,6 +356,9 @@ class MountPoint:
     copy_up: bool = False
     """A volume that takes over what the image holds at `target` when it is still empty."""
 
+    create_source: bool = False
+    """Of a bind: a missing folder of the host is made at each start."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:

@@ -4,7 +4,7 @@ Docker's order: what the user wrote (binds, --mount, --tmpfs) over --volumes-fro
 """
 
 import asyncio
-import os
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from node.containers.model import Container, CreateSpec, MountPoint
 from node.containers.mountspec import MountSpec
 from node.containers.parts import KeepsVolumes
 from node.snapshots.store import RootSnapshots
+from ocispec.errors import FailedPrecondition
 
 
 class MountPoints:
@@ -25,7 +26,9 @@ class MountPoints:
         self._find = find
 
     async def settle(self, spec: CreateSpec) -> tuple[MountPoint, ...]:
-        """Raises InvalidSpec, NoSuchContainer (volumes-from). Anonymous volumes made before a failure are removed."""
+        """Raises InvalidSpec, NoSuchContainer (volumes-from). Anonymous volumes made before a failure are removed.
+
+        The volumes are claimed until `settled`: nobody removes one before the container that wants it is known."""
         _check_distinct(spec)
         made: list[MountPoint] = []
         try:
@@ -33,21 +36,33 @@ class MountPoints:
             taken = {point.target for point in points}
             for point in self._inherited(spec.volumes_from):
                 if point.target not in taken:
+                    if point.name:
+                        self._volumes.claim(point.name)
+                        made.append(point)
                     points.append(point)
                     taken.add(point.target)
             for target in spec.volumes:
                 if target not in taken:
                     points.append(await self._anonymous(target, made))
         except BaseException:
+            self.settled(made)
             await self.discard(made)
             raise
         return tuple(points)
+
+    def settled(self, points: Sequence[MountPoint]) -> None:
+        """The container is known, or it never will be."""
+        for point in points:
+            if point.name:
+                self._volumes.unclaim(point.name)
 
     async def discard(self, points: Sequence[MountPoint]) -> None:
         """Remove the anonymous volumes among them. The caller leaves out what another container uses."""
         for point in points:
             if point.anonymous:
-                await self._volumes.remove(point.name, force=True)
+                # Claimed: a container that is being made takes it over.
+                with contextlib.suppress(FailedPrecondition):
+                    await self._volumes.remove(point.name, force=True)
 
     async def fill(self, container: Container) -> None:
         """Empty volumes take over what the image holds in their place. The container's root exists, nothing runs."""
@@ -71,11 +86,14 @@ class MountPoints:
                 mode=mount.mode,
                 propagation=mount.propagation or "rprivate",
                 recursive=mount.recursive,
+                create_source=mount.create_source,
             )
         return await self._volume(mount, made)
 
     async def _volume(self, mount: MountSpec, made: list[MountPoint]) -> MountPoint:
-        volume = await self._volumes.create(mount.source or None, labels=mount.labels, driver_opts=mount.driver_options)
+        volume = await self._volumes.create(
+            mount.source or None, mount.labels, mount.driver_options, driver=mount.driver, claim=True
+        )
         point = MountPoint(
             "volume",
             mount.target,
@@ -126,10 +144,5 @@ def _check_distinct(spec: CreateSpec) -> None:
 
 
 def _check_source(mount: MountSpec) -> None:
-    source = Path(mount.source)
-    if mount.create_source:
-        # exist_ok does not cover a file, which may be bound as well.
-        if not os.path.lexists(source):
-            source.mkdir(parents=True, exist_ok=True)
-    elif not source.exists():
-        raise InvalidSpec(f'invalid mount config for type "bind": bind source path does not exist: {source}')
+    if not mount.create_source and not Path(mount.source).exists():
+        raise InvalidSpec(f'invalid mount config for type "bind": bind source path does not exist: {mount.source}')

@@ -42,6 +42,7 @@ class MountSpec:
     labels: Mapping[str, str] = field(default_factory=dict)
     """Of a volume to be made."""
 
+    driver: str = ""
     driver_options: Mapping[str, str] = field(default_factory=dict)
     tmpfs_size: int = 0
     tmpfs_mode: int = 0

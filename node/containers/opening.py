@@ -13,9 +13,17 @@ from node.containers.health import HealthChecks
 from node.containers.live import Index, Live
 from node.containers.manager import Containers, find
 from node.containers.model import Container
+from node.containers.mounting import Mounting
 from node.containers.mountpoints import MountPoints
 from node.containers.news import News
-from node.containers.parts import FindsImages, Groups, KeepsVolumes, Launches, MonitorHandle, NetworksOfContainers
+from node.containers.parts import (
+    FindsImages,
+    Groups,
+    Launches,
+    MonitorHandle,
+    NetworksOfContainers,
+    VolumesOfContainers,
+)
 from node.containers.persistence import Records
 from node.containers.pruning import Pruner
 from node.containers.recovery import Recovery
@@ -41,7 +49,7 @@ class Neighbours:
     images: FindsImages
     snapshots: RootSnapshots
     networks: NetworksOfContainers
-    volumes: KeepsVolumes
+    volumes: VolumesOfContainers
     launcher: Launches
     connect: Callable[[Path], Awaitable[MonitorHandle]]
     freezer: Groups
@@ -60,13 +68,15 @@ async def open_containers(home: Path, site: Site, near: Neighbours) -> AsyncIter
 
     near.freezer.locate(lambda container_id: group_path(container(container_id), site.cgroup_parent))
     points = MountPoints(near.volumes, near.snapshots, container)
+    mounting = Mounting(near.volumes, near.events)
     runner = Runner(
-        Startup(site, near.snapshots, near.networks, near.launcher, live),
+        Startup(site, near.snapshots, near.networks, near.launcher, live, mounting),
         near.networks,
         near.freezer,
         records,
         news,
         tasks,
+        mounting,
     )
     stopper = Stopper(records, news, near.freezer)
     remover = Remover(index, records, news, stopper, near.snapshots, points, tasks)
@@ -76,7 +86,9 @@ async def open_containers(home: Path, site: Site, near: Neighbours) -> AsyncIter
     checks = HealthChecks(execs, records, news, tasks, revival.unhealthy)
     runner.on_started = lambda live, taken_over: checks.begin(live, taken_over=taken_over)
     creator = Creator(home, index, records, news, near.images, near.snapshots, points, site)
-    recovery = Recovery(home, index, records, runner, remover, near.networks, near.snapshots, near.connect, tasks)
+    recovery = Recovery(
+        home, index, records, runner, remover, near.networks, near.snapshots, near.connect, tasks, mounting
+    )
     recovery.adopt = execs.adopt
     try:
         await recovery.run()

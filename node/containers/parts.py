@@ -4,7 +4,7 @@ The composition root gives the real ones; `tests/node/containers/fakes.py` holds
 """
 
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -85,11 +85,29 @@ class KeepsVolumes(Protocol):
     """Folders that outlive containers (node.volumes.store.Volumes)."""
 
     async def create(
-        self, name: str | None, *, labels: Mapping[str, str], driver_opts: Mapping[str, str]
-    ) -> Volume: ...
-    async def remove(self, name: str, *, force: bool = False) -> None: ...
+        self, name: str | None, labels: Mapping[str, str], driver_opts: Mapping[str, str], *, driver: str = "",
+        claim: bool = False,
+    ) -> Volume: ...  # fmt: skip
+    def claim(self, name: str) -> None: ...
+    def unclaim(self, name: str) -> None: ...
+    async def remove(
+        self, name: str, *, force: bool = False, users: Callable[[str], Collection[str]] = ...
+    ) -> None: ...
     def path(self, name: str) -> Path: ...
     async def fill(self, root: RootMount, places: Sequence[MountPoint]) -> None: ...
+
+
+class MountsVolumes(Protocol):
+    """Volumes that are mounted from somewhere while a container that has one runs (node.volumes.store.Volumes)."""
+
+    async def acquire(self, name: str, holder: str) -> None: ...
+    async def hold(self, name: str, holder: str) -> None: ...
+    async def release(self, name: str, holder: str) -> None: ...
+    async def settle(self) -> None: ...
+
+
+class VolumesOfContainers(KeepsVolumes, MountsVolumes, Protocol):
+    """All that this room asks of volumes."""
 
 
 class Freezes(Protocol):

@@ -10,6 +10,7 @@ from pathlib import Path
 from node.containers.live import Index, Live
 from node.containers.model import RestartMode, Status
 from node.containers.monitor import MonitorGone
+from node.containers.mounting import Mounting
 from node.containers.order import PATIENCE_SECONDS, Turns
 from node.containers.parts import MonitorHandle, Readopts
 from node.containers.persistence import Records
@@ -38,6 +39,7 @@ class Recovery:
         snapshots: RootSnapshots,
         connect: Callable[[Path], Awaitable[MonitorHandle]],
         tasks: Tasks,
+        mounting: Mounting,
     ) -> None:
         self._home = home
         self._index = index
@@ -52,6 +54,7 @@ class Recovery:
         """Told of every container that is taken over."""
 
         self._starting = asyncio.Semaphore(AT_ONCE)
+        self._mounting = mounting
 
     async def run(self) -> None:
         """When it returns every container is known, running ones are watched; restarts go on in the background."""
@@ -60,6 +63,7 @@ class Recovery:
         everyone = self._index.all()
         await asyncio.gather(*(self._take_over(live) for live in everyone))
         await self._networks.settle()
+        await self._mounting.settle()
         await self._sweep()
         turns = Turns(everyone, [live for live in everyone if self._comes(live)], patience=PATIENCE_SECONDS)
         for live in everyone:
@@ -83,6 +87,7 @@ class Recovery:
             live.exited.clear()
             place = live.container.network
             ports = [PortBinding(p.port.protocol, p.port.number, p.host_ip, p.host_port) for p in place.ports]
+            await self._mounting.hold(live.container)
             await self._networks.readopt(live.id, live.container.name, place.endpoints, ports)
             await self._records.save(live)
         if self.adopt is not None:

@@ -15,6 +15,7 @@ from node.containers.errors import WrongState
 from node.containers.live import NEXT_EXIT, NOT_RUNNING, Live
 from node.containers.model import Place, RestartMode, Status
 from node.containers.monitor import ExitStatus, MonitorGone, read_exit
+from node.containers.mounting import Mounting
 from node.containers.news import News
 from node.containers.parts import Connects, Freezes, MonitorHandle
 from node.containers.persistence import Records
@@ -34,7 +35,14 @@ LOST = 137
 
 class Runner:
     def __init__(
-        self, startup: Startup, networks: Connects, freezer: Freezes, records: Records, news: News, tasks: Tasks
+        self,
+        startup: Startup,
+        networks: Connects,
+        freezer: Freezes,
+        records: Records,
+        news: News,
+        tasks: Tasks,
+        mounting: Mounting,
     ) -> None:
         self._startup = startup
         self._freezer = freezer
@@ -42,6 +50,7 @@ class Runner:
         self._records = records
         self._news = news
         self._tasks = tasks
+        self._mounting = mounting
         self.on_auto_remove: Callable[[Live], Awaitable[None]] | None = None
         self.on_started: Callable[[Live, bool], None] | None = None
         """Told of every run, and whether it was begun by an earlier daemon."""
@@ -136,6 +145,7 @@ class Runner:
             await self._networks.release(live.id)
         except SeawallError:
             log.exception("the network place of container %s is not released", live.container.name)
+        await self._mounting.end(live.container)
         if not live.container.spec.auto_remove:
             await self._write(live)
         if status.oom_killed:

@@ -20,6 +20,7 @@ from node.containers.launcher import LaunchRequest
 from node.containers.live import Live
 from node.containers.model import Container, Place, Port, PublishedPort, Status
 from node.containers.monitor import StartFailed
+from node.containers.mounting import Mounting
 from node.containers.parts import Connects, Launches, MonitorHandle
 from node.network.model import EndpointSpec, Joining, PortBinding, Sandbox
 from node.settings import LogSettings
@@ -58,18 +59,20 @@ class Startup:
         networks: Connects,
         launcher: Launches,
         find: Callable[[str], Live],
+        mounting: Mounting,
     ) -> None:
         self._site = site
         self._snapshots = snapshots
         self._networks = networks
         self._launcher = launcher
         self._find = find
+        self._mounting = mounting
 
     async def bring_up(self, live: Live) -> None:
         """Afterwards the container runs and `live` says so. Raises CannotInvoke, CannotStart or what a part raises;
         then `live` says why, and network, ports, cgroup and monitor are released."""
         try:
-            monitor, sandbox = await self._connect(live)
+            monitor, sandbox = await self._mounted(live)
         except Exception as error:
             failure = _failure(error)
             code = failure.exit_code if isinstance(failure, CannotInvoke) else NOT_STARTED
@@ -81,6 +84,14 @@ class Startup:
             status=Status.RUNNING, pid=monitor.pid, exit_code=0, error="", oom_killed=False, started_at=clock.now()
         )
         live.exited.clear()
+
+    async def _mounted(self, live: Live) -> tuple[MonitorHandle, Sandbox]:
+        await self._mounting.begin(live.container)
+        try:
+            return await self._connect(live)
+        except BaseException:
+            await self._mounting.end(live.container)
+            raise
 
     async def _connect(self, live: Live) -> tuple[MonitorHandle, Sandbox]:
         container = live.container

@@ -1,7 +1,7 @@
 """The rows of volumes."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import delete, insert, select
 
@@ -14,6 +14,7 @@ class VolumeRow:
     name: str
     created: str
     labels: dict[str, str]
+    options: dict[str, str] = field(default_factory=dict)
 
 
 class VolumeRows:
@@ -26,15 +27,18 @@ class VolumeRows:
         """By name."""
         async with self._state.read() as connection:
             rows = await connection.execute(select(volumes).order_by(volumes.c.name))
-            return [VolumeRow(row.name, row.created, json.loads(row.labels)) for row in rows]
+            return [VolumeRow(row.name, row.created, json.loads(row.labels), json.loads(row.options)) for row in rows]
 
     async def find(self, name: str) -> VolumeRow | None:
         async with self._state.read() as connection:
             row = (await connection.execute(select(volumes).where(volumes.c.name == name))).one_or_none()
-        return None if row is None else VolumeRow(row.name, row.created, json.loads(row.labels))
+        if row is None:
+            return None
+        return VolumeRow(row.name, row.created, json.loads(row.labels), json.loads(row.options))
 
     async def add(self, row: VolumeRow) -> None:
-        values = {"name": row.name, "created": row.created, "labels": json.dumps(row.labels)}
+        values = {"name": row.name, "created": row.created, "labels": json.dumps(row.labels),
+                  "options": json.dumps(row.options)}  # fmt: skip
         async with self._state.write() as connection:
             await connection.execute(insert(volumes).values(values))
 

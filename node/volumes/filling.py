@@ -7,7 +7,7 @@ lies beside the data while a fill runs; who finds one starts over.
 import os
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -28,8 +28,10 @@ class Place(Protocol):
     def target(self) -> str: ...
 
 
-def fill_volumes(root: RootMount, scratch: Path, places: Sequence[Place]) -> None:
+def fill_volumes(root: RootMount, scratch: Path, places: Sequence[Place], foreign: Collection[str] = ()) -> None:
     """Mount the root file system where nobody else sees it, and fill the volumes from there. Blocks; raises OSError.
+
+    `foreign`: sources that are mounted from elsewhere; what is in there is never removed, not even half a fill.
 
     A thread of its own takes a private copy of the mounts (unshare(2) is per thread for CLONE_NEWNS, which takes the
     current folder along) and ends with it: nothing is left to unmount, however this ends.
@@ -40,7 +42,7 @@ def fill_volumes(root: RootMount, scratch: Path, places: Sequence[Place]) -> Non
         try:
             syscalls.unshare(syscalls.CLONE_NEWNS)
             syscalls.mount("", "/", flags=syscalls.MS_SLAVE | syscalls.MS_REC)
-            _fill_all(root, scratch / f"fill-{secrets.token_hex(8)}", places)
+            _fill_all(root, scratch / f"fill-{secrets.token_hex(8)}", places, foreign)
         except BaseException as error:  # noqa: BLE001 -- handed over to the caller's thread
             failures.append(error)
 
@@ -51,13 +53,13 @@ def fill_volumes(root: RootMount, scratch: Path, places: Sequence[Place]) -> Non
         raise failures[0]
 
 
-def _fill_all(root: RootMount, target: Path, places: Sequence[Place]) -> None:
+def _fill_all(root: RootMount, target: Path, places: Sequence[Place], foreign: Collection[str]) -> None:
     target.mkdir(parents=True)
     try:
         _mount(root, str(target))
         try:
             for place in places:
-                _fill(target, place)
+                _fill(target, place, foreign=place.source in foreign)
         finally:
             os.chdir("/")
             syscalls.umount(str(target), syscalls.MNT_DETACH)
@@ -74,10 +76,10 @@ def _mount(root: RootMount, target: str) -> None:
     syscalls.mount(root.source or root.type, target, root.type, 0, root.data())
 
 
-def _fill(root: Path, place: Place) -> None:
+def _fill(root: Path, place: Place, *, foreign: bool) -> None:
     volume = Path(place.source)
     marker = volume.with_name(MARKER)
-    if marker.exists():
+    if marker.exists() and not foreign:
         for entry in list(volume.iterdir()):
             remove_tree(entry)
     elif list(volume.iterdir()):

@@ -40,7 +40,7 @@ def verbs() -> str:
         parts.append(describe(f"seawall {name}", load(verb.where)))
     for group, (_, members) in sorted(GROUPS.items()):
         for name, where in sorted(members.items()):
-            if ":" in where and name != "list":
+            if ":" in where and name not in ("list", "remove"):
                 parts.append(describe(f"seawall {group} {name}", load(where)))
     return "\n\n".join(parts)
 

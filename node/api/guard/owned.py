@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import Protocol
 
-from node.volumes.store import NoSuchVolume
+from node.volumes.errors import NoSuchVolume
 from ocispec.errors import NotFound
 
 LABEL = "seawall.project"

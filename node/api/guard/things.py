@@ -24,7 +24,7 @@ class NodeThings:
         return (await self._volumes.inspect(name)).labels
 
     async def claim_volume(self, name: str, labels: Mapping[str, str]) -> None:
-        await self._volumes.create(name, labels=labels, driver_opts={})
+        await self._volumes.create(name, labels=labels, driver_opts={}, driver="")
 
     async def container_of_exec(self, exec_id: str) -> str:
         return self._execs.get(exec_id).container_id

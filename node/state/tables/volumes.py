@@ -10,4 +10,5 @@ volumes = Table(
     Column("name", String(255), primary_key=True),
     Column("created", String(40), nullable=False),
     Column("labels", Text, nullable=False),
+    Column("options", Text, nullable=False, server_default="{}"),
 )

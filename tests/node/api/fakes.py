@@ -7,7 +7,7 @@ import asyncio
 import json
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
@@ -301,6 +301,14 @@ class FakeContainers:
     def in_use(self) -> Mapping[str, Sequence[str]]:
         return {str(image().id): tuple(self.all)}
 
+    def volumes_in_use(self) -> "Mapping[str, list[str]]":
+        used: dict = {}
+        for held in self.all.values():
+            for mount in held.container.spec.mounts:
+                if mount.kind == "volume":
+                    used.setdefault(mount.source, []).append(held.container.id)
+        return used
+
 
 class FakeExecs:
     def __init__(self, containers: FakeContainers) -> None:
@@ -543,8 +551,11 @@ class FakeVolumes:
         self.held: dict[str, FakeVolume] = {}
 
     async def create(
-        self, name: str | None, *, labels: Mapping[str, str], driver_opts: Mapping[str, str]
+        self, name: str | None, *, labels: Mapping[str, str], driver_opts: Mapping[str, str], driver: str
     ) -> FakeVolume:
+        if driver not in ("", "local"):
+            raise NotFound(f'create {name}: error looking up volume plugin {driver}: plugin "{driver}" not found')
+        labels = labels if name else {"com.docker.volume.anonymous": "", **labels}
         name = name or secrets.token_hex(32)
         made = FakeVolume(name, f"/volumes/{name}/_data", labels=labels, options=driver_opts)
         return self.held.setdefault(name, made)
@@ -560,10 +571,18 @@ class FakeVolumes:
     async def list(self) -> Sequence[FakeVolume]:
         return list(self.held.values())
 
-    async def remove(self, name: str, *, force: bool, in_use: Sequence[str]) -> None:
-        if in_use:
-            raise FailedPrecondition(f"remove {name}: volume is in use - [{', '.join(in_use)}]")
+    async def remove(self, name: str, *, force: bool, users: Callable[[str], Collection[str]]) -> None:
+        if users(name):
+            raise FailedPrecondition(f"remove {name}: volume is in use - [{', '.join(users(name))}]")
         del self.held[(await self.inspect(name)).name]
+
+    async def prune(
+        self, wanted: Callable[[FakeVolume], bool], users: Callable[[str], Collection[str]]
+    ) -> tuple[Sequence[str], int]:
+        gone = [name for name, volume in self.held.items() if wanted(volume) and not users(name)]
+        for name in gone:
+            del self.held[name]
+        return gone, 42 * len(gone)
 
 
 class FakeSearches:

@@ -16,7 +16,7 @@ from node.api.guard.guard import Guard
 from node.api.guard.owned import LABEL
 from node.api.routes import Groups, routes
 from node.api.version import NEWEST
-from node.volumes.store import NoSuchVolume
+from node.volumes.errors import NoSuchVolume
 from ocispec.errors import NotFound
 
 MINE, OTHER = {LABEL: "shop"}, {LABEL: "bank"}

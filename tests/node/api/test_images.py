@@ -225,7 +225,8 @@ async def test_volumes(node: Node) -> None:
     status, made = await node.call("POST", "/volumes/create", {"Name": "v", "Labels": {"a": "b"}})
     assert status == 201
     assert made["Name"] == "v"
-    assert (await node.call("POST", "/volumes/create", {"Driver": "nfs"}))[0] == 501
+    assert (await node.call("POST", "/volumes/create", {"Driver": "nfs"}))[0] == 404
+    assert (await node.call("PUT", "/volumes/v", {}))[0] == 503
     _, listed = await node.call("GET", "/volumes", params={"filters": '{"label":["a=b"],"dangling":["true"]}'})
     assert [volume["Name"] for volume in listed["Volumes"]] == ["v"]
     assert (await node.call("GET", "/volumes/v"))[1]["Mountpoint"] == "/volumes/v/_data"

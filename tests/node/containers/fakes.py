@@ -258,18 +258,43 @@ class FakeVolumes:
     held: dict[str, FakeVolume] = field(default_factory=dict)
     filled: list[str] = field(default_factory=list)
 
-    async def create(self, name, labels, driver_opts):
+    claims: list[str] = field(default_factory=list)
+    holders: set[tuple[str, str]] = field(default_factory=set)
+
+    async def create(self, name, labels, driver_opts, *, driver="", claim=False):
         chosen = name or f"{len(self.held):064x}"
+        if claim:
+            self.claim(chosen)
         return self.held.setdefault(chosen, FakeVolume(chosen))
+
+    def claim(self, name) -> None:
+        self.claims.append(name)
+
+    def unclaim(self, name) -> None:
+        self.claims.remove(name)
 
     def path(self, name):
         return self.root / name
 
-    async def remove(self, name, *, force=False, in_use=()) -> None:
+    async def remove(self, name, *, force=False, users=lambda _name: ()) -> None:
+        if name in self.claims:
+            raise FailedPrecondition(f"remove {name}: volume is in use")
         self.held.pop(name, None)
 
     async def fill(self, root, places) -> None:
         self.filled += [place.target for place in places]
+
+    async def acquire(self, name, holder) -> None:
+        self.holders.add((name, holder))
+
+    async def hold(self, name, holder) -> None:
+        self.holders.add((name, holder))
+
+    async def release(self, name, holder) -> None:
+        self.holders.discard((name, holder))
+
+    async def settle(self) -> None:
+        self.settled = True
 
 
 class FakeFreezer:
