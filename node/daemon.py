@@ -34,7 +34,7 @@ from node.files.workers import Workers
 from node.images.opening import open_images
 from node.images.store import ImageSettings
 from node.linux import capabilities, cgroups
-from node.network.store import open_networks
+from node.network.opening import open_networks
 from node.settings import SNAPSHOTTERS, Settings
 from node.snapshots.choose import open_snapshotter
 from node.snapshots.overlay import OverlaySnapshotter
@@ -74,8 +74,8 @@ async def open_node(settings: Settings) -> AsyncIterator[Engine]:
             open_images(content, blobs, Leases(content_database), collector, snapshots, state, image_settings)
         )
         events = EventBus()
-        networks = await enter(open_networks(settings, state))
         volumes = await enter(open_volumes(settings.volumes, state, events))
+        networks = await enter(open_networks(settings, state, events))
         groups = cgroups.detect()
         near = Neighbours(
             ContainerRows(state),

@@ -10,24 +10,26 @@ import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from types import TracebackType
 from typing import Self
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
-RTM_NEWADDR, RTM_GETADDR, RTM_NEWROUTE = 20, 22, 24
+RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR, RTM_NEWROUTE, RTM_DELROUTE = 20, 21, 22, 24, 25
 NLM_F_REQUEST, NLM_F_MULTI, NLM_F_ACK, NLM_F_EXCL, NLM_F_CREATE, NLM_F_DUMP = 1, 2, 4, 0x200, 0x400, 0x300
+NLM_F_REPLACE = 0x100
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 MAX_DATAGRAM = 64 * 1024
 NLM_F_CAPPED, NLM_F_ACK_TLVS = 0x100, 0x200
 NLMSGERR_ATTR_MSG = 1
 SOL_NETLINK, NETLINK_CAP_ACK, NETLINK_EXT_ACK = 270, 10, 11
 
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO, IFLA_NET_NS_FD = 1, 3, 4, 10, 18, 28
-IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
-IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA, IFLA_BRPORT_MODE = 4, 5, 4
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO, IFLA_NET_NS_FD = 1, 3, 4, 5, 10, 18, 28
+IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER, IFLA_VLAN_ID = 1, 2, 1, 1
+IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA, IFLA_BRPORT_MODE, IFLA_BRPORT_ISOLATED = 4, 5, 4, 33
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST = 1, 2, 4
-RTA_GATEWAY = 5
+IFA_F_NODAD = 2
+RTA_OIF, RTA_GATEWAY = 4, 5
 IFF_UP = 1
 
 
@@ -36,6 +38,10 @@ class Link:
     index: int
     kind: str
     """`bridge`, `veth`, …; empty for hardware and the loopback."""
+
+    name: str = ""
+    master: int = 0
+    """Index of the bridge it is a port of; 0: none."""
 
 
 def attribute(kind: int, payload: bytes) -> bytes:
@@ -135,11 +141,42 @@ class Netlink(Channel):
                   _link(up=True) + text(IFLA_IFNAME, name) + number(IFLA_MTU, mtu) + number(IFLA_MASTER, master) + info,
                   f"add interface {name}")
 
+    def add_on(self, parent: int, name: str, kind: str, data: bytes, *, mac: str, netns: int, mtu: int) -> None:
+        """`name`, a macvlan or ipvlan on `parent`, in the namespace of that descriptor."""
+        info = attribute(IFLA_LINKINFO, text(IFLA_INFO_KIND, kind) + attribute(IFLA_INFO_DATA, data))
+        address = attribute(IFLA_ADDRESS, _mac(mac)) if mac else b""
+        size = number(IFLA_MTU, mtu) if mtu else b""
+        self.ask(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL,
+                  _link() + text(IFLA_IFNAME, name) + address + size + number(IFLA_LINK, parent)
+                  + number(IFLA_NET_NS_FD, netns) + info, f"add {kind} interface {name}")
+
+    def add_dummy(self, name: str) -> None:
+        """An interface with nothing behind it, up."""
+        self.ask(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, _link(up=True) + text(IFLA_IFNAME, name)
+                 + attribute(IFLA_LINKINFO, text(IFLA_INFO_KIND, "dummy")), f"add dummy interface {name}")
+
+    def add_vlan(self, name: str, parent: int, tag: int) -> None:
+        """An 802.1Q interface on `parent`, up."""
+        data = attribute(IFLA_INFO_DATA, attribute(IFLA_VLAN_ID, struct.pack("=H", tag)))
+        self.ask(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, _link(up=True) + text(IFLA_IFNAME, name)
+                 + number(IFLA_LINK, parent) + attribute(IFLA_LINKINFO, text(IFLA_INFO_KIND, "vlan") + data),
+                 f"add VLAN interface {name}")
+
+    def set_mtu(self, index: int, mtu: int) -> None:
+        self.ask(RTM_NEWLINK, 0, _link(index) + number(IFLA_MTU, mtu), f"set the MTU of interface {index}")
+
     def set_hairpin(self, name: str) -> None:
         """Let the bridge send a frame back by the port it came from."""
-        mode = attribute(IFLA_BRPORT_MODE, b"\x01")
+        self._set_port(name, IFLA_BRPORT_MODE, "to hairpin mode")
+
+    def set_isolated(self, name: str) -> None:
+        """Isolated ports of a bridge reach the bridge itself and never each other."""
+        self._set_port(name, IFLA_BRPORT_ISOLATED, "apart from its bridge's other ports")
+
+    def _set_port(self, name: str, what: int, words: str) -> None:
+        mode = attribute(what, b"\x01")
         info = attribute(IFLA_LINKINFO, text(IFLA_INFO_SLAVE_KIND, "bridge") + attribute(IFLA_INFO_SLAVE_DATA, mode))
-        self.ask(RTM_NEWLINK, 0, _link() + text(IFLA_IFNAME, name) + info, f"set interface {name} to hairpin mode")
+        self.ask(RTM_NEWLINK, 0, _link() + text(IFLA_IFNAME, name) + info, f"set interface {name} {words}")
 
     def set_up(self, index: int) -> None:
         self.ask(RTM_NEWLINK, 0, _link(index, up=True), f"set interface {index} up")
@@ -154,14 +191,18 @@ class Netlink(Channel):
     def link(self, name: str) -> Link:
         """Raises OSError (ENODEV)."""
         answer = self.ask(RTM_GETLINK, 0, _link() + text(IFLA_IFNAME, name), f"find interface {name}", ack=False)
-        index: int = struct.unpack_from("=BxHi", answer)[2]
-        info = dict(attributes(dict(attributes(answer[16:])).get(IFLA_LINKINFO, b"")))
-        return Link(index, info.get(IFLA_INFO_KIND, b"").rstrip(b"\0").decode(errors="replace"))
+        return _parsed(answer)
 
-    def add_address(self, index: int, address: IPv4Address, prefix: int, broadcast: IPv4Address) -> None:
-        body = (struct.pack("=BBBBI", socket.AF_INET, prefix, 0, 0, index) + attribute(IFA_LOCAL, address.packed)
-                + attribute(IFA_ADDRESS, address.packed) + attribute(IFA_BROADCAST, broadcast.packed))
-        self.ask(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, body, f"add address {address}")
+    def links(self) -> list[Link]:
+        """All interfaces of this namespace."""
+        return [_parsed(entry) for entry in self.dump(RTM_GETLINK, _link(), "list interfaces")]
+
+    def add_address(
+        self, index: int, address: IPv4Address | IPv6Address, prefix: int, broadcast: IPv4Address | None = None
+    ) -> None:
+        """An IPv6 address can be used at once: whoever gives it knows that it is nobody else's."""
+        self.ask(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, _address(index, address, prefix, broadcast),
+                 f"add address {address}")
 
     def addresses(self) -> list[IPv4Address]:
         """All IPv4 addresses of this namespace, the loopback's too."""
@@ -169,11 +210,46 @@ class Netlink(Channel):
         found = (dict(attributes(entry[8:])).get(IFA_LOCAL, b"") for entry in entries)
         return [IPv4Address(address) for address in found if len(address) == 4]
 
-    def add_default_route(self, gateway: IPv4Address) -> None:
-        # table main, protocol boot, scope universe, type unicast
-        body = struct.pack("=BBBBBBBBI", socket.AF_INET, 0, 0, 0, 254, 3, 0, 1, 0)
-        self.ask(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, body + attribute(RTA_GATEWAY, gateway.packed),
-                  f"add route via {gateway}")
+    def set_default_route(self, index: int, gateway: IPv4Address | IPv6Address | None, version: int) -> None:
+        """By `gateway`, or straight out of the interface; in place of the one there is."""
+        self.ask(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, _default(index, gateway, version),
+                 f"add route via {gateway}")
+
+    def delete_default_route(self, version: int) -> None:
+        """Raises OSError (ESRCH) where there is none."""
+        self.ask(RTM_DELROUTE, 0, _default(0, None, version), "delete the default route")
+
+
+def _parsed(entry: bytes) -> Link:
+    index: int = struct.unpack_from("=BxHi", entry)[2]
+    fields = dict(attributes(entry[16:]))
+    info = dict(attributes(fields.get(IFLA_LINKINFO, b"")))
+    (master,) = struct.unpack("=I", fields.get(IFLA_MASTER, b"\0\0\0\0"))
+    return Link(index, _words(info.get(IFLA_INFO_KIND, b"")), _words(fields.get(IFLA_IFNAME, b"")), master)
+
+
+def _words(payload: bytes) -> str:
+    return payload.rstrip(b"\0").decode(errors="replace")
+
+
+def _address(
+    index: int, address: IPv4Address | IPv6Address, prefix: int, broadcast: IPv4Address | None = None
+) -> bytes:
+    family, flags = (socket.AF_INET, 0) if address.version == 4 else (socket.AF_INET6, IFA_F_NODAD)
+    body = (struct.pack("=BBBBI", family, prefix, flags, 0, index) + attribute(IFA_LOCAL, address.packed)
+            + attribute(IFA_ADDRESS, address.packed))
+    return body + (attribute(IFA_BROADCAST, broadcast.packed) if broadcast else b"")
+
+
+def _default(index: int, gateway: IPv4Address | IPv6Address | None, version: int) -> bytes:
+    # table main, protocol boot, scope universe (link without a gateway), type unicast
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    scope = 0 if gateway or version == 6 or not index else 253
+    if not index:
+        scope = 255  # nowhere: of a route to delete it means any
+    body = struct.pack("=BBBBBBBBI", family, 0, 0, 0, 254, 3 if index else 0, scope, 1, 0)
+    return (body + (attribute(RTA_GATEWAY, gateway.packed) if gateway else b"")
+            + (number(RTA_OIF, index) if index else b""))
 
 
 def _check(message: bytes, flags: int, what: str) -> None:

@@ -1,39 +1,29 @@
-"""The kernel's part: the bridge, and a namespace with an interface on it. Everything here blocks."""
+"""The kernel's part of a bridge network: the bridge, and interfaces on it. Everything here blocks."""
 
 import contextlib
 import errno
-import os
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
-from typing import NamedTuple
 
-from node.linux import syscalls
 from node.linux.conntrack import Conntrack
 from node.linux.netlink import Netlink
-from node.network.addresses import mac_of
-from node.network.model import ANY, InvalidSubnet, PortBinding
+from node.network.addresses import mac_of, random_mac
+from node.network.model import ANY, Endpoint, Network, Pool, PortBinding
+from node.network.namespace import entered, no_ipv6, sysctl
+from node.network.options import BridgeOptions
 
-MTU = 1500
-POOLS = ((IPv4Network("172.16.0.0/12"), 16), (IPv4Network("192.168.0.0/16"), 20))
-"""Where a subnet is looked for, and the prefix length it gets."""
-
-WIDE = 8
-"""Shorter prefixes are a default route in pieces (a VPN's 0.0.0.0/1 and 128.0.0.0/1): they overlap everything."""
-
-
-class Route(NamedTuple):
-    destination: IPv4Network
-    interface: str
+ROUTER = IPv6Address("fe80::1")
+"""Every bridge's own link-local address, as Docker gives it."""
 
 
 class Bridge:
     """One bridge of this node. Raises OSError in the kernel's words."""
 
-    def __init__(self, name: str, subnet: IPv4Network, gateway: IPv4Address) -> None:
+    def __init__(self, name: str, network: Network, options: BridgeOptions) -> None:
         self.name = name
-        self._subnet = subnet
-        self._gateway = gateway
+        self.options = options
+        self._network = network
         self._index = 0
 
     def prepare(self, *, ours: bool) -> None:
@@ -44,65 +34,105 @@ class Bridge:
         """
         with Netlink() as host:
             try:
-                host.add_bridge(self.name, mac_of(self._gateway))
+                host.add_bridge(self.name, self._mac())
             except FileExistsError:
                 if not ours or host.link(self.name).kind != "bridge":
                     raise FileExistsError(errno.EEXIST, f"the interface {self.name} is there already and is not this "
                                                         "node's: name another one with --bridge") from None
             self._index = host.index(self.name)
-            # Before it is up. The network is IPv4 only: with IPv6, containers would reach the host and each other by
-            # link-local addresses past every rule, and could become its router (CVE-2020-13401).
-            _no_ipv6(self.name)
+            # Before it is up. On a network without IPv6, containers would reach the host and each other by link-local
+            # addresses past every rule, and could become its router (CVE-2020-13401).
+            if self._network.spec.ipv6:
+                _no_router(self.name)
+            else:
+                no_ipv6(self.name)
+            if self.options.mtu != 1500:
+                host.set_mtu(self._index, self.options.mtu)
             host.set_up(self._index)
-            with contextlib.suppress(FileExistsError):
-                host.add_address(self._index, self._gateway, self._subnet.prefixlen, self._subnet.broadcast_address)
-        _sysctl("net/ipv4/ip_forward", "1")
-        _sysctl(f"net/ipv4/conf/{self.name}/route_localnet", "1")
+            for pool in self._network.spec.pools:
+                self._add_gateway(host, pool)
+        sysctl("net/ipv4/ip_forward", "1")
+        sysctl(f"net/ipv4/conf/{self.name}/route_localnet", "1")
+
+    def _add_gateway(self, host: Netlink, pool: Pool) -> None:
+        subnet, gateway = ip_network(pool.subnet), ip_address(pool.gateway)
+        options, internal = self.options, self._network.spec.internal
+        mode = options.gateway4 if gateway.version == 4 else options.gateway6
+        if (gateway.version == 4 and options.inhibit_ipv4) or (internal and mode == "isolated"):
+            return
+        with contextlib.suppress(FileExistsError):
+            if isinstance(subnet, IPv6Network):
+                host.add_address(self._index, gateway, subnet.prefixlen)
+                host.add_address(self._index, ROUTER, 64)
+            else:
+                host.add_address(self._index, gateway, subnet.prefixlen, subnet.broadcast_address)
+        if gateway.version == 6 and not internal:
+            _forward_ipv6()
 
     def remove(self) -> None:
         with Netlink() as host:
             _ignore_absent(host, self.name)
 
-    def connect(self, container_id: str, address: IPv4Address, *, hairpin: bool = False) -> int:
-        """A new namespace with lo and eth0 up, at `address`, the gateway its default route; gives its descriptor.
+    def plug(self, host: Netlink, netns: int, inside: Netlink, end: Endpoint, *, hairpin: bool = False) -> int:
+        """`end.interface` in the namespace, up, with its addresses; gives its index.
 
         `hairpin`: the container has published ports and may ask for them itself. Where br_netfilter is loaded (Docker
         and Kubernetes do) such a packet is translated on the bridge, and would have to leave by the port it came from.
         Not for the others: they would hear their own broadcasts.
         """
-        netns, inside = new_namespace()
         try:
-            with inside, Netlink() as host:
-                try:
-                    self._add_pair(host, container_id, address, netns)
-                except FileExistsError:
-                    # A namespace of before is still being taken apart: the kernel does that when it likes.
-                    _ignore_absent(host, veth_name(container_id))
-                    self._add_pair(host, container_id, address, netns)
-                if hairpin:
-                    host.set_hairpin(veth_name(container_id))
-                index = inside.index("eth0")
-                inside.add_address(index, address, self._subnet.prefixlen, self._subnet.broadcast_address)
-                inside.set_up(index)
-                inside.add_default_route(self._gateway)
-        except BaseException:
-            os.close(netns)
-            raise
-        return netns
+            self._add_pair(host, end, netns)
+        except FileExistsError:
+            # A namespace of before is still being taken apart: the kernel does that when it likes.
+            _ignore_absent(host, end.host_interface)
+            self._add_pair(host, end, netns)
+        if hairpin:
+            host.set_hairpin(end.host_interface)
+        if not self.options.icc:
+            host.set_isolated(end.host_interface)
+        return address_interface(netns, inside, end)
 
-    def _add_pair(self, host: Netlink, container_id: str, address: IPv4Address, netns: int) -> None:
-        host.add_veth(veth_name(container_id), master=self._index, peer="eth0", peer_mac=mac_of(address),
-                      peer_netns=netns, mtu=MTU)
+    def _add_pair(self, host: Netlink, end: Endpoint, netns: int) -> None:
+        host.add_veth(end.host_interface, master=self._index, peer=end.interface, peer_mac=end.mac, peer_netns=netns,
+                      mtu=self.options.mtu)
 
-    def disconnect(self, container_id: str) -> None:
-        """The host's end goes with its namespace; where another container still holds that, it goes now."""
+    def unplug(self, end: Endpoint) -> None:
+        """The host's end goes with its namespace; where that lives on, it goes now."""
         with Netlink() as host:
-            _ignore_absent(host, veth_name(container_id))
+            _ignore_absent(host, end.host_interface)
+
+    def sweep(self, known: Iterable[str]) -> None:
+        """Remove the ports of this bridge that belong to nobody: a daemon died between making and recording one."""
+        kept = set(known)
+        with Netlink() as host:
+            for link in host.links():
+                if link.master == self._index and link.kind == "veth" and link.name not in kept:
+                    _ignore_absent(host, link.name)
+
+    def _mac(self) -> str:
+        gateway = self._network.gateway
+        return mac_of(IPv4Address(gateway)) if gateway else random_mac()
+
+
+def address_interface(netns: int, inside: Netlink, end: Endpoint) -> int:
+    """Give `end.interface` its addresses and set it up; gives its index."""
+    index = inside.index(end.interface)
+    if end.ip6:
+        with entered(netns):
+            _no_router(end.interface)
+            sysctl(f"net/ipv6/conf/{end.interface}/disable_ipv6", "0")
+    if end.ip:
+        subnet = ip_network(f"{end.ip}/{end.prefix}", strict=False)
+        inside.add_address(index, IPv4Address(end.ip), end.prefix, IPv4Address(int(subnet.broadcast_address)))
+    if end.ip6:
+        inside.add_address(index, IPv6Address(end.ip6), end.prefix6)
+    inside.set_up(index)
+    return index
 
 
 def forget_udp(published: Iterable[PortBinding]) -> None:
     """Flows to these ports meet the rules anew, as they are now."""
-    ports = [port for port in published if port.proto == "udp"]
+    ports = [port for port in published if port.proto == "udp" and ":" not in port.host_ip]
     if not ports:
         return
     with Netlink() as host, Conntrack() as connections:
@@ -132,85 +162,21 @@ def _ignore_absent(host: Netlink, name: str) -> None:
 
 
 def veth_name(container_id: str) -> str:
+    """Of the endpoint of a record that does not say: written when a container had one network."""
     return f"veth{container_id[:11]}"
 
 
-def new_namespace() -> tuple[int, Netlink]:
-    """A network namespace with lo up: its descriptor, and a netlink socket inside it.
-
-    This thread enters the new namespace and comes back; the namespace lives by its descriptor.
-    """
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        syscalls.unshare(syscalls.CLONE_NEWNET)
-        try:
-            netns = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-            _no_ipv6("default")  # of the interfaces to come; lo keeps ::1
-            inside = Netlink()
-        finally:
-            syscalls.setns(home, syscalls.CLONE_NEWNET)
-    finally:
-        os.close(home)
-    inside.set_up(1)
-    return netns, inside
+def _no_router(interface: str) -> None:
+    """No container announces itself as the router of others, or of the host (CVE-2020-13401)."""
+    sysctl(f"net/ipv6/conf/{interface}/accept_ra", "0")
 
 
-def choose_subnet(wanted: str, remembered: str, bridge: str) -> IPv4Network:
-    """The one that the settings name, the one of last time, or the first that no route of the host overlaps.
-
-    Raises InvalidSubnet. What is remembered counts only while nobody else has taken it: the bridge goes when the node
-    stops, and another node, a VPN or another engine may have come meanwhile.
-    """
-    routes = [route for route in _routes() if route.interface != bridge]
-    if wanted:
-        return _wanted(wanted, routes)
-    if remembered and _free(IPv4Network(remembered), routes):
-        return IPv4Network(remembered)
-    for pool, prefix in POOLS:
-        for candidate in pool.subnets(new_prefix=prefix):
-            if _free(candidate, routes):
-                return candidate
-    raise InvalidSubnet("every subnet of " + " and ".join(str(pool) for pool, _ in POOLS)
-                        + " overlaps a route of this host: name a free one with --bridge-subnet")
-
-
-def _wanted(text: str, routes: list[Route]) -> IPv4Network:
-    try:
-        subnet = IPv4Network(text, strict=False)
-    except ValueError as error:
-        raise InvalidSubnet(f"--bridge-subnet {text!r}: {error}") from error
-    if not 8 <= subnet.prefixlen <= 29:
-        raise InvalidSubnet(f"--bridge-subnet {text!r}: want a prefix of /8 to /29")
-    for route in routes:
-        # A wider route gives way to the bridge's, as its owner must mean; a narrower or equal one would be cut off.
-        if route.destination.subnet_of(subnet):
-            raise InvalidSubnet(f"--bridge-subnet {text!r}: this host reaches {route.destination} through "
-                                f"{route.interface}")
-    return subnet
-
-
-def _free(subnet: IPv4Network, routes: list[Route]) -> bool:
-    return not any(subnet.overlaps(route.destination) for route in routes if route.destination.prefixlen >= WIDE)
-
-
-def _routes() -> list[Route]:
-    """The main routing table, the default route aside (proc(5), /proc/pid/net/route)."""
-    routes = []
-    for line in Path("/proc/thread-self/net/route").read_text().splitlines()[1:]:
-        fields = line.split()
-        address, mask = (int.from_bytes(bytes.fromhex(word)[::-1], "big") for word in (fields[1], fields[7]))
-        if mask:
-            routes.append(Route(IPv4Network((address, mask.bit_count())), fields[0]))
-    return routes
-
-
-def _no_ipv6(interface: str) -> None:
-    with contextlib.suppress(FileNotFoundError):  # a kernel without IPv6
-        _sysctl(f"net/ipv6/conf/{interface}/disable_ipv6", "1")
-
-
-def _sysctl(path: str, value: str) -> None:
-    """Written only where it differs: a read-only /proc/sys that is right already is no error."""
-    file = Path("/proc/sys", path)
-    if file.read_text().strip() != value:
-        file.write_text(value)
+def _forward_ipv6() -> None:
+    """A host that forwards no longer hears its own router unless told to (accept_ra 2): its default route would go."""
+    base = Path("/proc/sys/net/ipv6/conf")
+    if (base / "all/forwarding").read_text().strip() == "1":
+        return
+    for file in base.glob("*/accept_ra"):
+        if file.read_text().strip() == "1":
+            file.write_text("2")
+    sysctl("net/ipv6/conf/all/forwarding", "1")

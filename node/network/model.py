@@ -5,9 +5,19 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ocispec.errors import FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
+from ocispec.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    Unavailable,
+)
 
 NO_STRINGS: Mapping[str, str] = {}
+
+BUILTIN = ("bridge", "host", "none")
 
 ANY = "0.0.0.0"  # noqa: S104 -- Docker's meaning of -p without an address
 
@@ -15,6 +25,31 @@ ANY = "0.0.0.0"  # noqa: S104 -- Docker's meaning of -p without an address
 class NoSuchNetwork(NotFound):
     def __init__(self, name: str) -> None:
         super().__init__(f"network {name} not found")
+
+
+class NetworkExists(AlreadyExists):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"network with name {name} already exists")
+
+
+class AmbiguousNetwork(InvalidArgument):
+    """A prefix that several ids have."""
+
+
+class NetworkForbidden(PermissionDenied):
+    """Docker answers 403: a built-in network, one in use, a subnet or address that another has."""
+
+
+class AddressInUse(NetworkForbidden):
+    """A container asked for an address that another holds."""
+
+
+class InvalidNetwork(InvalidArgument):
+    """What was asked of a network cannot be."""
+
+
+class NetworkUnavailable(Unavailable):
+    """The kernel refused a part of the network; the message says which."""
 
 
 class PortInUse(FailedPrecondition):
@@ -106,14 +141,70 @@ class Joining:
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
-    """One of the built-in networks: bridge, host or none. `subnet` and `gateway` are empty where it has none."""
+class Pool:
+    """One subnet of a network. Asked for, each may be empty; of a network that is, `subnet` and `gateway` are not."""
 
-    id: str
-    name: str
-    driver: str
     subnet: str = ""
     gateway: str = ""
+    ip_range: str = ""
+    """The part that is given out unasked."""
+
+    aux: Mapping[str, str] = field(default_factory=lambda: NO_STRINGS)
+    """Addresses that are given to nobody, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSpec:
+    """What `docker network create` can say."""
+
+    name: str
+    driver: str = "bridge"
+    scope: str = "local"
+    pools: tuple[Pool, ...] = ()
+    ipam_driver: str = "default"
+    ipam_options: Mapping[str, str] = field(default_factory=lambda: NO_STRINGS)
+    ipv4: bool = True
+    ipv6: bool = False
+    internal: bool = False
+    attachable: bool = False
+    config_only: bool = False
+    config_from: str = ""
+    options: Mapping[str, str] = field(default_factory=lambda: NO_STRINGS)
+    labels: Mapping[str, str] = field(default_factory=lambda: NO_STRINGS)
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network that is: bridge, host, none, or one of the user's. `spec.pools` are complete."""
+
+    id: str
+    created: str
+    spec: NetworkSpec
+    asked_subnet: bool = False
+    """The user named its subnets, so a container may ask for an address."""
+
+    made_parent: bool = False
+    """The interface that it stands on was made for it."""
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def driver(self) -> str:
+        return self.spec.driver
+
+    @property
+    def builtin(self) -> bool:
+        return self.spec.name in BUILTIN
+
+    @property
+    def subnet(self) -> str:
+        return next((pool.subnet for pool in self.spec.pools if ":" not in pool.subnet), "")
+
+    @property
+    def gateway(self) -> str:
+        return next((pool.gateway for pool in self.spec.pools if ":" not in pool.subnet), "")
 
 
 @dataclass(slots=True)

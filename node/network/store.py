@@ -5,139 +5,264 @@ import contextlib
 import logging
 import os
 import secrets
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
 
-from node.linux.nftables import Nftables, RulesRefused
-from node.network import ports, rules
-from node.network.addresses import Addresses, mac_of
-from node.network.bridge import Bridge, choose_subnet, exists, forget_udp, new_namespace, veth_name
-from node.network.model import Endpoint, Joining, Network, NoSuchNetwork, PortBinding, PortInUse, Sandbox
-from node.settings import Settings
-from node.state.database import State
-from node.state.settings import SettingRows
-from ocispec.errors import InvalidArgument, Unavailable
+from node.events import Event, EventBus
+from node.linux.nftables import Nftables
+from node.network import ports, rules, wiring
+from node.network.bridge import forget_udp, veth_name
+from node.network.catalog import Catalog
+from node.network.endpoints import ALONE, SHARED, make, ordered
+from node.network.held import Held
+from node.network.model import (
+    Endpoint,
+    EndpointSpec,
+    InvalidNetwork,
+    Joining,
+    Network,
+    NetworkForbidden,
+    NetworkSpec,
+    NetworkUnavailable,
+    PortBinding,
+    PortInUse,
+    Sandbox,
+)
+from node.network.namespace import new_namespace
+from ocispec.errors import InvalidArgument
 
 JOIN = "container:"
-SUBNET_KEY = "bridge-subnet"
-BRIDGE_KEY = "bridge-made"
-ID_KEYS = {"bridge": "network-id-bridge", "host": "network-id-host", "none": "network-id-none"}
 
 log = logging.getLogger(__name__)
 
 
-class NetworkUnavailable(Unavailable):
-    """The kernel refused a part of the network; the message says which."""
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Attached:
-    address: IPv4Address
-    ports: tuple[PortBinding, ...]
+    """A container's place: the endpoint with the default route first."""
+
+    joining: Joining
+    ends: tuple[Endpoint, ...] = ()
+    ports: tuple[PortBinding, ...] = ()
+    target: str = ""
+    """The address that its ports are translated to."""
 
 
 class Networks:
-    """Made by `open_networks`. One attachment a container."""
+    """Made by `open_networks`. Of one container one thing happens at a time: its lock is held by the caller."""
 
-    def __init__(self, bridge: Bridge, addresses: Addresses, tables: Nftables, table: str, ids: dict[str, str]) -> None:
-        self._bridge = bridge
-        self._addresses = addresses
+    def __init__(self, catalog: Catalog, tables: Nftables, events: EventBus) -> None:
+        self._catalog = catalog
         self._tables = tables
-        self._table = table
+        self._table = catalog.table
+        self._events = events
         self._attached: dict[str, Attached] = {}
-        subnet, gateway = str(addresses.subnet), str(addresses.gateway)
-        self._networks = (
-            Network(ids["bridge"], "bridge", "bridge", subnet, gateway),
-            Network(ids["host"], "host", "host"),
-            Network(ids["none"], "none", "null"),
-        )
+        self.on_change: Callable[[str], None] | None = None
+        """Called with a container's id after what it is attached to changed."""
+
+    # -- which networks there are
 
     def list(self) -> Sequence[Network]:
-        return self._networks
+        return [held.network for held in self._catalog.all()]
 
     def inspect(self, name_or_id: str) -> Network:
-        """Raises NoSuchNetwork."""
-        for network in self._networks:
-            if name_or_id == network.name or (len(name_or_id) >= 3 and network.id.startswith(name_or_id)):
-                return network
-        raise NoSuchNetwork(name_or_id)
+        """Raises NoSuchNetwork, AmbiguousNetwork."""
+        return self._catalog.find(name_or_id).network
+
+    async def create(self, spec: NetworkSpec) -> Network:
+        """Raises InvalidNetwork, NetworkForbidden, NetworkExists, NetworkUnavailable, Unimplemented."""
+        network = await self._catalog.create(spec)
+        self._tell("create", network)
+        return network
+
+    async def remove(self, name_or_id: str) -> None:
+        """Raises NoSuchNetwork, NetworkForbidden (built in, or somebody is on it)."""
+        self._tell("destroy", await self._catalog.remove(name_or_id, self._users))
+
+    def used(self) -> set[str]:
+        """Ids of networks that somebody is on."""
+        return {end.network_id for attached in self._attached.values() for end in attached.ends}
+
+    def _users(self, network_id: str) -> Sequence[str]:
+        return [f'name:"{attached.joining.name}" id:"{container_id[:12]}"'
+                for container_id, attached in self._attached.items()
+                if any(end.network_id == network_id for end in attached.ends)]
+
+    # -- who is on them
 
     @property
     def idle(self) -> bool:
-        return not self._attached
+        return not any(end.ip or end.ip6 for attached in self._attached.values() for end in attached.ends)
 
-    async def attach(
-        self, joining: Joining
-    ) -> Sandbox:
+    def attached(self, container_id: str) -> Attached | None:
+        return self._attached.get(container_id)
+
+    async def attach(self, joining: Joining) -> Sandbox:
         """A place for the container; nothing stays behind when it fails.
 
-        Raises NoFreeAddress, PortInUse, NetworkUnavailable, NoSuchNetwork, InvalidArgument, Unimplemented.
+        Raises NoFreeAddress, AddressInUse, PortInUse, NetworkUnavailable, NoSuchNetwork, InvalidArgument,
+        Unimplemented.
         """
-        mode, container_id, published = joining.mode, joining.container_id, joining.published
-        if mode == "host" or mode.startswith(JOIN):
+        if joining.mode.startswith(JOIN):
             # Docker takes -p with these and drops it with a warning: the ports are the host's or the other's.
-            return Sandbox(joining.other_netns if mode.startswith(JOIN) else None)
-        if mode == "none":
-            return await asyncio.to_thread(_isolated)
-        if mode not in ("bridge", "default"):
-            raise NoSuchNetwork(mode)
-        if container_id in self._attached:
-            raise InvalidArgument(f"container {container_id[:12]} is attached to the network already")
-        working = asyncio.create_task(self._attach(container_id, published))
+            return Sandbox(joining.other_netns)
+        if joining.container_id in self._attached:
+            raise InvalidArgument(f"container {joining.container_id[:12]} is attached to the network already")
+        working = asyncio.create_task(self._attach(joining))
         try:
             return await asyncio.shield(working)
         except asyncio.CancelledError:
             # What happens in a thread cannot be cancelled: it is awaited and undone.
             with contextlib.suppress(Exception):
                 await (await working).close()
-                await self.release(container_id)
+                await self.release(joining.container_id)
             raise
 
-    async def _attach(self, container_id: str, published: Sequence[PortBinding]) -> Sandbox:
-        address = self._addresses.take()
+    async def _attach(self, joining: Joining) -> Sandbox:
+        held = [self._catalog.find(asked.network_id if self._catalog.get(asked.network_id) else asked.network)
+                for asked in joining.endpoints]
+        _check_together(held)
+        if not held or held[0].network.driver in ("host", "null"):
+            sandbox = await self._apart(joining, held)
+        else:
+            attached = Attached(joining)
+            # Noted before the first await: a network that somebody joins is not removed, and an address is one's own.
+            self._attached[joining.container_id] = attached
+            try:
+                plugs = self._plan(attached, held)
+                sandbox = await self._connect(attached, plugs)
+            except BaseException:
+                self._attached.pop(joining.container_id, None)
+                self._give_back(attached.ends)
+                raise
+        for end in sandbox.endpoints:
+            self._tell_of(joining.container_id, "connect", end)
+        self._changed(joining.container_id)
+        return sandbox
+
+    async def _apart(self, joining: Joining, held: Sequence[Held]) -> Sandbox:
+        """The host's namespace, or one with nothing but lo."""
+        ends = tuple(Endpoint(network_id=one.network.id, endpoint_id=secrets.token_hex(32),
+                              network_name=one.network.name, driver=one.network.driver) for one in held)
+        self._attached[joining.container_id] = Attached(joining, ends)
+        if ends and ends[0].driver == "host":
+            return Sandbox(None, endpoints=ends)
         try:
-            return await self._connect(container_id, address, published, endpoint_id=secrets.token_hex(32))
+            sandbox = await asyncio.to_thread(_isolated)
         except BaseException:
-            self._attached.pop(container_id, None)
-            self._addresses.give_back(address)
+            self._attached.pop(joining.container_id, None)
             raise
+        sandbox.endpoints = ends
+        return sandbox
 
-    async def _connect(
-        self, container_id: str, address: IPv4Address, published: Sequence[PortBinding], endpoint_id: str
-    ) -> Sandbox:
-        try:
-            sockets, resolved = ports.hold(published, self._taken())
-        except PortInUse as error:
-            raise PortInUse("driver failed programming external connectivity on endpoint "
-                            f"{container_id[:12]} ({endpoint_id}): {error.message}") from error
-        except OSError as error:
-            raise NetworkUnavailable(f"the published ports cannot be held: {error.strerror}") from error
-        # Noted before the first await: two starts at once must not be given one port.
-        self._attached[container_id] = Attached(address, tuple(resolved))
+    def _plan(self, attached: Attached, held: Sequence[Held]) -> Sequence[wiring.Plug]:
+        joining, plugs = attached.joining, []
+        for one, asked in zip(held, joining.endpoints, strict=True):
+            end = make(one, asked, joining, {before.interface for before in attached.ends})
+            attached.ends += (end,)
+            plugs.append(wiring.plug(one, end, dict(asked.driver_opts), hairpin=bool(joining.published)))
+        attached.ends = ordered(attached.ends)
+        return plugs
+
+    async def _connect(self, attached: Attached, plugs: Sequence[wiring.Plug]) -> Sandbox:
+        sockets = self._hold(attached)
         async with AsyncExitStack() as undo:
             for held in sockets:
                 undo.callback(held.close)
             try:
-                netns = await asyncio.to_thread(self._bridge.connect, container_id, address, hairpin=bool(resolved))
+                netns = await asyncio.to_thread(wiring.build, plugs, attached.ends)
             except OSError as error:
                 raise NetworkUnavailable(f"failed to set up container networking: {error.strerror}") from error
             sandbox = Sandbox(f"/proc/{os.getpid()}/fd/{netns}", own=[netns])
             undo.push_async_callback(sandbox.close)
-            if resolved:
-                await self._run(rules.publish(self._table, str(address), resolved))
-                await self._forget_udp(resolved)
+            if attached.ports:
+                await self._run(rules.publish(self._table, attached.target, attached.ports))
+                await self._forget_udp(attached.ports)
             undo.pop_all()
-        gateway, prefix = str(self._addresses.gateway), self._addresses.subnet.prefixlen
-        sandbox.endpoints = (Endpoint(
-            str(address), prefix, gateway, mac_of(address), self._networks[0].id, endpoint_id, "bridge", "bridge",
-            interface="eth0", host_interface=veth_name(container_id),
-        ),)
+        sandbox.endpoints = attached.ends
         sandbox.fds = tuple(held.detach() for held in sockets)
         sandbox.own.extend(sandbox.fds)
-        sandbox.ports = tuple(resolved)
+        sandbox.ports = attached.ports
         return sandbox
+
+    def _hold(self, attached: Attached) -> Sequence[socket.socket]:
+        """Sockets of the published ports. Noted before the first await: two starts at once must not get one port."""
+        first = attached.ends[0]
+        network = self._catalog.get(first.network_id)
+        if network is None or not network.publishes or not first.ip:
+            return ()
+        published = [replace(port, host_ip=port.host_ip or network.options.host_binding)
+                     for port in attached.joining.published]
+        try:
+            sockets, resolved = ports.hold(published, self._taken())
+        except PortInUse as error:
+            raise PortInUse("driver failed programming external connectivity on endpoint "
+                            f"{attached.joining.name} ({first.endpoint_id}): {error.message}") from error
+        except OSError as error:
+            raise NetworkUnavailable(f"the published ports cannot be held: {error.strerror}") from error
+        attached.ports, attached.target = tuple(resolved), first.ip
+        return sockets
+
+    async def connect(self, container_id: str, asked: EndpointSpec, pid: int) -> Sequence[Endpoint]:
+        """One network more for a running container, whose process is `pid`; gives all its endpoints."""
+        attached = self._attached.get(container_id)
+        held = self._catalog.find(asked.network)
+        if attached is None:
+            raise InvalidNetwork(SHARED)
+        self.check_connect(container_id, held.network)
+        end = make(held, asked, attached.joining, {one.interface for one in attached.ends})
+        before, attached.ends = attached.ends, ordered((*attached.ends, end))
+        try:
+            plug = wiring.plug(held, end, dict(asked.driver_opts), hairpin=bool(attached.ports))
+            await self._in_thread(wiring.add, pid, plug, attached.ends)
+            await self._retarget(attached)
+        except BaseException:
+            attached.ends = before
+            self._give_back((end,))
+            raise
+        self._tell_of(container_id, "connect", end)
+        self._changed(container_id)
+        return attached.ends
+
+    def check_connect(self, container_id: str, network: Network) -> None:
+        """Raises what Docker says where a container cannot have this network too."""
+        attached = self._attached.get(container_id)
+        ends = attached.ends if attached else ()
+        if network.driver == "host" or any(end.driver == "host" for end in ends):
+            raise InvalidNetwork("container cannot be disconnected from host network or connected to host network")
+        if ends and (network.driver == "null" or any(end.driver == "null" for end in ends)):
+            raise InvalidNetwork(ALONE)
+        if attached and any(end.network_id == network.id for end in ends):
+            raise NetworkForbidden(
+                f"endpoint with name {attached.joining.name} already exists in network {network.name}"
+            )
+
+    async def disconnect(self, container_id: str, network_id: str, pid: int) -> Sequence[Endpoint]:
+        """Gives the endpoints that stay."""
+        attached = self._attached[container_id]
+        end = next(one for one in attached.ends if one.network_id == network_id)
+        before, attached.ends = attached.ends, tuple(one for one in attached.ends if one is not end)
+        try:
+            await self._in_thread(wiring.take_out, pid, end, attached.ends)
+        except BaseException:
+            attached.ends = before
+            raise
+        await self._retarget(attached)
+        await self._unplug(container_id, end)
+        self._tell_of(container_id, "disconnect", end)
+        self._changed(container_id)
+        return attached.ends
+
+    async def _retarget(self, attached: Attached) -> None:
+        """Published ports follow the default route."""
+        first = attached.ends[0].ip if attached.ends else ""
+        if not attached.ports or first == attached.target:
+            return
+        text = rules.withdraw(self._table, attached.target, attached.ports) if attached.target else ""
+        await self._run(text + (rules.publish(self._table, first, attached.ports) if first else ""))
+        attached.target = first
+        await self._forget_udp(attached.ports)
 
     async def release(self, container_id: str) -> None:
         """Take back what the container had; nothing happens when it has nothing.
@@ -148,25 +273,56 @@ class Networks:
         if attached is None:
             return
         try:
-            if attached.ports:
-                await self._run(rules.withdraw(self._table, str(attached.address), attached.ports))
+            if attached.ports and attached.target:
+                await self._run(rules.withdraw(self._table, attached.target, attached.ports))
         except NetworkUnavailable as error:
             log.warning("ports of container %s stay translated: %s", container_id[:12], error.message)
         await self._forget_udp(attached.ports)
+        for end in attached.ends:
+            await self._unplug(container_id, end)
+            self._tell_of(container_id, "disconnect", end)
+        self._changed(container_id)
+
+    async def _unplug(self, container_id: str, end: Endpoint) -> None:
+        held = self._catalog.get(end.network_id)
         try:
-            await asyncio.to_thread(self._bridge.disconnect, container_id)
+            if held is not None and held.driver is not None:
+                named = replace(end, host_interface=end.host_interface or veth_name(container_id))
+                await asyncio.to_thread(held.driver.unplug, named)
         except OSError as error:
             log.warning("the interface of container %s stays: %s", container_id[:12], error)
         finally:
-            self._addresses.give_back(attached.address)
+            self._give_back((end,))
+
+    def _give_back(self, ends: Sequence[Endpoint]) -> None:
+        for end in ends:
+            if held := self._catalog.get(end.network_id):
+                held.give_back(end.ip, end.ip6)
+
+    def renamed(self, container_id: str, old: str, new: str) -> None:
+        """The container has another name: its networks' DNS answers for that."""
+        if attached := self._attached.get(container_id):
+            attached.joining = replace(attached.joining, name=new)
+            attached.ends = tuple(
+                replace(end, dns_names=tuple(new if name == old else name for name in end.dns_names))
+                for end in attached.ends
+            )
+            self._changed(container_id)
 
     async def readopt(
-        self, container_id: str, _name: str, endpoints: Sequence[Endpoint], published: Sequence[PortBinding]
+        self, container_id: str, name: str, endpoints: Sequence[Endpoint], published: Sequence[PortBinding]
     ) -> None:
         """A container that ran while the daemon was away still has these addresses and ports."""
-        for address in (end.ip for end in endpoints if end.ip):
-            self._addresses.claim(IPv4Address(address))
-            self._attached[container_id] = Attached(IPv4Address(address), tuple(published))
+        if not endpoints:
+            return
+        known = tuple(replace(end, network_id=end.network_id or self.inspect("bridge").id) for end in endpoints)
+        for end in known:
+            if held := self._catalog.get(end.network_id):
+                held.note(end)
+        joining = Joining(container_id, name, "", "", (), tuple(published))
+        target = next((end.ip for end in known[:1]), "")
+        self._attached[container_id] = Attached(joining, known, tuple(published), target)
+        self._changed(container_id)
 
     async def settle(self) -> None:
         """Every running container is taken over: what is published is theirs and nothing else, in one step.
@@ -174,8 +330,38 @@ class Networks:
         Until then all that an earlier daemon published stays. Without its element a published port would not be
         refused but answered by the socket that holds it, and hang.
         """
-        held = [(str(attached.address), attached.ports) for attached in self._attached.values()]
-        await self._run(rules.exactly(self._table, held))
+        everyone = self._attached.values()
+        await self._run(rules.exactly(self._table, [(one.target, one.ports) for one in everyone if one.target]))
+        known = {end.host_interface or veth_name(container_id)
+                 for container_id, one in self._attached.items() for end in one.ends}
+        for held in self._catalog.all():
+            if held.bridge is not None:
+                await asyncio.to_thread(held.bridge.sweep, known)
+
+    # -- how it is told and done
+
+    def _changed(self, container_id: str) -> None:
+        if self.on_change is not None:
+            self.on_change(container_id)
+
+    def _tell(self, action: str, network: Network, **attributes: str) -> None:
+        about = {**attributes, "name": network.name, "type": network.driver}
+        self._events.publish(Event("network", action, network.id, about))
+
+    def _tell_of(self, container_id: str, action: str, end: Endpoint) -> None:
+        if held := self._catalog.get(end.network_id):
+            self._tell(action, held.network, container=container_id)
+
+    async def _in_thread(self, work: "Callable[..., None]", *arguments: object) -> None:
+        """To its end, even when the caller is cancelled: a thread cannot be."""
+        working = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+        try:
+            await asyncio.shield(working)
+        except asyncio.CancelledError:
+            await asyncio.wait([working])
+            raise
+        except OSError as error:
+            raise NetworkUnavailable(f"failed to set up container networking: {error.strerror or error}") from error
 
     async def _forget_udp(self, ports: Sequence[PortBinding]) -> None:
         if any(port.proto == "udp" for port in ports):
@@ -195,62 +381,18 @@ class Networks:
             raise NetworkUnavailable(error.strerror or str(error)) from error
 
 
+def _check_together(held: Sequence[Held]) -> None:
+    drivers = [one.network.driver for one in held]
+    if len(drivers) > 1 and "host" in drivers:
+        raise InvalidNetwork(SHARED)
+    if len(drivers) > 1 and "null" in drivers:
+        raise InvalidNetwork(ALONE)
+    ids = [one.network.id for one in held]
+    if len(set(ids)) < len(ids):
+        raise InvalidNetwork("container cannot be connected to one network twice")
+
+
 def _isolated() -> Sandbox:
     netns, inside = new_namespace()
     inside.close()
     return Sandbox(f"/proc/{os.getpid()}/fd/{netns}", own=[netns])
-
-
-@asynccontextmanager
-async def open_networks(settings: Settings, state: State) -> AsyncIterator[Networks]:
-    """Bridge and rules, made or taken over; removed at the end when no container is left on them.
-
-    Raises InvalidSubnet and NetworkUnavailable.
-    """
-    rows = SettingRows(state)
-    remembered = await rows.get(SUBNET_KEY) or ""
-    subnet = await asyncio.to_thread(choose_subnet, settings.bridge_subnet, remembered, settings.bridge_name)
-    if str(subnet) != remembered:
-        await rows.put(SUBNET_KEY, str(subnet))
-    ids = {name: await _remembered_id(rows, key) for name, key in ID_KEYS.items()}
-    addresses = Addresses(subnet)
-    bridge = Bridge(settings.bridge_name, subnet, addresses.gateway)
-    tables = await _make(bridge, settings, subnet, ours=await _is_ours(settings, rows))
-    networks = Networks(bridge, addresses, tables, settings.nft_table, ids)
-    try:
-        yield networks
-    finally:
-        if networks.idle:
-            await asyncio.to_thread(tables.run, rules.drop_table(settings.nft_table))
-            await asyncio.to_thread(bridge.remove)
-
-
-async def _make(bridge: Bridge, settings: Settings, subnet: IPv4Network, *, ours: bool) -> Nftables:
-    name, table = settings.bridge_name, settings.nft_table
-    try:
-        tables = await asyncio.to_thread(Nftables)
-        await asyncio.to_thread(bridge.prepare, ours=ours)
-        try:
-            await asyncio.to_thread(tables.run, rules.table(table, name, subnet))
-        except RulesRefused:
-            await asyncio.to_thread(tables.run, rules.new_table(table, name, subnet))
-    except OSError as error:
-        raise NetworkUnavailable(f"the bridge {name} cannot be made: {error.strerror or error}") from error
-    return tables
-
-
-async def _is_ours(settings: Settings, rows: SettingRows) -> bool:
-    """Whether a bridge of that name is this node's: by a name that is made from the home, or because it made it."""
-    if settings.bridge_name == f"sw{settings.tag}" or await rows.get(BRIDGE_KEY) == settings.bridge_name:
-        return True
-    if not await asyncio.to_thread(exists, settings.bridge_name):
-        await rows.put(BRIDGE_KEY, settings.bridge_name)
-    return False
-
-
-async def _remembered_id(rows: SettingRows, key: str) -> str:
-    found = await rows.get(key)
-    if found is None:
-        found = secrets.token_hex(32)
-        await rows.put(key, found)
-    return found

@@ -3,8 +3,9 @@
 from node.state.tables.containers import containers
 from node.state.tables.images import downloads, layer_sizes
 from node.state.tables.naming import metadata
+from node.state.tables.networks import networks
 from node.state.tables.secrets import secrets
 from node.state.tables.settings import settings
 from node.state.tables.volumes import volumes
 
-__all__ = ["containers", "downloads", "layer_sizes", "metadata", "secrets", "settings", "volumes"]
+__all__ = ["containers", "downloads", "layer_sizes", "metadata", "networks", "secrets", "settings", "volumes"]

@@ -9,7 +9,7 @@ import pytest
 
 from node.linux import netlink
 from node.linux.netlink import Netlink
-from node.network.bridge import new_namespace
+from node.network.namespace import new_namespace
 
 pytestmark = pytest.mark.root
 
@@ -45,7 +45,7 @@ def test_a_pair_is_made_with_one_end_elsewhere(host: Netlink, other: tuple[int, 
     index = there.index("eth0")
     there.add_address(index, ADDRESS, 24, BROADCAST)
     there.set_up(index)
-    there.add_default_route(GATEWAY)
+    there.set_default_route(there.index("eth0"), GATEWAY, 4)
     host.delete("here")
     for side, name in ((host, "here"), (there, "eth0")):
         with pytest.raises(OSError) as caught:
@@ -54,7 +54,7 @@ def test_a_pair_is_made_with_one_end_elsewhere(host: Netlink, other: tuple[int, 
 
 
 def test_hardware_and_loopback_have_no_kind(host: Netlink) -> None:
-    assert host.link("lo") == netlink.Link(1, "")
+    assert host.link("lo") == netlink.Link(1, "", "lo")
 
 
 def test_an_error_says_what_was_tried_and_the_kernels_reason(host: Netlink, other: tuple[int, Netlink]) -> None:
@@ -67,7 +67,7 @@ def test_an_error_says_what_was_tried_and_the_kernels_reason(host: Netlink, othe
     assert absent.value.errno == errno.ENODEV
     # Words that only an extended acknowledgement has; errno alone would say "Network is unreachable".
     with pytest.raises(OSError, match="add route via 10.99.0.1: Nexthop has invalid gateway"):
-        there.add_default_route(GATEWAY)
+        there.set_default_route(1, GATEWAY, 4)
     host.add_address(host.index("br"), GATEWAY, 24, BROADCAST)
     with pytest.raises(FileExistsError, match="add address 10.99.0.1: "):
         host.add_address(host.index("br"), GATEWAY, 24, BROADCAST)

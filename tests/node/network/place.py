@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from node.linux import syscalls
-from node.network.bridge import new_namespace
 from node.network.model import EndpointSpec, Joining, PortBinding, Sandbox
-from node.network.store import Networks, open_networks
+from node.network.namespace import new_namespace
+from node.network.opening import open_networks
+from node.network.store import Networks
 from node.settings import Settings
 from node.state.database import open_state
 

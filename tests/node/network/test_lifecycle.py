@@ -1,6 +1,7 @@
 """What is left, kept or refused: failures half way, callers that leave, restarts, crashes, and what is not ours."""
 
 import asyncio
+import re
 import threading
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -11,8 +12,8 @@ import pytest
 from node.linux.nftables import Nftables
 from node.network import rules
 from node.network.bridge import Bridge
-from node.network.model import Endpoint, InvalidSubnet, PortBinding, PortInUse
-from node.network.store import Networks, NetworkUnavailable
+from node.network.model import Endpoint, InvalidSubnet, NetworkUnavailable, PortBinding, PortInUse
+from node.network.store import Networks
 from ocispec.errors import InvalidArgument, Unimplemented
 from tests.node.network.place import HOST, Host, Servers, attach, fetch, in_namespace, networks_of
 
@@ -24,8 +25,8 @@ WEB = PortBinding("tcp", 80, "", 18080)
 
 def elements(host: Host) -> set[str]:
     """What is published, as `key : address . port`."""
-    return {part.strip() for line in host.ruleset().splitlines() if "elements" in line
-            for part in line.split("{")[1].strip(" }").split(",")}
+    return {part.strip() for body in re.findall(r"elements = \{([^}]*)\}", host.ruleset())
+            for part in body.split(",") if '"' not in part}
 
 
 @pytest.mark.parametrize("address", ["localhost", "127.1", "0", "1.2.3.4\n", "1.2.3.4 }; flush ruleset;", "::ffff:x",
@@ -74,7 +75,7 @@ def test_a_caller_that_leaves_in_the_middle_leaves_nothing(
 ) -> None:
     """The thread that makes the interface is held where it hurts: the caller is gone when it is done."""
     entered, go_on = threading.Event(), threading.Event()
-    connect = Bridge.connect
+    connect = Bridge.plug
 
     def slow(self: Bridge, *arguments: Any, **named: Any) -> int:
         entered.set()
@@ -84,7 +85,7 @@ def test_a_caller_that_leaves_in_the_middle_leaves_nothing(
     async def main() -> None:
         async with networks_of(tmp_path, bridge_subnet="10.99.0.0/29") as networks:
             bridge = host.links()
-            monkeypatch.setattr(Bridge, "connect", slow)
+            monkeypatch.setattr(Bridge, "plug", slow)
             task = asyncio.create_task(attach(networks, ONE, mode="bridge", published=[WEB]))
             while not entered.is_set():
                 await asyncio.sleep(0.001)
@@ -245,6 +246,8 @@ def test_a_subnet_is_chosen_beside_the_hosts_routes(host: Host, tmp_path: Path) 
     host.ip("route add 172.16.0.0/12 via 192.0.2.2")
     assert host.node(subnet) == "192.168.0.0/20"
     host.ip("route add 192.168.0.0/16 via 192.0.2.2")
+    assert host.node(subnet) == "10.128.0.0/20"
+    host.ip("route add 10.128.0.0/9 via 192.0.2.2")
     with pytest.raises(InvalidSubnet, match="--bridge-subnet"):
         host.node(subnet)
 

@@ -14,7 +14,8 @@ import pytest
 from node.linux import syscalls
 from node.linux.netlink import Netlink
 from node.network.model import Endpoint, NoFreeAddress, NoSuchNetwork, PortBinding, PortInUse
-from node.network.store import Networks, open_networks
+from node.network.opening import open_networks
+from node.network.store import Networks
 from node.settings import Settings
 from node.state.database import open_state
 from tests.node.network.place import attach
@@ -179,7 +180,9 @@ def test_none_has_a_loopback_alone_and_host_has_no_namespace(tmp_path: Path) -> 
         server.join()
         assert answers == [b"x"]
         await alone.close()
+        await networks.release(ID)
         assert (await attach(networks, ID, mode="host", published=[])).netns_path is None
+        await networks.release(ID)
         with pytest.raises(NoSuchNetwork):
             await attach(networks, ID, mode="frontend", published=[])
 
