@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 import click
@@ -31,6 +31,9 @@ from node.containers.opening import CgroupFreezer, Neighbours, Site, open_contai
 from node.errors import HomeBusy, MissingPrivilege
 from node.events import EventBus
 from node.files.workers import Workers
+from node.images.keeping import Keeper, Policy, disk_use
+from node.images.mirrors import joined, parse_mirror_flag, read_rules
+from node.images.news import ImageNews
 from node.images.opening import open_images
 from node.images.store import ImageSettings
 from node.linux import capabilities, cgroups
@@ -40,6 +43,7 @@ from node.snapshots.choose import open_snapshotter
 from node.snapshots.overlay import OverlaySnapshotter
 from node.state.containers import ContainerRows
 from node.state.database import open_state
+from node.state.images import ImageUseRows
 from node.state.settings import SettingRows
 from node.volumes.opening import open_volumes
 from ocispec.errors import SeawallError
@@ -68,7 +72,7 @@ async def open_node(settings: Settings) -> AsyncIterator[Engine]:
         await blobs.prepare()
         content = ContentStore(content_database, blobs)
         snapshots = await open_snapshotter(settings.snapshots, settings.snapshotter)
-        image_settings = ImageSettings(insecure_registries=settings.insecure_registries)
+        image_settings = _image_settings(settings)
         collector = Collector(content_database, blobs, keep_untagged=True)
         images = await enter(
             open_images(content, blobs, Leases(content_database), collector, snapshots, state, image_settings)
@@ -94,6 +98,10 @@ async def open_node(settings: Settings) -> AsyncIterator[Engine]:
         containers, execs = await enter(open_containers(settings.containers, site, near))
         workers = await enter(Workers(settings.run, image_settings.unpack))
         files = ContainerFiles(containers.live, snapshots, workers, News(events))
+        policy = Policy(settings.collect.unused, settings.collect.disk, settings.collect.keep)
+        keeper = Keeper(images, ImageUseRows(state), containers.in_use, ImageNews(events), policy,
+                        disk_use(settings.home))
+        await enter(_beside(keeper.run()))
         facts = Facts(
             id=await _node_id(SettingRows(state)),
             storage_driver="overlay2" if isinstance(snapshots, OverlaySnapshotter) else "vfs",
@@ -105,6 +113,24 @@ async def open_node(settings: Settings) -> AsyncIterator[Engine]:
         yield Engine(
             containers, execs, images, networks, volumes, search, events, facts, files, settings.search_registry
         )
+
+
+def _image_settings(settings: Settings) -> ImageSettings:
+    rules = [parse_mirror_flag(text) for text in settings.sources.mirrors]
+    if settings.sources.file:
+        rules += read_rules(settings.sources.file).rules
+    return ImageSettings(insecure_registries=settings.insecure_registries, registries=joined(rules))
+
+
+@asynccontextmanager
+async def _beside(work: Coroutine[object, object, None]) -> AsyncIterator[None]:
+    """Run it while the block runs."""
+    task = asyncio.ensure_future(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
 
 
 async def _node_id(rows: SettingRows) -> str:
@@ -183,6 +209,12 @@ def check_privileges() -> None:
 @click.option("--init-path", metavar="FILE", help="Program of --init. [default: docker-init or the like, if found]")
 @click.option("--snapshotter", type=click.Choice(SNAPSHOTTERS), help="How layers are stacked. [default: auto]")
 @click.option("--search-registry", metavar="HOST[:PORT]", help="Registry asked by a search that names none.")
+@click.option("--registry-mirror", "registry_mirrors", metavar="[HOST=]URL", multiple=True,
+              help="Asked before the registry HOST (docker.io when not said); may be repeated.")  # fmt: skip
+@click.option("--registries", metavar="FILE", help="Mirrors and insecure registries (docs/images.md).")
+@click.option("--image-gc-unused", metavar="TIME", help="Remove images that nothing used for so long, like 30d.")
+@click.option("--image-gc-disk", metavar="PERCENT", help="From so full a disk on, remove those unused for longest.")
+@click.option("--image-gc-keep", metavar="PATTERN", multiple=True, help="Names that stay; may be repeated.")
 @click.option("--group", metavar="NAME", help="Group that may open the socket. [default: the daemon's]")
 @click.option("--access-rules", metavar="FILE", help="Who may do what (docs/access.md). [default: who connects, all]")
 @click.option("--listen", metavar="tcp://HOST:PORT", help="Answer other machines too; needs the three files below.")

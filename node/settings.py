@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -38,6 +39,28 @@ class LogSettings:
 
     options: Mapping[str, str] = field(default_factory=dict)
     """Of that driver, for containers that give it none of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class CollectSettings:
+    """When images go by themselves; as it stands here, never."""
+
+    unused: timedelta | None = None
+    disk: int = 0
+    """Percent of the file system in use from which on the least recently used go; 0: never."""
+
+    keep: tuple[str, ...] = ()
+    """Patterns of names that stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSources:
+    """Where images come from beside the registry that their name says (`node.images.mirrors`)."""
+
+    mirrors: tuple[str, ...] = ()
+    """[HOST=]URL."""
+
+    file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +113,8 @@ class Settings:
 
     log: LogSettings = field(default_factory=LogSettings)
     access: AccessSettings = field(default_factory=AccessSettings)
+    collect: CollectSettings = field(default_factory=CollectSettings)
+    sources: ImageSources = field(default_factory=ImageSources)
     restart_unhealthy: bool = False
     """Containers that become unhealthy are started again unless their label says no."""
 
@@ -107,6 +132,8 @@ class Settings:
         init_path: str = "",
         access: AccessSettings | None = None,
         log: LogSettings | None = None,
+        collect: CollectSettings | None = None,
+        sources: ImageSources | None = None,
         restart_unhealthy: bool = False,
     ) -> "Settings":
         """The settings with what was left out filled in. Raises InvalidSettings."""
@@ -125,6 +152,8 @@ class Settings:
             init_path=init_path,
             log=log or LogSettings(),
             access=access or AccessSettings(),
+            collect=collect or CollectSettings(),
+            sources=sources or ImageSources(),
             restart_unhealthy=restart_unhealthy,
         )  # fmt: skip
 
@@ -134,6 +163,9 @@ class Settings:
 
         def pick(name: str, default: str = "") -> Any:
             return flags.get(name) or environment.get(f"SEAWALL_NODE_{name.upper()}", default)
+
+        def words(name: str) -> tuple[str, ...]:
+            return tuple(filter(None, flags.get(name) or pick(name).split(",")))
 
         registries = flags.get("insecure_registries") or pick("insecure_registries").split(",")
         seawall_home = environment.get("SEAWALL_HOME", ".seawall")
@@ -149,6 +181,9 @@ class Settings:
             init_path=pick("init_path"),
             access=parse_access({name: pick(name) for name in ("group", "access_rules", "listen", *_TLS)}),
             log=_log_settings(pick("log_driver", "json-file"), flags.get("log_opts") or pick("log_opts").split(",")),
+            collect=_collect_settings(pick("image_gc_unused"), pick("image_gc_disk"), words("image_gc_keep")),
+            sources=ImageSources(words("registry_mirrors"),
+                                 Path(pick("registries")).absolute() if pick("registries") else None),
             restart_unhealthy=flag(pick("restart_unhealthy")),
         )
 
@@ -218,6 +253,23 @@ def parse_access(values: Mapping[str, str]) -> AccessSettings:
         raise InvalidSettings(f"--listen {listen!r}: want tcp://HOST:PORT")
     authority, certificate, key = (Path(file).absolute() for file in files)
     return AccessSettings(values["group"], rules, RemoteSettings(url.hostname, port, authority, certificate, key))
+def _collect_settings(unused: str, disk: str, keep: tuple[str, ...]) -> CollectSettings:
+    """`unused` is like 720h or 30d, `disk` like 85%. Raises InvalidSettings."""
+    period = None
+    if unused:
+        number, unit = unused[:-1], unused[-1]
+        if unit not in _UNITS or not number.isascii() or not number.isdigit() or not 0 < int(number) < 10**6:
+            raise InvalidSettings(f"--image-gc-unused {unused!r}: want a time like 12h or 30d")
+        period = timedelta(**{_UNITS[unit]: int(number)})
+    percent = disk.removesuffix("%") or "0"
+    if not percent.isascii() or not percent.isdigit() or not 0 <= int(percent) <= 99:
+        raise InvalidSettings(f"--image-gc-disk {disk!r}: want a share of the disk like 85%")
+    return CollectSettings(period, int(percent), keep)
+
+
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
 def _log_settings(driver: str, words: Iterable[str]) -> LogSettings:
     """`words`: NAME=VALUE. Whether the driver knows them is its own affair. Raises InvalidSettings."""
     options = {}

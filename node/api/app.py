@@ -33,6 +33,7 @@ from node.api.transfer import TransferRoutes
 from node.api.usage import UsageRoutes
 from node.api.volumes import VolumeRoutes
 from node.events import EventBus
+from node.images.news import ImageNews
 from ocispec.errors import FailedPrecondition
 
 MAX_BODY = 4 * 1024 * 1024
@@ -85,7 +86,7 @@ def groups(engine: Engine) -> Groups:
         observe=ObserveRoutes(containers, containers),
         stats=StatsRoutes(containers),
         execs=ExecRoutes(engine.execs),
-        images=ImageRoutes(images, images, containers, engine.events, driver=driver),
+        images=ImageRoutes(images, images, containers, ImageNews(engine.events), driver=driver),
         transfer=TransferRoutes(
             images, engine.searches, engine.events, search_registry=engine.search_registry
         ),

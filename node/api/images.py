@@ -1,7 +1,6 @@
 """Images held by the node: listed, looked at, named, removed."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from aiohttp import web
@@ -15,26 +14,26 @@ from node.api.types.imagefilters import ImageFilter, PruneFilter
 from node.api.types.imageparts import manifests, parse_platform
 from node.api.types.units import epoch, parse_time
 from node.api.version import ApiVersion
-from node.events import Event, EventBus
 from node.images.census import shared_sizes
-from node.images.image import Image, Removal
-from ocispec.errors import InvalidArgument, Unimplemented
+from node.images.news import ImageNews
+from ocispec.errors import InvalidArgument
 from ocispec.reference import Reference
 
 _PARTS = ApiVersion(1, 47)
 """`manifests` of a list; of an inspect one later, as `platform` of both and of history."""
 
 _PLATFORMS = ApiVersion(1, 48)
+_REMOVES_PLATFORMS = ApiVersion(1, 50)
 
 
 class ImageRoutes:
     def __init__(
-        self, shelf: ImageShelf, changes: ImageChanges, usage: Usage, events: EventBus, *, driver: str
+        self, shelf: ImageShelf, changes: ImageChanges, usage: Usage, news: ImageNews, *, driver: str
     ) -> None:
         self._shelf = shelf
         self._changes = changes
         self._usage = usage
-        self._events = events
+        self._news = news
         self._driver = driver
 
     async def list(self, call: Call) -> web.StreamResponse:
@@ -90,12 +89,14 @@ class ImageRoutes:
         image = await self._shelf.get(call.path["name"])
         await self._changes.tag(call.path["name"], target)
         name = target.with_default_tag().familiar()
-        self._events.publish(Event("image", "tag", str(image.id), _attributes(image, name)))
+        self._news.tell("tag", image, name)
         return empty(201)
 
     async def delete(self, call: Call) -> web.StreamResponse:
-        if call.text("platforms"):
-            raise Unimplemented("removing one platform of an image is not supported yet")
+        if call.version >= _REMOVES_PLATFORMS and (texts := call.texts("platforms")):
+            platforms = [platform for text in texts if (platform := parse_platform(text))]
+            removed = await self._changes.remove_platforms(call.path["name"], platforms, self._usage.in_use())
+            return reply([{removal.kind: removal.text} for removal in removed])
         image = await self._shelf.get(call.path["name"])
         removals = await self._changes.remove(
             call.path["name"],
@@ -104,39 +105,14 @@ class ImageRoutes:
             in_use=self._usage.in_use(),
             running=self._usage.running(),
         )
-        self._tell(removals, {str(image.id): image}, image)
+        self._news.removed(removals, [image])
         return reply([{removal.kind: removal.text} for removal in removals])
 
     async def prune(self, call: Call) -> web.StreamResponse:
         wanted = PruneFilter(parse_filters(call.text("filters")), time.time())
-        images = {str(image.id): image for image in await self._shelf.list()}
+        images = await self._shelf.list()
         pruned = await self._changes.prune(wanted.matches, self._usage.in_use())
-        self._tell(pruned.removals, images, None)
-        self._events.publish(Event("image", "prune", "", {"reclaimed": str(pruned.freed)}))
+        self._news.removed(pruned.removals, images)
+        self._news.pruned(pruned.freed)
         lines = [{removal.kind: removal.text} for removal in pruned.removals]
         return reply({"ImagesDeleted": lines or None, "SpaceReclaimed": pruned.freed})
-
-    def _tell(self, removals: Iterable[Removal], images: Mapping[str, Image], image: Image | None) -> None:
-        """Events as Docker's: of names and images, not of layers. What was untagged is told before what it named is
-        deleted, and of the same image."""
-        owners = _owners(removals, images, image)
-        for removal, owner in owners:
-            action = "untag" if removal.kind == "Untagged" else "delete"
-            self._events.publish(Event("image", action, str(owner.id), _attributes(owner, str(owner.id))))
-
-
-def _owners(removals: Iterable[Removal], images: Mapping[str, Image],
-            image: Image | None) -> Sequence[tuple[Removal, Image]]:
-    by_name = {name: one for one in images.values() for name in (*one.repo_tags, *one.repo_digests)}
-    found = []
-    for removal in removals:
-        owner = images.get(removal.text) if removal.kind == "Deleted" else by_name.get(removal.text, image)
-        if owner is not None:
-            found.append((removal, owner))
-    return found
-
-
-def _attributes(image: Image, name: str) -> Mapping[str, str]:
-    labels = image.config.config.get("Labels")
-    said = {key: value for key, value in labels.items() if isinstance(value, str)} if isinstance(labels, dict) else {}
-    return {**said, "name": name}

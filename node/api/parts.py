@@ -194,6 +194,9 @@ class ImageChanges(Protocol):
     """Names given and taken."""
 
     async def tag(self, source: str, target: Reference) -> None: ...
+    async def remove_platforms(
+        self, name_or_id: str, platforms: Sequence[Platform], in_use: Mapping[str, Sequence[str]]
+    ) -> Sequence[Removal]: ...
     async def prune(self, wanted: Callable[[Image], bool], in_use: Mapping[str, Sequence[str]]) -> Pruned: ...
     async def remove(
         self,

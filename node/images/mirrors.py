@@ -53,7 +53,8 @@ class Mirror:
         return cls(url.origin(), prefix, credentials or Credentials())
 
     def __str__(self) -> str:
-        return f"{self.url}{self.prefix}/" if self.prefix else str(self.url)
+        """As `docker info` shows it, with a slash at the end."""
+        return f"{self.url.origin()}/{self.prefix}/" if self.prefix else f"{self.url.origin()}/"
 
     def path(self, reference: Reference, *, named: bool) -> RepositoryName:
         parts = (self.prefix, reference.domain if named else "", str(reference.path))

@@ -12,6 +12,7 @@ from node.images.store import Images, ImageSettings
 from node.images.unpack.pool import UnpackPool
 from node.snapshots.store import Snapshotter
 from node.state.database import State
+from node.state.images import ImageUseRows
 from node.state.snapshots import DownloadRows, LayerSizeRows
 from storage.blobs.store import BlobAdmin
 from storage.gc.leases import Leases
@@ -31,6 +32,6 @@ async def open_images(content: ContentStore, content_blobs: BlobAdmin, leases: L
         puller = Puller(content, leases, layers, settings.downloads)
         try:
             yield Images(content, puller, Pusher(content, settings.uploads), layers, reader, sizes, collector, census,
-                         settings)
+                         ImageUseRows(state), settings)
         finally:
             await layers.close()

@@ -4,12 +4,13 @@ import asyncio
 import ipaddress
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from logging import getLogger
 
 from node.images.catalog import Catalog, CatalogReader, NamedBy
 from node.images.census import Census, descriptor_of, parts
 from node.images.distribution import Distributed, inspect
+from node.images.errors import ImageInUse
 from node.images.history import history
 from node.images.image import HistoryEntry, Image, ImageUsage, Part, Pruned, PushResult, Removal, host_platform
 from node.images.layers import Layers, Wanted
@@ -19,6 +20,7 @@ from node.images.pull import Puller, layers_of
 from node.images.push import Pusher
 from node.images.removal import Plan, Users, plan
 from node.images.unpack.pool import UnpackLimits
+from node.state.images import ImageUseRows
 from node.state.snapshots import LayerSizeRows
 from ocispec import manifest as manifests
 from ocispec.descriptor import Descriptor, Platform
@@ -70,7 +72,8 @@ class Images:
     """Pull, push and everything in between. Methods raise the errors of node.images.errors and of the rooms below."""
 
     def __init__(self, content: ContentStore, puller: Puller, pusher: Pusher, layers: Layers, reader: CatalogReader,
-                 sizes: LayerSizeRows, collector: Collector, census: Census, settings: ImageSettings) -> None:
+                 sizes: LayerSizeRows, collector: Collector, census: Census, uses: ImageUseRows,
+                 settings: ImageSettings) -> None:
         self._content = content
         self._puller = puller
         self._pusher = pusher
@@ -79,6 +82,7 @@ class Images:
         self._sizes = sizes
         self._collector = collector
         self._census = census
+        self._uses = uses
         self._settings = settings
         self._catalog: Catalog | None = None
         self._changes = 0
@@ -95,7 +99,9 @@ class Images:
         finally:
             self._changed()
         name = f"{reference.domain}/{reference.path}@{digest}"
-        return (await self._read()).find(name, platform)
+        image = (await self._read()).find(name, platform)
+        await self._used(image)
+        return image
 
     async def _pull(self, reference: Reference, platform: Platform, auth: Credentials | None,
                     progress: Progress) -> Digest:
@@ -174,7 +180,14 @@ class Images:
             wanted = Wanted(layers_of(image.manifest, image.config), image.repository, None)
             await self._puller.layers(wanted, Silent())
             await self._layers.publish(image.chain)
+        await self._used(image)
         return image.chain
+
+    async def _used(self, image: Image) -> None:
+        """Under the id by which it is listed, whatever platform's it is."""
+        catalog = await self._read()
+        listed = [one for one in (image.id, *image.variants) if one in catalog.images]
+        await self._uses.touch(listed, datetime.now(UTC))
 
     async def _read(self) -> Catalog:
         """The catalog, read again after a change. This process is the store's only writer."""
@@ -199,6 +212,7 @@ class Images:
             named = catalog.named(source)
             name = named or catalog.references[image.id][0]
             top = catalog.top(name)
+            await self._used(image)
             tag = target.with_default_tag().tag or Tag("latest")
             for digest in (*(part for part in top.parts if part != top.digest), top.digest):
                 tags = (tag,) if digest == top.digest else ()
@@ -248,6 +262,28 @@ class Images:
             after = (await self._census.usage(await self._read())).total()
             return Pruned(tuple(lines), max(before - after, 0))
 
+    async def remove_platforms(self, name_or_id: str, platforms: Sequence[Platform],
+                               in_use: Mapping[str, Sequence[str]]) -> Sequence[Removal]:
+        """Take the images for these platforms from under a name that keeps others. Raises ImageNotFound,
+        PlatformMissing, ImageInUse."""
+        async with self._changing:
+            catalog = await self._read()
+            top = catalog.top_of(name_or_id)
+            found = [catalog.find(name_or_id, platform) for platform in platforms]
+            going = {image.id: image for image in found}
+            if len(going) == len(top.images):
+                raise ImageInUse(f"conflict: {name_or_id} has no other platform: remove the image itself")
+            lines = []
+            for image in going.values():
+                if users := in_use.get(str(image.id)):
+                    raise ImageInUse(f"conflict: unable to delete {image.id.short} ({image.platform}) - container "
+                                     f"{users[0][:12]} was made from it")
+                lines.append(Removal("Deleted", str(image.manifest_digest)))
+            for image in going.values():
+                await self._content.manifests.delete(top.repository, image.manifest_digest)
+            self._changed()
+            return [*lines, *(Removal("Deleted", str(chain_id)) for chain_id in await self._collect())]
+
     async def _untag(self, catalog: Catalog, name: NamedBy) -> None:
         top = catalog.top(name)
         try:
@@ -260,6 +296,13 @@ class Images:
                 await self._content.manifests.delete(name.repository, digest)
         except NotFound:
             return  # gone with its tag already
+
+    async def tidy(self, older_than: timedelta) -> None:
+        """Give up downloads that nobody went on with for so long, and remove what nothing needs."""
+        async with self._changing:
+            if await self._content.uploads.expire(older_than):
+                log.info("downloads that nobody went on with for %s were given up", older_than)
+            await self._collect()
 
     async def _collect(self) -> Sequence[Digest]:
         """Remove the layers and bytes that no image names; gives the chain ids of the layers that went."""

@@ -1,4 +1,4 @@
-"""What pulling remembers: sizes of unpacked layers, downloads that were cut off."""
+"""What pulling remembers: sizes of unpacked layers, downloads that were cut off; and when images were last used."""
 
 from sqlalchemy import BigInteger, Column, String, Table
 
@@ -17,4 +17,11 @@ downloads = Table(
     Column("digest", String(140), primary_key=True),
     Column("repository", String(300), nullable=False),
     Column("upload_id", String(64), nullable=False),
+)
+
+image_uses = Table(
+    "image_uses",
+    metadata,
+    Column("image_id", String(140), primary_key=True),
+    Column("used", String(40), nullable=False),
 )

@@ -481,6 +481,11 @@ class FakeImages:
         blobs = {held.id: {blob.digest: blob.size for blob in held.manifest.blobs} for held in self.held}
         return ImageUsage(layers, 0, 5000, blobs)
 
+    async def remove_platforms(
+        self, name_or_id: str, platforms: Sequence[Platform], in_use: Mapping[str, Sequence[str]]
+    ) -> Sequence[Removal]:
+        return [Removal("Deleted", str((await self.get(name_or_id, one)).manifest_digest)) for one in platforms]
+
     async def prune(self, wanted: Callable[[Image], bool], in_use: Mapping[str, Sequence[str]]) -> Pruned:
         going = [held for held in self.held if wanted(held) and not in_use.get(str(held.id))]
         self.held = [held for held in self.held if held not in going]
