@@ -21,7 +21,7 @@ import socket
 import struct
 from typing import Any
 
-from node.keeper.forward import Forwarder
+from node.keeper.forward import Forwarder, HostServers
 from node.keeper.sandbox import Names, Sandbox
 from node.keeper.zones import Zones
 
@@ -39,7 +39,7 @@ class Control:
     def __init__(self, listener: socket.socket) -> None:
         self._listener = listener
         self._zones = Zones()
-        self._forwarder = Forwarder()
+        self._forwarder = Forwarder(HostServers())
         self._sandboxes: dict[str, Sandbox] = {}
         self._connections: set[socket.socket] = set()
         self._over = asyncio.Event()

@@ -5,9 +5,10 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
+from pathlib import Path
 
 from node.linux import syscalls
 
@@ -22,6 +23,7 @@ MOST = 1000
 MOST_EACH = 100
 """Questions under way, of all containers and of one."""
 
+MOST_SERVERS = 3
 LARGEST = 65535
 SERVER_FAILURE, REFUSED = 2, 5
 
@@ -38,13 +40,49 @@ class Server:
     container's."""
 
 
+HOST = "host"
+RESOLV = Path("/etc/resolv.conf")
+
+
+class HostServers:
+    """Whom the host asks now (resolv.conf(5)). The file is read again when it is another one, as after a VPN came up.
+    """
+
+    def __init__(self, path: Path = RESOLV) -> None:
+        self._path = path
+        self._read: tuple[int, int, int] | None = None
+        self._servers: tuple[Server, ...] = ()
+
+    def __call__(self) -> tuple[Server, ...]:
+        try:
+            now = self._path.stat()
+            about = (now.st_ino, now.st_mtime_ns, now.st_size)
+            if about != self._read:
+                self._servers, self._read = _servers(self._path.read_text(errors="replace")), about
+        except OSError:
+            self._servers, self._read = (), None
+        return self._servers
+
+
+def _servers(text: str) -> tuple[Server, ...]:
+    found = []
+    for words in (line.split() for line in text.splitlines()):
+        if len(words) > 1 and words[0] == "nameserver":
+            with contextlib.suppress(ValueError):
+                found.append(Server(str(ip_address(words[1])), from_host=True))
+    return tuple(found[:MOST_SERVERS])
+
+
 class Forwarder:
-    def __init__(self) -> None:
+    def __init__(self, host_servers: Callable[[], Sequence[Server]]) -> None:
+        self._host_servers = host_servers
         self._home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self._under_way: dict[str, int] = {}
 
     async def ask(self, sandbox: str, netns: int, servers: Sequence[Server], query: bytes, *, tcp: bool) -> bytes:
         """The answer of the first server that has one, with the query's own id. Raises NoAnswer."""
+        servers = [known for server in servers for known in
+                   (self._host_servers() if server.address == HOST else (server,))]
         mine = self._under_way.get(sandbox, 0)
         if not servers or mine >= MOST_EACH or sum(self._under_way.values()) >= MOST:
             raise NoAnswer

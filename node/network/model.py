@@ -19,7 +19,7 @@ NO_STRINGS: Mapping[str, str] = {}
 
 BUILTIN = ("bridge", "host", "none")
 
-ANY = "0.0.0.0"  # noqa: S104 -- Docker's meaning of -p without an address
+ANY, ANY6 = "0.0.0.0", "::"  # noqa: S104 -- Docker's meaning of -p without an address
 
 
 class NoSuchNetwork(NotFound):
@@ -72,6 +72,8 @@ class PortBinding:
     container_port: int
     host_ip: str = ""
     host_port: int = 0
+    host_port_end: int = 0
+    """The first free one up to this is chosen; 0: no range."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,17 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Resolving:
+    """Whom a container's DNS asks for names that are not ours."""
+
+    servers: tuple[str, ...] = ()
+    """Of `--dns`, asked from the container's network; empty: whomever the host asks."""
+
+    dotted_only: bool = False
+    """The container has set ndots itself: names without a dot stay here."""
+
+
+@dataclass(frozen=True, slots=True)
 class Joining:
     """A container about to start. `mode` is none, host, container:<id>, or anything else: then `endpoints` counts, the
     one that NetworkMode names first."""
@@ -138,6 +151,8 @@ class Joining:
     published: tuple[PortBinding, ...] = ()
     other_netns: str | None = None
     """Of container:<id>: that one's namespace."""
+
+    resolving: Resolving = field(default_factory=Resolving)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,169 @@
+"""Holding published ports: a bound socket each, so that nobody else of the host can have them."""
+
+import errno
+import os
+import random
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from node.network.model import ANY, ANY6, PortBinding, PortInUse
+from ocispec.errors import InvalidArgument
+
+KINDS = {"tcp": (socket.SOCK_STREAM, 0), "udp": (socket.SOCK_DGRAM, 0),
+         "sctp": (socket.SOCK_STREAM, socket.IPPROTO_SCTP)}  # fmt: skip
+EVERYWHERE = (ANY, ANY6)
+"""Where a port without an address is published."""
+
+TRIES = 20
+EPHEMERAL = range(32768, 61000)
+
+Taken = Mapping[tuple[str, str, int], str]
+"""(protocol, host address, host port) → container."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """`socket` None: the kernel has no sockets of that protocol (SCTP), so nobody else can have the port either."""
+
+    binding: PortBinding
+    socket: socket.socket | None
+
+    def close(self) -> None:
+        if self.socket is not None:
+            self.socket.close()
+
+
+def key(binding: PortBinding) -> str:
+    """What it is called where it is kept."""
+    return f"{binding.proto} {binding.host_ip} {binding.host_port}"
+
+
+def hold(published: Sequence[PortBinding], taken: Taken, everywhere: Sequence[str] = EVERYWHERE) -> list[Held]:
+    """The bindings with addresses and ports filled in, and their sockets. All or none.
+
+    A port without an address is held on each of `everywhere`, with one number for all. Raises PortInUse,
+    InvalidArgument, OSError (no more descriptors).
+    """
+    held: list[Held] = []
+    mine = dict(taken)
+    try:
+        for wanted in published:
+            for made in _hold(wanted, mine, everywhere):
+                held.append(made)
+                mine[made.binding.proto, made.binding.host_ip, made.binding.host_port] = ""
+    except BaseException:
+        for made in held:
+            made.close()
+        raise
+    return held
+
+
+def again(bindings: Sequence[PortBinding]) -> Iterator[Held]:
+    """The same once more, where who held them is gone. What another program took meanwhile is left out."""
+    for binding in bindings:
+        try:
+            yield Held(binding, _bind(binding))
+        except (OSError, PortInUse):
+            continue
+
+
+def _hold(wanted: PortBinding, taken: Taken, everywhere: Sequence[str]) -> list[Held]:
+    addresses = _addresses(wanted, everywhere)
+    numbers = range(wanted.host_port, max(wanted.host_port, wanted.host_port_end) + 1)
+    if not wanted.host_port:
+        numbers = range(TRIES)
+    for number in numbers:
+        try:
+            return _hold_one(replace(wanted, host_port=number if wanted.host_port else 0, host_port_end=0), addresses,
+                             taken, implied=not wanted.host_ip)
+        except PortInUse:
+            if number == numbers[-1]:
+                raise
+    raise AssertionError("a range of ports is never empty")
+
+
+def _hold_one(wanted: PortBinding, addresses: Sequence[str], taken: Taken, *, implied: bool) -> list[Held]:
+    """On every address or on none."""
+    held: list[Held] = []
+    number = wanted.host_port
+    try:
+        for address in addresses:
+            binding = replace(wanted, host_ip=address, host_port=number)
+            _check(binding, taken)
+            try:
+                sock = _bind(binding)
+            except OSError as error:
+                if implied and held and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                    continue  # a host without IPv6
+                raise _refused(binding, error) from error
+            number = sock.getsockname()[1] if sock is not None else number or random.choice(EPHEMERAL)  # noqa: S311
+            held.append(Held(replace(binding, host_port=number), sock))
+    except BaseException:
+        for made in held:
+            made.close()
+        raise
+    return held
+
+
+def _addresses(wanted: PortBinding, everywhere: Sequence[str]) -> list[str]:
+    """In their one usual form: they become part of a rule and of a key, and are never looked up as names."""
+    if wanted.proto not in KINDS:
+        raise InvalidArgument(f"invalid protocol {wanted.proto[:20]!r}: a port is published over tcp, udp or sctp")
+    return [str(_parsed(text)) for text in ([wanted.host_ip] if wanted.host_ip else everywhere)]
+
+
+def _parsed(text: str) -> IPv4Address | IPv6Address:
+    try:
+        address = ip_address(text.removeprefix("[").removesuffix("]"))
+    except ValueError as error:
+        raise InvalidArgument(f"invalid IP address: {text[:100]!r} (to publish a port on)") from error
+    if address.version == 6 and (address.scope_id or address.is_link_local):
+        raise InvalidArgument(f"invalid IP address: {text[:100]!r} (a link-local address is none to publish a port on)")
+    return address
+
+
+def _check(binding: PortBinding, taken: Taken) -> None:
+    any_of_them = ANY6 if ":" in binding.host_ip else ANY
+    for proto, address, port in taken if binding.host_port else ():
+        if (proto, port) == (binding.proto, binding.host_port) and (":" in address) == (":" in binding.host_ip) and (
+                address == binding.host_ip or any_of_them in (address, binding.host_ip)):
+            raise PortInUse(f"Bind for {_shown(binding)} failed: port is already allocated")
+
+
+def _shown(binding: PortBinding) -> str:
+    host = f"[{binding.host_ip}]" if ":" in binding.host_ip else binding.host_ip
+    return f"{host}:{binding.host_port}"
+
+
+def _bind(binding: PortBinding) -> socket.socket | None:
+    six = ":" in binding.host_ip
+    kind, proto = KINDS[binding.proto]
+    try:
+        held = socket.socket(socket.AF_INET6 if six else socket.AF_INET, kind | socket.SOCK_CLOEXEC, proto)
+    except OSError as error:
+        if proto and error.errno in (errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT):
+            return None
+        raise
+    try:
+        if six:
+            held.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if kind == socket.SOCK_STREAM:
+            # A listener of before whose connections linger in TIME_WAIT is no reason to refuse.
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind((binding.host_ip, binding.host_port))
+        if kind == socket.SOCK_STREAM:
+            held.listen(128)
+    except OSError:
+        held.close()
+        raise
+    return held
+
+
+def _refused(binding: PortBinding, error: OSError) -> Exception:
+    family = 6 if ":" in binding.host_ip else 4
+    if error.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES):
+        reason = os.strerror(error.errno).lower()
+        return PortInUse(f"listen {binding.proto}{family} {_shown(binding)}: bind: {reason}")
+    return error
