@@ -17,7 +17,7 @@ from node.api.types.update import parse_update
 from node.containers.filters import Filters
 from node.containers.model import Container
 from node.containers.pruning import PruneFilter
-from ocispec.errors import InvalidArgument, NotFound
+from ocispec.errors import InvalidArgument, NotFound, Unimplemented
 
 _NOT_MODIFIED = 304
 
@@ -65,7 +65,7 @@ class ContainerRoutes:
             raise InvalidArgument("starting container with non-empty request body was deprecated since API v1.22 and "
                                   "removed in v1.24")
         if call.text("checkpoint"):
-            raise InvalidArgument("checkpoint is not supported yet")
+            raise Unimplemented("starting from a checkpoint is not supported")
         return empty(204 if await self._lifecycle.start(call.path["id"]) else _NOT_MODIFIED)
 
     async def stop(self, call: Call) -> web.StreamResponse:

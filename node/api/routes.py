@@ -71,6 +71,10 @@ def routes(on: Groups) -> list[Route]:
         Route("GET", "/containers/{id}/archive", "ContainerArchive", on.archives.get),
         Route("PUT", "/containers/{id}/archive", "PutContainerArchive", on.archives.put),
 
+        Route("GET", "/containers/{id}/checkpoints", "CheckpointList"),
+        Route("POST", "/containers/{id}/checkpoints", "CheckpointCreate"),
+        Route("DELETE", "/containers/{id}/checkpoints/{checkpoint}", "CheckpointDelete"),
+
         Route("POST", "/containers/{id}/exec", "ContainerExec", on.execs.create),
         Route("POST", "/exec/{id}/start", "ExecStart", on.execs.start),
         Route("POST", "/exec/{id}/resize", "ExecResize", on.execs.resize),

@@ -1,9 +1,11 @@
 """The cgroups of containers, by container id: frozen for pause, read for top. Kernel files, so off the loop."""
 
 import asyncio
+import errno
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
+from node.containers.errors import NotRunning
 from node.containers.model import Container
 from node.errors import InternalError
 from node.linux.cgroups import CgroupError
@@ -69,4 +71,7 @@ class CgroupFreezer:
         try:
             return await asyncio.to_thread(lambda: work(self._cgroups.open(self._path_of(container_id))))
         except CgroupError as error:
+            if error.errno in (errno.ENOENT, errno.ENODEV):
+                # Its monitor has removed the group: it ended while we asked, and the exit is about to be booked.
+                raise NotRunning(container_id) from error
             raise CgroupFailed(f"the cgroup of container {container_id}: {error}") from error

@@ -127,8 +127,9 @@ class Live:
 
     def settle(self, *conditions: str) -> None:
         """Answer those who wait for one of the conditions."""
-        result = self._result()
         for condition in conditions:
+            # Whoever waits for the removal of what never ran hears the reason from the start.
+            result = self._result() if condition != REMOVED else WaitResult(self.state.exit_code)
             for waiter in self._waiters.pop(condition, []):
                 if not waiter.done():
                     waiter.set_result(result)

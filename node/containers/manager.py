@@ -147,6 +147,8 @@ class Containers:
         live = find(self._index, name)
         wanted = names.check(new)
         async with live.lock:
+            if live.gone.is_set():
+                raise NoSuchContainer(name)
             old = live.container.name
             if wanted == old:
                 raise InvalidArgument("Renaming a container with the same name as its current name")

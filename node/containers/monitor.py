@@ -237,6 +237,8 @@ class Monitor:
         self._reader.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._reader
+        # A signal that was on its way when the container ended gets no answer any more, and must not wait for it.
+        self._lost(MonitorGone("the container has ended"))
         self._channel.close()
 
     async def _ask(self, operation: str, **fields: Any) -> dict[str, Any]:
@@ -263,10 +265,13 @@ class Monitor:
                 if future is not None and not future.done():
                     future.set_result(message)
         except MonitorGone as error:
-            self._gone = error
-            for future in self._answers.values():
-                if not future.done():
-                    future.set_exception(MonitorGone(error.message))
+            self._lost(error)
+
+    def _lost(self, error: MonitorGone) -> None:
+        self._gone = error
+        for future in self._answers.values():
+            if not future.done():
+                future.set_exception(MonitorGone(error.message))
 
 
 def _checked(answer: dict[str, Any]) -> dict[str, Any]:

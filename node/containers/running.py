@@ -74,10 +74,14 @@ class Runner:
                 await self._launch(live)
             except SeawallError:
                 # A first start that fails leaves `created`, a later one `exited`; neither leaves a restart pending.
-                if live.state.status is Status.RESTARTING:
+                # Who waits for an exit goes on waiting, as in Docker: nothing ran. (docker run waits before it starts
+                # and would report the failure twice.)
+                pending = live.state.status is Status.RESTARTING
+                if pending:
                     live.change(status=Status.EXITED)
                 await self._write(live)
-                self._settle(live)
+                if pending:
+                    self._settle(live)
                 raise
             return True
 

@@ -159,7 +159,7 @@ class GroupV1:
 
     def _needed(self, controller: str) -> str:
         if controller not in self._by_controller:
-            raise CgroupError(errno.ENOENT, f"this host has no {controller} cgroup")
+            raise CgroupError(errno.ENOTSUP, f"this host has no {controller} cgroup")
         return self._by_controller[controller]
 
     def _try_freeze(self) -> bool:

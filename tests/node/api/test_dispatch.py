@@ -28,9 +28,9 @@ def table() -> list[Route]:
 
 
 def test_the_table_has_all_of_dockers_operations_once(table: list[Route]) -> None:
-    assert len(table) == 107
-    assert len({(route.method, route.path) for route in table}) == 107
-    assert len({route.operation for route in table}) == 107
+    assert len(table) == 110
+    assert len({(route.method, route.path) for route in table}) == 110
+    assert len({route.operation for route in table}) == 110
 
 
 @pytest.mark.parametrize(
