@@ -90,7 +90,7 @@ class ContainerRoutes:
 
     async def rename(self, call: Call) -> web.StreamResponse:
         if not call.text("name"):
-            raise InvalidQuery("New name cannot be empty")
+            raise InvalidQuery("Neither old nor new names may be empty")
         await self._catalogue.rename(call.path["id"], call.text("name"))
         return empty()
 

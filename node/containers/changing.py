@@ -78,7 +78,7 @@ def merge(now: Resources, change: Change) -> Resources:
     named = {
         item.name: getattr(wanted, item.name)
         for item in fields(Resources)
-        if item.name != "pids_limit" and getattr(wanted, item.name) != getattr(plain, item.name)
+        if item.name not in ("pids_limit", "hugepages") and getattr(wanted, item.name) != getattr(plain, item.name)
     }
     if wanted.memory and not wanted.memory_swap:
         # What nothing said meant when it was created, not what it would mean now.

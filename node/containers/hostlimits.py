@@ -38,6 +38,7 @@ _DISCARDED: Mapping[str, tuple[tuple[tuple[str, ...], str], ...]] = {
         (("cpu_quota",), "CPU cfs quota or the cgroup is not mounted. Quota discarded."),
     ),
     "cpuset": ((("cpuset_cpus", "cpuset_mems"), "cpuset or the cgroup is not mounted. Cpuset discarded."),),
+    "hugetlb": ((("hugepages",), "huge page limits or the cgroup is not mounted. Limitation discarded."),),
     "blkio_weight": (
         (("blkio_weight",), "Block I/O weight or the cgroup is not mounted. Weight discarded."),
         (("blkio_weights",), "Block I/O weight_device or the cgroup is not mounted. Weight-device discarded."),
@@ -64,6 +65,9 @@ class HostLimits:
     """Of the kernel's list format (0-3,8); empty: not checked."""
 
     memory_nodes: str = ""
+    page_sizes: Collection[str] = ()
+    """Of huge pages, as 2MB; empty: not checked."""
+
     ceilings: Mapping[str, int] = field(default_factory=dict)
     """Hard limits that this process cannot raise, by name (nofile); those that are absent it can."""
 
@@ -74,6 +78,7 @@ class HostLimits:
             features,
             _online("/sys/devices/system/cpu/online"),
             _online("/sys/devices/system/node/online"),
+            _page_sizes(),
             {} if raises else _hard_limits(),
         )
 
@@ -86,6 +91,9 @@ class HostLimits:
         if (wanted.cpu_rt_period or wanted.cpu_rt_runtime) and "cpu_realtime" not in self.features:
             raise InvalidSpec("Your kernel does not support CPU real-time scheduler")
         self._check_sets(wanted)
+        for size in wanted.hugepages:
+            if self.page_sizes and size not in self.page_sizes:
+                raise InvalidSpec(f"huge pages of {size}: this host has {', '.join(sorted(self.page_sizes))}")
         for limit in wanted.ulimits:
             self._check_ulimit(limit)
         warnings = []
@@ -132,6 +140,17 @@ def _online(path: str) -> str:
         return Path(path).read_text().strip()
     except OSError:
         return ""
+
+
+def _page_sizes() -> tuple[str, ...]:
+    """hugepages-2048kB → 2MB, as the controller names its files."""
+    found = []
+    for folder in Path("/sys/kernel/mm/hugepages").glob("hugepages-*kB"):
+        size, unit = int(folder.name.removeprefix("hugepages-").removesuffix("kB")), 0
+        while size >= 1024 and size % 1024 == 0:
+            size, unit = size // 1024, unit + 1
+        found.append(f"{size}{'KMGT'[unit]}B")
+    return tuple(found)
 
 
 def _hard_limits() -> dict[str, int]:

@@ -150,6 +150,9 @@ class Resources:
     device_cgroup_rules: tuple[str, ...] = ()
     """`c 1:3 rwm`, as in Docker."""
 
+    hugepages: Mapping[str, int] = field(default_factory=dict)
+    """Bytes by page size as the kernel writes it (2MB)."""
+
     shm_size: int = 64 * 1024 * 1024
     sysctls: Mapping[str, str] = field(default_factory=lambda: NO_STRINGS)
 

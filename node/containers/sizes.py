@@ -14,3 +14,11 @@ def parse_size(text: str) -> int:
     if not match:
         raise InvalidArgument(f"invalid size: '{text[:50]}'")
     return int(float(match[1]) * 1000 ** _POWERS[match[2].lower()])
+
+
+def parse_binary_size(text: str) -> int:
+    """`10m` → 10 MiB, as memory is written. Raises InvalidArgument."""
+    match = _SIZE.fullmatch(text.strip())
+    if not match:
+        raise InvalidArgument(f"invalid size: '{text[:50]}'")
+    return int(float(match[1]) * 1024 ** _POWERS[match[2].lower()])

@@ -1,11 +1,13 @@
 """The limits of HostConfig (Docker's Resources): taken by `create` and `update`, shown by `inspect`."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from node.api.types.fields import Fields, InvalidField
 from node.api.version import NEWEST, ApiVersion
 from node.containers.model import Device, DeviceRate, DeviceWeight, Resources, Ulimit
+from node.containers.sizes import parse_binary_size
 from ocispec.errors import InvalidArgument, Unimplemented
 
 RUNTIMES = frozenset({"", "seawall", "runc", "io.containerd.runc.v2"})
@@ -15,6 +17,8 @@ NO_KERNEL_MEMORY = ApiVersion(1, 42)
 KERNEL_MEMORY_WARNING = (
     "Your kernel does not support kernel memory limit capabilities or the cgroup is not mounted. Limitation discarded."
 )
+HUGEPAGES = "seawall.hugepages."
+PAGE_SIZE = re.compile(r"[1-9][0-9]{0,3}[KMG]B")
 _WINDOWS = ("CpuCount", "CpuPercent", "IOMaximumIOps", "IOMaximumBandwidth")
 
 
@@ -59,6 +63,7 @@ def parse_limits(host: Fields) -> Resources:
             for item in host.objects("Devices")
         ),
         device_cgroup_rules=host.texts("DeviceCgroupRules"),
+        hugepages=_hugepages(host.mapping("Annotations")),
         shm_size=_shm_size(host),
         sysctls=host.mapping("Sysctls"),
     )
@@ -114,6 +119,18 @@ def _refuse_request(request: Fields) -> None:
 
 def _rates(host: Fields, name: str) -> tuple[DeviceRate, ...]:
     return tuple(DeviceRate(item.text("Path"), item.number("Rate")) for item in host.objects(name))
+
+
+def _hugepages(annotations: Mapping[str, str]) -> dict[str, int]:
+    """Docker's API has no word for them, so they are asked for by annotation: seawall.hugepages.2MB=64m"""
+    found = {}
+    for name, text in annotations.items():
+        if name.startswith(HUGEPAGES):
+            size = name.removeprefix(HUGEPAGES)
+            if not PAGE_SIZE.fullmatch(size):
+                raise InvalidArgument(f"annotation {name[:100]}: not a size of pages (want {HUGEPAGES}2MB)")
+            found[size] = parse_binary_size(text)
+    return found
 
 
 def _shm_size(host: Fields) -> int:

@@ -12,6 +12,8 @@ from node.containers.model import Device, DeviceRate, DeviceWeight, Resources
 
 MIN_MEMORY = 6 * 1024 * 1024
 CPU_PERIOD = 100_000
+MAX_DEVICES = 1024
+_NO_DEVICE = 'error gathering device information while adding custom device "{}": {}'
 CPUSET = re.compile(r"\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*")
 DEVICE_RULE = re.compile(r"([acb]) ([0-9]+|\*):([0-9]+|\*) ([rwm]{1,3})")
 
@@ -47,6 +49,8 @@ def limits(spec: Resources) -> dict[str, Any]:
         result["cpu"] = cpu
     if spec.pids_limit > 0:
         result["pids"] = {"limit": spec.pids_limit}
+    if spec.hugepages:
+        result["hugepageLimits"] = [{"pageSize": size, "limit": limit} for size, limit in spec.hugepages.items()]
     if io := _block_io(spec):
         result["blockIO"] = io
     return result
@@ -56,8 +60,7 @@ def devices(spec: Resources, *, privileged: bool) -> list[dict[str, Any]]:
     """Nodes to make beyond those every container has. Raises InvalidSpec when one is not there."""
     nodes = {node["path"]: node for node in _host_devices()} if privileged else {}
     for device in spec.devices:
-        node = _node(device.host_path, device.container_path)
-        nodes[node["path"]] = node
+        nodes |= {node["path"]: node for node in _nodes(device)}
     return list(nodes.values())
 
 
@@ -196,8 +199,8 @@ def _rules(spec: Resources, *, privileged: bool) -> list[dict[str, Any]]:
         return [{"allow": True, "access": "rwm"}]
     rules = [_rule(*default) for default in DEFAULT_RULES]
     for device in spec.devices:
-        node = _node(device.host_path, device.container_path)
-        rules.append(_rule(True, node["type"], node["major"], node["minor"], device.permissions))
+        rules += [_rule(True, node["type"], node["major"], node["minor"], device.permissions)
+                  for node in _nodes(device)]
     for text in spec.device_cgroup_rules:
         match = DEVICE_RULE.fullmatch(text)
         assert match is not None, "create checked it"
@@ -210,6 +213,33 @@ def _rules(spec: Resources, *, privileged: bool) -> list[dict[str, Any]]:
 def _rule(allow: bool, kind: str, major: int, minor: int, access: str) -> dict[str, Any]:
     numbers = {name: number for name, number in (("major", major), ("minor", minor)) if number >= 0}
     return {"allow": allow, "type": kind, **numbers, "access": access}
+
+
+def _nodes(device: Device) -> list[dict[str, Any]]:
+    """A folder (/dev/snd) stands for all devices below it, as with Docker. Raises InvalidSpec."""
+    try:
+        top = Path(device.host_path).resolve()
+        if not top.is_dir():
+            return [_node(device.host_path, device.container_path)]
+        found = [_node(str(path), f"{device.container_path or device.host_path}/{path.relative_to(top)}")
+                 for path in _below(top)]
+    except (OSError, ValueError) as error:
+        raise InvalidSpec(_NO_DEVICE.format(device.host_path, "no path")) from error
+    if not found:
+        raise InvalidSpec(_NO_DEVICE.format(device.host_path, "no device nodes in it"))
+    return found
+
+
+def _below(top: Path) -> Iterator[Path]:
+    """Device nodes in a folder of the host; links are not followed. At most MAX_DEVICES, raises InvalidSpec."""
+    count = 0
+    for folder, _, files in os.walk(top):
+        for path in sorted(Path(folder) / name for name in files):
+            if not path.is_symlink() and (path.is_char_device() or path.is_block_device()):
+                count += 1
+                if count > MAX_DEVICES:
+                    raise InvalidSpec(_NO_DEVICE.format(top, f"more than {MAX_DEVICES} device nodes in it"))
+                yield path
 
 
 def _node(host_path: str, container_path: str) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def detect(root: str = "/sys/fs/cgroup", *, mountinfo: str = "/proc/self/mountin
     if any(not name.startswith("name=") for hierarchy in first for name in hierarchy.controllers):
         from node.linux.cgroups.v1 import CgroupsV1  # a host has one version: the other one's module is not loaded
 
-        return CgroupsV1(first)
+        return CgroupsV1(first, second)
     if second is None:
         raise CgroupError(errno.ENOENT, f"no cgroup hierarchy is mounted under {root}")
     from node.linux.cgroups.v2 import CgroupsV2

@@ -1,7 +1,6 @@
 """Groups of cgroup version 1: one folder in each hierarchy. Kernel documentation: admin-guide/cgroup-v1/.
 
-On a hybrid host the version 2 tree beside it is left alone: its controllers are the few that version 1 did not take,
-and moving a process there costs more than all hierarchies here together (see `Membership.join`).
+On a hybrid host the version 2 tree beside it is used for what only its controllers limit (`hybrid.py`).
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from node.linux.cgroups import files, members, v1_limits
 from node.linux.cgroups.files import CgroupBusy, CgroupError
 from node.linux.cgroups.hierarchies import Hierarchy, checked_path
+from node.linux.cgroups.hybrid import Beside
 from node.linux.cgroups.mounts import GroupMount, Mounts
 from node.linux.cgroups.resources import Resources
 
@@ -31,9 +31,10 @@ _PAUSE = 0.002
 class GroupV1:
     """One group; implements `store.Cgroup`."""
 
-    __slots__ = ("_by_controller", "_folders", "path", "warnings")
+    __slots__ = ("_beside", "_by_controller", "_folders", "path", "warnings")
 
-    def __init__(self, path: str, hierarchies: Sequence[Hierarchy]) -> None:
+    def __init__(self, path: str, hierarchies: Sequence[Hierarchy], beside: Beside | None = None) -> None:
+        self._beside = beside
         self.path = path
         self.warnings: list[str] = []
         self._folders = tuple(f"{hierarchy.mountpoint}/{path}" for hierarchy in hierarchies)
@@ -45,16 +46,26 @@ class GroupV1:
     def join(self) -> None:
         for folder in self._folders:
             files.write(folder, "tasks", 0)
+        if self._beside is not None and (folder := self._beside.folder(self.path) or ""):
+            files.write(folder, "cgroup.procs", 0)
 
     def add(self, pid: int) -> None:
         for folder in self._folders:
+            files.write(folder, "cgroup.procs", pid)
+        if self._beside is not None and (folder := self._beside.folder(self.path) or ""):
             files.write(folder, "cgroup.procs", pid)
 
     def procs(self) -> list[int]:
         return members.pids(self._folder("freezer", "pids", "memory", "devices"))
 
     def update(self, resources: Mapping[str, object]) -> list[str]:
-        return v1_limits.apply(self._by_controller, Resources(resources))
+        if self._beside is None:
+            return v1_limits.apply(self._by_controller, Resources(resources))
+        mine, theirs = self._beside.share(resources)
+        if theirs and self._beside.folder(self.path) is None:
+            mine, theirs = dict(resources), {}
+        warnings = v1_limits.apply(self._by_controller, Resources(mine))
+        return warnings + (self._beside.group(self.path).update(theirs) if theirs else [])
 
     # --- ending
 
@@ -95,6 +106,8 @@ class GroupV1:
     def delete(self) -> None:
         for folder in self._folders:
             members.remove(folder, _DELETE_SECONDS)
+        if self._beside is not None:
+            self._beside.delete(self.path, _DELETE_SECONDS)
 
     # --- watch
 
@@ -138,8 +151,12 @@ class GroupV1:
                 self._make_folder(folder, made)
             if self.procs():
                 raise CgroupError(errno.EEXIST, f"the group {self.path} exists and has processes")
+            if self._beside is not None and (theirs := self._beside.share(resources)[1]):
+                self._beside.group(self.path).make(theirs)
             self.warnings = self.update(resources)
         except BaseException:
+            if self._beside is not None:
+                self._beside.delete(self.path, _DELETE_SECONDS)
             for folder in reversed(made):
                 members.remove_unused(folder)
             raise
@@ -183,10 +200,14 @@ class GroupV1:
 class CgroupsV1:
     """The host's version 1 hierarchies; implements `store.Cgroups`."""
 
-    __slots__ = ("_hierarchies", "version")
+    __slots__ = ("_beside", "_hierarchies", "version")
 
-    def __init__(self, hierarchies: Sequence[Hierarchy]) -> None:
+    def __init__(self, hierarchies: Sequence[Hierarchy], second: str | None = None) -> None:
+        """`second`: the version 2 tree of a hybrid host."""
         self._hierarchies = tuple(hierarchies)
+        taken = {name for hierarchy in hierarchies for name in hierarchy.controllers}
+        beside = Beside(second, taken) if second else None
+        self._beside = beside if beside is not None and beside.controllers else None
         self.version = 1
 
     def create(self, path: str, resources: Mapping[str, object]) -> GroupV1:
@@ -195,11 +216,13 @@ class CgroupsV1:
         return group
 
     def open(self, path: str) -> GroupV1:
-        return GroupV1(checked_path(path), self._hierarchies)
+        return GroupV1(checked_path(path), self._hierarchies, self._beside)
 
     def prune(self, path: str) -> None:
         for hierarchy in self._hierarchies:
             members.remove_unused(f"{hierarchy.mountpoint}/{checked_path(path)}")
+        if self._beside is not None:
+            self._beside.prune(checked_path(path))
 
     def features(self) -> frozenset[str]:
         roots = {name: hierarchy.mountpoint for hierarchy in self._hierarchies for name in hierarchy.controllers}
@@ -215,6 +238,8 @@ class CgroupsV1:
                  if controller in roots and files.has(roots[controller], name)}
         if "blkio" in roots and _has_weight(roots["blkio"]):
             found.add("blkio_weight")
+        if self._beside is not None and "hugetlb" in self._beside.controllers:
+            found.add("hugetlb")
         return frozenset(found)
 
     def mounts(self, path: str, *, private: bool) -> Mounts:

@@ -36,10 +36,12 @@ _IN_MODIFY = 0x2
 class GroupV2:
     """One group; implements `store.Cgroup`."""
 
-    __slots__ = ("_folder", "_root", "path", "warnings")
+    __slots__ = ("_evacuates", "_folder", "_root", "path", "warnings")
 
-    def __init__(self, root: str, path: str) -> None:
+    def __init__(self, root: str, path: str, *, evacuates: bool = True) -> None:
+        """`evacuates`: processes that stand in the way at the root may be moved aside."""
         self.path = path
+        self._evacuates = evacuates
         self.warnings: list[str] = []
         self._root = root
         self._folder = f"{root}/{path}"
@@ -129,7 +131,7 @@ class GroupV2:
         try:
             current = self._root
             for part in self.path.split("/"):
-                _hand_down(current, evacuate=current == self._root)
+                _hand_down(current, evacuate=self._evacuates and current == self._root)
                 current = f"{current}/{part}"
                 members.make(current, made)
             if self.procs():

@@ -184,3 +184,28 @@ def test_delete_takes_inner_groups_along(make: Callable[..., Any]) -> None:
     group.delete()
     group.delete()
     assert not (ROOT / "memory" / group.path).exists()
+
+
+def test_what_only_the_tree_beside_limits_is_limited_there(manager: Any, make: Callable[..., Any]) -> None:
+    """Hybrid: version 1 holds most controllers and version 2 the rest."""
+    if not (ROOT / "unified" / "cgroup.controllers").exists() or "hugetlb" not in manager.features():
+        pytest.skip("this host has no version 2 tree with huge pages beside version 1")
+    if any(path.name == "hugetlb" for path in ROOT.iterdir()):
+        pytest.skip("version 1 holds the huge pages of this host")
+    plain = make({"pids": {"limit": 5}}, "plain")
+    assert not (ROOT / "unified" / plain.path).exists(), "nobody pays for what nobody asked for"
+    group = make({"pids": {"limit": 5}, "hugepageLimits": [{"pageSize": "2MB", "limit": 4 * MIB}]}, "huge")
+    folder = ROOT / "unified" / group.path
+    assert (folder / "hugetlb.2MB.max").read_text().strip() == str(4 * MIB)
+    assert group.warnings == []
+    process = child(group, "import time; time.sleep(30)")
+    assert str(process.pid) in (folder / "cgroup.procs").read_text().split()
+    assert manager.open(group.path).update({"hugepageLimits": [{"pageSize": "2MB", "limit": 0}]}) == []
+    assert (folder / "hugetlb.2MB.max").read_text().strip() == "0"
+    group.kill()
+    process.wait()
+    group.delete()
+    assert not folder.exists()
+    with pytest.raises(CgroupError):
+        make({"hugepageLimits": [{"pageSize": "2MB", "limit": 4 * MIB}], "cpu": {"cpus": "4000"}}, "broken")
+    assert not (ROOT / "unified" / PARENT / "broken").exists()
