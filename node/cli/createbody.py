@@ -43,6 +43,8 @@ _OPTIONS: Sequence[Callable[[Any], Any]] = (
     _text("--cgroup-parent", metavar="PATH", help="Parent cgroup."),
     _text("--cgroupns", metavar="MODE", help="Cgroup namespace: host or private."),
     _text("--cidfile", metavar="FILE", help="Write the container's id there."),
+    click.option("--cpu-count", type=int, default=0, help="Of Windows containers: refused."),
+    click.option("--cpu-percent", type=int, default=0, help="Of Windows containers: refused."),
     click.option("--cpu-period", type=int, default=0, help="CFS period in microseconds."),
     click.option("--cpu-rt-period", type=int, default=0, help="Real-time period in microseconds."),
     click.option("--cpu-rt-runtime", type=int, default=0, help="Real-time runtime in microseconds."),
@@ -61,7 +63,7 @@ _OPTIONS: Sequence[Callable[[Any], Any]] = (
     click.option("--disable-content-trust/--no-disable-content-trust", default=True,
                  help="Images are not checked for signatures: only the default is served."),
     _many("--dns", metavar="IP", help="A DNS server."),
-    _many("--dns-option", metavar="OPTION", help="A DNS option."),
+    _many("--dns-option", "--dns-opt", metavar="OPTION", help="A DNS option."),
     _many("--dns-search", metavar="DOMAIN", help="A DNS search domain."),
     _text("--domainname", metavar="NAME", help="NIS domain name."),
     _text("--entrypoint", metavar="PROGRAM", help="Instead of the image's."),
@@ -79,6 +81,8 @@ _OPTIONS: Sequence[Callable[[Any], Any]] = (
     _text("-h", "--hostname", metavar="NAME", help="The container's host name."),
     click.option("--init", is_flag=True, help="An init that forwards signals and reaps processes."),
     click.option("-i", "--interactive", is_flag=True, help="Keep standard input open."),
+    click.option("--io-maxbandwidth", type=SIZE, default="0", metavar="BYTES", help="Of Windows containers: refused."),
+    click.option("--io-maxiops", type=int, default=0, help="Of Windows containers: refused."),
     _text("--isolation", metavar="NAME", help="default; the others are of Windows."),
     _text("--ipc", metavar="MODE", help="IPC namespace."),
     _many("-l", "--label", metavar="KEY=VALUE", help="Metadata."),
@@ -118,6 +122,7 @@ _OPTIONS: Sequence[Callable[[Any], Any]] = (
     _many("--tmpfs", metavar="PATH[:OPTIONS]", help="A tmpfs."),
     click.option("-t", "--tty", is_flag=True, help="A terminal."),
     _many("--ulimit", metavar="NAME=SOFT[:HARD]", help="A resource limit of the process."),
+    click.option("--use-api-socket", is_flag=True, help="Refused: the node's socket is root on this machine."),
     _text("-u", "--user", metavar="USER[:GROUP]", help="Names or numbers."),
     _text("--userns", metavar="MODE", help="User namespace."),
     _text("--uts", metavar="MODE", help="UTS namespace."),
@@ -170,6 +175,9 @@ def body(flags: Flags, image: str, command: Sequence[str], *, attached: Sequence
 def _host(flags: Flags, binds: Sequence[str], bindings: Mapping[str, Any]) -> dict[str, Any]:
     if not flags["disable_content_trust"]:
         raise click.UsageError("--disable-content-trust=false: images are not checked for signatures yet")
+    if flags["use_api_socket"]:
+        raise click.UsageError("--use-api-socket is not supported: the node's socket is root on this machine; bind it "
+                               "by name (-v) where that is meant")
     if flags["kernel_memory"]:
         click.echo("WARNING: --kernel-memory is discarded: no kernel of today limits it", err=True)
     security, paths = parse.security_options(flags["security_opt"])
@@ -218,6 +226,10 @@ def _limits(flags: Flags) -> dict[str, Any]:
         "BlkioDeviceWriteBps": [parse.of_device(text, "Rate", parse.size) for text in flags["device_write_bps"]],
         "BlkioDeviceReadIOps": [parse.of_device(text, "Rate") for text in flags["device_read_iops"]],
         "BlkioDeviceWriteIOps": [parse.of_device(text, "Rate") for text in flags["device_write_iops"]],
+        "CpuCount": flags["cpu_count"],
+        "CpuPercent": flags["cpu_percent"],
+        "IOMaximumBandwidth": flags["io_maxbandwidth"],
+        "IOMaximumIOps": flags["io_maxiops"],
         "CpuRealtimePeriod": flags["cpu_rt_period"],
         "CpuRealtimeRuntime": flags["cpu_rt_runtime"],
         "DeviceRequests": [*requests, *named],

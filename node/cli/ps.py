@@ -53,6 +53,7 @@ def ps(
 def row(container: Mapping[str, Any], *, whole: bool) -> dict[str, Any]:
     command = container["Command"] if whole else shorten(container["Command"], _COMMAND_WIDTH)
     labels = container.get("Labels") or {}
+    volumes = [mount for mount in container.get("Mounts") or () if mount.get("Type") == "volume"]
     mounts = [mount.get("Name") or mount["Source"] for mount in container.get("Mounts") or ()]
     image = container["Image"]
     if image.startswith("sha256:"):
@@ -70,17 +71,48 @@ def row(container: Mapping[str, Any], *, whole: bool) -> dict[str, Any]:
         "Names": ",".join(name.removeprefix("/") for name in container["Names"]),
         "Labels": ",".join(f"{key}={value}" for key, value in labels.items()),
         "Mounts": ",".join(name if whole else shorten(name, 15) for name in mounts),
+        "LocalVolumes": str(len(volumes)),
         "Networks": ",".join(container["NetworkSettings"]["Networks"]),
         "_labels": labels,
     }
 
 
 def ports_text(ports: Sequence[Mapping[str, Any]]) -> str:
-    texts = []
-    for port in ports:
-        inner = f"{port['PrivatePort']}/{port['Type']}"
-        texts.append(f"{_address(port['IP'])}:{port['PublicPort']}->{inner}" if port.get("PublicPort") else inner)
-    return ", ".join(texts)
+    """Ports that follow each other on both sides are one range, as Docker shows them."""
+    runs: list[list[Mapping[str, Any]]] = []
+    for port in sorted(ports, key=_order):
+        if runs and _follows(runs[-1][-1], port):
+            runs[-1].append(port)
+        else:
+            runs.append([port])
+    return ", ".join(_run_text(run) for run in runs)
+
+
+def _order(port: Mapping[str, Any]) -> tuple[object, ...]:
+    return (not port.get("PublicPort"), port.get("IP", ""), port["Type"], port["PrivatePort"],
+            port.get("PublicPort", 0))
+
+
+def _follows(before: Mapping[str, Any], port: Mapping[str, Any]) -> bool:
+    public, last = port.get("PublicPort"), before.get("PublicPort")
+    return (
+        (before["Type"], before.get("IP")) == (port["Type"], port.get("IP"))
+        and port["PrivatePort"] == before["PrivatePort"] + 1
+        and (public == last + 1 if public and last else public == last)
+    )
+
+
+def _run_text(run: Sequence[Mapping[str, Any]]) -> str:
+    first = run[0]
+    inner = f"{_range(run, 'PrivatePort')}/{first['Type']}"
+    if not first.get("PublicPort"):
+        return inner
+    return f"{_address(first['IP'])}:{_range(run, 'PublicPort')}->{inner}"
+
+
+def _range(run: Sequence[Mapping[str, Any]], field: str) -> str:
+    first, last = run[0][field], run[-1][field]
+    return str(first) if first == last else f"{first}-{last}"
 
 
 def _address(ip: str) -> str:
