@@ -36,6 +36,7 @@ from node.images.mirrors import joined, parse_mirror_flag, read_rules
 from node.images.news import ImageNews
 from node.images.opening import open_images
 from node.images.store import ImageSettings
+from node.journal import open_journal
 from node.linux import capabilities, cgroups
 from node.network.opening import open_networks
 from node.settings import SNAPSHOTTERS, Settings
@@ -77,7 +78,8 @@ async def open_node(settings: Settings) -> AsyncIterator[Engine]:
         images = await enter(
             open_images(content, blobs, Leases(content_database), collector, snapshots, state, image_settings)
         )
-        events = EventBus()
+        journal = await enter(open_journal(settings.run / "events.log"))
+        events = EventBus(journal.append)
         volumes = await enter(open_volumes(settings.volumes, state, events))
         networks = await enter(open_networks(settings, state, events))
         groups = cgroups.detect()
@@ -111,7 +113,8 @@ async def open_node(settings: Settings) -> AsyncIterator[Engine]:
         )
         search = RegistrySearch(image_settings.insecure)
         yield Engine(
-            containers, execs, images, networks, volumes, search, events, facts, files, settings.search_registry
+            containers, execs, images, networks, volumes, search, events, facts, files, settings.search_registry,
+            journal,
         )
 
 

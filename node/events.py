@@ -6,12 +6,12 @@ A slow listener loses its subscription, never the publisher's time: publishing d
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-HISTORY = 256
-"""Past events kept for `since`."""
+HISTORY = 1024
+"""Past events kept in memory for `since`; older ones are the journal's (node.journal)."""
 
 BACKLOG = 4096
 """Events a listener may lag behind."""
@@ -20,7 +20,7 @@ BACKLOG = 4096
 @dataclass(frozen=True, slots=True)
 class Event:
     type: str
-    """container, image, volume or network."""
+    """container, image, volume, network, plugin, secret, config, daemon or builder."""
 
     action: str
     """Docker's word: create, start, die, exec_start: CMD…"""
@@ -52,12 +52,15 @@ class Subscription:
 
 
 class EventBus:
-    def __init__(self) -> None:
+    def __init__(self, keep: Callable[[Event], None] = lambda _event: None) -> None:
+        """`keep` gets every event and must not wait."""
+        self._keep = keep
         self._history: deque[Event] = deque(maxlen=HISTORY)
         self._subscriptions: set[Subscription] = set()
 
     def publish(self, event: Event) -> None:
         self._history.append(event)
+        self._keep(event)
         for subscription in self._subscriptions:
             subscription.offer(event)
 

@@ -16,7 +16,7 @@ from node.access.rules import Access
 from node.api.archives import ArchiveRoutes
 from node.api.containers import ContainerRoutes
 from node.api.dispatch import Dispatcher, common_headers
-from node.api.events import EventRoutes
+from node.api.events import EventRoutes, OlderEvents
 from node.api.execs import ExecRoutes
 from node.api.guard.guard import Guard
 from node.api.guard.things import NodeThings
@@ -32,6 +32,7 @@ from node.api.tls import TlsProtocol
 from node.api.transfer import TransferRoutes
 from node.api.usage import UsageRoutes
 from node.api.volumes import VolumeRoutes
+from node.api.websocket import WebsocketRoutes
 from node.events import EventBus
 from node.images.news import ImageNews
 from ocispec.errors import FailedPrecondition
@@ -63,6 +64,7 @@ class Engine:
     facts: Facts
     files: FilesOfContainers
     search_registry: str = ""
+    journal: OlderEvents | None = None
 
 
 def build(engine: Engine, access: Access | None = None) -> web.Application:
@@ -81,9 +83,10 @@ def groups(engine: Engine) -> Groups:
     return Groups(
         system=SystemRoutes(engine.facts, containers, images),
         usage=UsageRoutes(containers, containers, images, engine.volumes),
-        events=EventRoutes(engine.events),
+        events=EventRoutes(engine.events, engine.journal),
         containers=ContainerRoutes(containers, containers, containers, images, driver=driver),
         observe=ObserveRoutes(containers, containers),
+        websocket=WebsocketRoutes(containers, containers),
         stats=StatsRoutes(containers),
         execs=ExecRoutes(engine.execs),
         images=ImageRoutes(images, images, containers, ImageNews(engine.events), driver=driver),

@@ -32,6 +32,10 @@ class DetachKeys:
                 raise InvalidKeys(f"Invalid detach keys ({text}) provided: Unknown character: '{key}'")
         return cls(bytes(codes))
 
+    @property
+    def sequence(self) -> bytes:
+        return self._sequence
+
     def feed(self, data: bytes) -> tuple[bytes, bool]:
         """What to pass on, and whether the sequence is complete (what follows it is dropped)."""
         passed = bytearray()

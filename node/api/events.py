@@ -3,7 +3,9 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 from aiohttp import web
 
@@ -12,6 +14,7 @@ from node.api.filters import parse_filters
 from node.api.streams import ClientGone, connection_of
 from node.api.types.events import event, matches
 from node.api.types.units import parse_time
+from node.api.version import ApiVersion
 from node.events import Event, EventBus, Subscription
 
 KNOWN = frozenset({
@@ -19,10 +22,19 @@ KNOWN = frozenset({
     "service", "type", "volume",
 })  # fmt: skip
 
+BATCH = 256
+
+
+class OlderEvents(Protocol):
+    """What happened before the bus remembers (node.journal.Journal)."""
+
+    async def read(self, since: int, before: int) -> Sequence[Event]: ...
+
 
 class EventRoutes:
-    def __init__(self, bus: EventBus) -> None:
+    def __init__(self, bus: EventBus, older: OlderEvents | None = None) -> None:
         self._bus = bus
+        self._older = older
 
     async def stream(self, call: Call) -> web.StreamResponse:
         """Ends at `until`, when the client goes, or when it is too slow for what happens."""
@@ -33,13 +45,18 @@ class EventRoutes:
         now = time.time()
         since, until = parse_time(call.text("since"), now), parse_time(call.text("until"), now)
         if since and until and since > until:
-            raise InvalidQuery("`since` cannot be later than `until`")
+            raise InvalidQuery(
+                f"`since` time ({call.text('since')}) cannot be after `until` time ({call.text('until')})"
+            )
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         with self._bus.subscribe() as subscription:
-            past = [item for item in self._bus.past() if since and item.time_ns >= since]
+            # Nothing is awaited between the subscription and this look: no event is in both or in neither.
+            past = self._bus.past()
+            wanted = [*await self._before(past, since), *past] if since else []
             await response.prepare(call.request)
             await response.write(b"")
-            sending = self._send(response, past, subscription, filters, until)
+            chosen = (item for item in wanted if item.time_ns >= since and (not until or item.time_ns <= until))
+            sending = _send(response, chosen, subscription, _Question(call.version, filters, until))
             try:
                 await connection_of(call.request).while_here(sending)
             except ConnectionError as error:
@@ -47,35 +64,39 @@ class EventRoutes:
         await response.write_eof()
         return response
 
-    async def _send(
-        self,
-        response: web.StreamResponse,
-        past: Sequence[Event],
-        subscription: Subscription,
-        filters: Mapping[str, Sequence[str]],
-        until: int,
-    ) -> None:
-        for item in past:
-            if (not until or item.time_ns <= until) and matches(item, filters):
-                await response.write(_line(item))
-        if until and until <= time.time_ns():
-            return
-        try:
-            async with asyncio.timeout((until - time.time_ns()) / 10**9 if until else None):
-                async for item in _later_than(past, subscription):
-                    if matches(item, filters):
-                        await response.write(_line(item))
-        except TimeoutError:
-            return
+    async def _before(self, past: Sequence[Event], since: int) -> Sequence[Event]:
+        first = past[0].time_ns if past else time.time_ns()
+        if self._older is None or first <= since:
+            return ()
+        return await self._older.read(since, first)
 
 
-async def _later_than(past: Sequence[Event], subscription: Subscription) -> AsyncIterator[Event]:
-    """What was published between subscribing and reading the past is in both."""
-    last = past[-1].time_ns if past else 0
-    async for item in subscription:
-        if item.time_ns > last:
-            yield item
+@dataclass(frozen=True, slots=True)
+class _Question:
+    version: ApiVersion
+    filters: Mapping[str, Sequence[str]]
+    until: int
+
+    def answer(self, item: Event) -> bytes:
+        """b"" for what was not asked for."""
+        if not matches(item, self.filters):
+            return b""
+        return json.dumps(event(item, self.version), separators=(",", ":")).encode() + b"\n"
 
 
-def _line(item: Event) -> bytes:
-    return json.dumps(event(item), separators=(",", ":")).encode() + b"\n"
+async def _send(
+    response: web.StreamResponse, past: Iterable[Event], subscription: Subscription, question: _Question
+) -> None:
+    lines = list(filter(None, map(question.answer, past)))
+    for start in range(0, len(lines), BATCH):
+        await response.write(b"".join(lines[start : start + BATCH]))
+    until = question.until
+    if until and until <= time.time_ns():
+        return
+    try:
+        async with asyncio.timeout((until - time.time_ns()) / 10**9 if until else None):
+            async for item in subscription:
+                if line := question.answer(item):
+                    await response.write(line)
+    except TimeoutError:
+        return

@@ -1,5 +1,6 @@
 """Exec: a further process in a running container."""
 
+from collections.abc import Callable
 from contextlib import suppress
 
 from aiohttp import web
@@ -8,12 +9,16 @@ from node.api.answers import empty, reply
 from node.api.call import Call
 from node.api.detach import DetachKeys
 from node.api.dispatch import common_headers
+from node.api.frames import Unframed, framed, same
 from node.api.observe import stream_type, window
 from node.api.parts import Execs
 from node.api.streams import ClientGone, shovel, take_over
-from node.api.types.create import parse_exec
+from node.api.types.create import console_size, parse_exec
 from node.api.types.execs import inspect
-from ocispec.errors import FailedPrecondition, InvalidArgument, SeawallError
+from node.api.version import ApiVersion
+from ocispec.errors import FailedPrecondition, SeawallError
+
+KNOWS_SIZE = ApiVersion(1, 42)
 
 
 class ExecRoutes:
@@ -30,21 +35,23 @@ class ExecRoutes:
         the docker command expects the reason; the exec's exit code is then 126 or 127."""
         body = await call.fields()
         exec_id, detach, tty = call.path["id"], body.flag("Detach"), body.flag("Tty")
+        # Before 1.42, and without a terminal, Docker does not look at it.
+        size = console_size(body) if tty and call.version >= KNOWS_SIZE else (0, 0)
         execution = self._execs.get(exec_id)
         spec = execution.spec
         if execution.running or execution.exit_code is not None:
             raise FailedPrecondition(f"exec {exec_id} has already been run")
-        if tty != spec.tty and not detach:
-            raise InvalidArgument(f"exec {exec_id} was made {'with' if spec.tty else 'without'} a tty: start it so")
         if detach:
-            await self._execs.start(exec_id, detach=True, tty=tty)
+            await self._execs.start(exec_id, detach=True, console_size=size)
             return empty(200)
         raw, taken = take_over(call.request, stream_type(call.version, tty=tty), common_headers())
         try:
-            socket = await self._execs.start(exec_id, detach=False, tty=tty)
+            socket = await self._execs.start(exec_id, detach=False, console_size=size)
             if socket is not None:
-                keys = DetachKeys.parse(spec.detach_keys) if tty and spec.attach_stdin else None
-                await shovel(raw, socket, keys, settled=self._execs.wait(exec_id))
+                keys = DetachKeys.parse(spec.detach_keys) if spec.tty and spec.attach_stdin else None
+                settled = self._execs.wait(exec_id)
+                if await shovel(raw, socket, keys, settled=settled, shape=_shape(made=spec.tty, asked=tty)):
+                    self._execs.detached(exec_id)
         except SeawallError as error:
             with suppress(ClientGone):
                 await raw.write(_spoken(error, tty=tty))
@@ -58,6 +65,14 @@ class ExecRoutes:
     async def resize(self, call: Call) -> web.StreamResponse:
         await self._execs.resize(call.path["id"], *window(call))
         return empty(200)
+
+
+def _shape(*, made: bool, asked: bool) -> Callable[[bytes], bytes]:
+    """Whether the exec has a terminal was said when it was made; whether its output comes in frames is said at its
+    start."""
+    if made == asked:
+        return same
+    return framed if made else Unframed()
 
 
 def _spoken(error: SeawallError, *, tty: bool) -> bytes:

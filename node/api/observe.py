@@ -74,7 +74,9 @@ class ObserveRoutes:
             if call.flag("logs"):
                 await self._replay(raw, container, wanted["stdout"], wanted["stderr"])
             if place is not None:
-                await self._carry(raw, place, keys if tty and wanted["stdin"] else None)
+                detached = await self._carry(raw, place, keys if tty and wanted["stdin"] else None)
+                if detached:
+                    self._observation.detached(container.id)
         except ClientGone:
             pass
         finally:
@@ -87,10 +89,10 @@ class ObserveRoutes:
         async for chunk in self._observation.logs(container.id, LogQuery(stdout, stderr)):
             await raw.write(chunk)
 
-    async def _carry(self, raw: RawStream, place: Attached, keys: DetachKeys | None) -> None:
+    async def _carry(self, raw: RawStream, place: Attached, keys: DetachKeys | None) -> bool:
+        """Whether it was left by the detach keys."""
         socket = await raw.while_here(place.open())
-        if socket is not None:
-            await shovel(raw, socket, keys)
+        return socket is not None and await shovel(raw, socket, keys)
 
     async def resize(self, call: Call) -> web.StreamResponse:
         await self._observation.resize(call.path["id"], *window(call))

@@ -15,6 +15,7 @@ from node.api.system import SystemRoutes
 from node.api.transfer import TransferRoutes
 from node.api.usage import UsageRoutes
 from node.api.volumes import VolumeRoutes
+from node.api.websocket import WebsocketRoutes
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Groups:
     containers: ContainerRoutes
     observe: ObserveRoutes
     stats: StatsRoutes
+    websocket: WebsocketRoutes
     execs: ExecRoutes
     images: ImageRoutes
     transfer: TransferRoutes
@@ -61,7 +63,7 @@ def routes(on: Groups) -> list[Route]:
         Route("POST", "/containers/{id}/wait", "ContainerWait", on.observe.wait),
         Route("GET", "/containers/{id}/logs", "ContainerLogs", on.observe.logs),
         Route("POST", "/containers/{id}/attach", "ContainerAttach", on.observe.attach),
-        Route("GET", "/containers/{id}/attach/ws", "ContainerAttachWebsocket"),
+        Route("GET", "/containers/{id}/attach/ws", "ContainerAttachWebsocket", on.websocket.attach),
         Route("POST", "/containers/{id}/resize", "ContainerResize", on.observe.resize),
         Route("GET", "/containers/{id}/top", "ContainerTop", on.observe.top),
         Route("GET", "/containers/{id}/stats", "ContainerStats", on.stats.stats),

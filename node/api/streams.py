@@ -10,7 +10,7 @@ import asyncio
 import re
 import select
 import socket
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar, cast
 
@@ -20,6 +20,7 @@ from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
 
 from node.api.detach import DetachKeys
+from node.api.frames import same
 
 T = TypeVar("T")
 
@@ -86,6 +87,15 @@ class EngineConnection(RequestHandler):
         held = self._take_held()
         if held:
             self.data_received(held)
+        if self._held_eof and self.transport is not None:
+            self.transport.close()
+
+    def pass_on(self) -> None:
+        """The handler has given aiohttp another parser (a websocket's): all that comes is for it from now on."""
+        self._scanning = False
+        held = self._take_held()
+        if held:
+            super().data_received(held)
         if self._held_eof and self.transport is not None:
             self.transport.close()
 
@@ -308,16 +318,22 @@ async def _unless(departure: Awaitable[object], work: Awaitable[T]) -> T:
 
 
 async def shovel(
-    client: RawStream, container: socket.socket, keys: DetachKeys | None, *, settled: Awaitable[object] | None = None
+    client: RawStream,
+    container: socket.socket,
+    keys: DetachKeys | None,
+    *,
+    settled: Awaitable[object] | None = None,
+    shape: Callable[[bytes], bytes] = same,
 ) -> bool:
     """Carry bytes both ways until the container's side ends, the client goes, or it types the detach keys (True).
+    `shape` is what becomes of the output on the way.
 
     When the container's side has ended, `settled` is awaited (SETTLE seconds at most) before the client hears of the
     end: what it asks next, an exec's exit code, is known then.
     """
     settling = None if settled is None else asyncio.ensure_future(settled)
     tasks: set[asyncio.Future[Any]] = {
-        (outwards := asyncio.ensure_future(_outwards(container, client))),
+        (outwards := asyncio.ensure_future(_outwards(container, client, shape))),
         (inwards := asyncio.ensure_future(_inwards(client, container, keys))),
     }
     try:
@@ -330,16 +346,18 @@ async def shovel(
             tasks.add(settling)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        container.close()
-        client.close()
+        try:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:  # this wait may be cancelled too
+            container.close()
+            client.close()
 
 
-async def _outwards(container: socket.socket, client: RawStream) -> None:
+async def _outwards(container: socket.socket, client: RawStream, shape: Callable[[bytes], bytes]) -> None:
     loop = asyncio.get_running_loop()
     with suppress(ConnectionError):
         while data := await loop.sock_recv(container, CHUNK):
-            await client.write(data)
+            await client.write(shape(data))
 
 
 async def _inwards(client: RawStream, container: socket.socket, keys: DetachKeys | None) -> bool:

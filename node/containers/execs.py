@@ -24,6 +24,8 @@ from node.containers.tasks import Tasks
 
 LOST = 137
 KEPT = 256
+START_SECONDS = 10.0
+"""That a resize waits for an exec to be started."""
 
 
 class Execs:
@@ -57,9 +59,12 @@ class Execs:
         """Raises NoSuchExec."""
         return self._owner(exec_id).execs[exec_id]
 
-    async def start(self, exec_id: str, *, detach: bool = False, tty: bool | None = None) -> socket.socket | None:
-        """The attached stream, or None when detached. Raises NoSuchExec, WrongState, CannotInvoke (the exec then has
-        exit code 126 or 127), CannotStart."""
+    async def start(
+        self, exec_id: str, *, detach: bool = False, console_size: tuple[int, int] = (0, 0)
+    ) -> socket.socket | None:
+        """The attached stream, or None when detached. `console_size`: height and width of its terminal, in place of
+        those it was made with. Raises NoSuchExec, WrongState, CannotInvoke (the exec then has exit code 126 or 127),
+        CannotStart."""
         live = self._owner(exec_id)
         held = live.execs[exec_id]
         if held.running:
@@ -69,26 +74,26 @@ class Execs:
         monitor = _running_monitor(live)
         live.execs[exec_id] = replace(held, running=True)
         try:
-            return await self._start(live, held.spec, exec_id, monitor, detach=detach, tty=tty)
+            spec = replace(held.spec, console_size=console_size) if all(console_size) else held.spec
+            return await self._start(live, spec, exec_id, monitor, detach=detach)
         except BaseException as error:
             code = error.exit_code if isinstance(error, CannotInvoke) else 126
             self._finish(live, exec_id, code)
             raise
 
     async def _start(
-        self, live: Live, spec: ExecSpec, exec_id: str, monitor: MonitorHandle, *, detach: bool, tty: bool | None
+        self, live: Live, spec: ExecSpec, exec_id: str, monitor: MonitorHandle, *, detach: bool
     ) -> socket.socket | None:
-        terminal = spec.tty if tty is None else tty
         root = LayeredRoot([Path(f"/proc/{live.state.pid}/root")])
         own = live.container.spec
         user = await asyncio.to_thread(
             resolve_user, spec.user or own.user, () if spec.user else own.security.group_add, root.read
         )
-        process = exec_process(live.container, replace(spec, tty=terminal), user)
+        process = exec_process(live.container, spec, user)
         attached = None
         try:
             stdin = spec.attach_stdin and not detach
-            await monitor.exec(exec_id, process, tty=terminal, stdin=stdin, about=encode(_kept(spec)))
+            await monitor.exec(exec_id, process, tty=spec.tty, stdin=stdin, about=encode(_kept(spec)))
             if not detach:
                 attached = await monitor.attach(
                     stdin=spec.attach_stdin, stdout=spec.attach_stdout, stderr=spec.attach_stderr, exec_id=exec_id
@@ -103,9 +108,18 @@ class Execs:
         self._tasks.spawn(self._watch(live, exec_id, monitor), f"watch exec {exec_id}")
         return attached
 
+    def detached(self, exec_id: str) -> None:
+        """Who was attached left by the detach keys."""
+        self._tell(self._owner(exec_id), "exec_detach", exec_id)
+
     async def resize(self, exec_id: str, height: int, width: int) -> None:
+        """Waits for its start a moment: a client's first resize is on its way when the start is. Raises NotRunning."""
         live = self._owner(exec_id)
-        if not live.execs[exec_id].running:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(START_SECONDS):
+                while (held := live.execs.get(exec_id)) and held.exit_code is None and not held.pid:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)  # what is waited for is a moment of `_start`
+        if held is None or not held.pid:
             raise NotRunning(live.id)
         await _running_monitor(live).resize(height, width, exec_id)
 

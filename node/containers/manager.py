@@ -165,7 +165,9 @@ class Containers:
         live = find(self._index, name)
         if not live.state.running:
             raise NotRunning(live.id)
-        return await asyncio.to_thread(top.processes, await self._freezer.pids(live.id), ps_args)
+        found = await asyncio.to_thread(top.processes, await self._freezer.pids(live.id), ps_args)
+        self._news.tell(live.container, "top")
+        return found
 
     async def attach(self, name: str, *, stdin: bool, stdout: bool, stderr: bool) -> AttachStream:
         """Raises WrongState for a paused or restarting container."""
@@ -184,6 +186,10 @@ class Containers:
         except MonitorGone:
             opened.set_result(None)
         return AttachStream(opened, tty=live.container.spec.tty)
+
+    def detached(self, name: str) -> None:
+        """Who was attached left by the detach keys."""
+        self._news.tell(find(self._index, name).container, "detach")
 
     async def resize(self, name: str, height: int, width: int) -> None:
         live = find(self._index, name)

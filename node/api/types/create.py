@@ -69,7 +69,7 @@ def parse_create(body: Fields, *, name: str, platform: str) -> CreateSpec:
         cgroup_parent=host.text("CgroupParent"),
         runtime=parse_runtime(host),
         annotations=host.mapping("Annotations"),
-        console_size=_console_size(host),
+        console_size=console_size(host),
     )
 
 
@@ -89,7 +89,7 @@ def parse_exec(body: Fields) -> ExecSpec:
         attach_stdout=body.flag("AttachStdout"),
         attach_stderr=body.flag("AttachStderr"),
         detach_keys=body.text("DetachKeys"),
-        console_size=_console_size(body),
+        console_size=console_size(body),
     )
 
 
@@ -107,7 +107,8 @@ def _healthcheck(body: Fields) -> Healthcheck | None:
     )
 
 
-def _console_size(host: Fields) -> tuple[int, int]:
+def console_size(host: Fields) -> tuple[int, int]:
+    """Height and width."""
     value = host.raw("ConsoleSize")
     if value is None:
         return 0, 0

@@ -1,7 +1,9 @@
 """An exec as its inspect shows it."""
 
+from base64 import b64encode
 from typing import Any
 
+from node.api.detach import DetachKeys
 from node.containers.model import Exec
 
 
@@ -23,6 +25,6 @@ def inspect(value: Exec) -> dict[str, Any]:
         "OpenStdout": spec.attach_stdout,
         "CanRemove": value.exit_code is not None,
         "ContainerID": value.container_id,
-        "DetachKeys": spec.detach_keys,
+        "DetachKeys": b64encode(DetachKeys.parse(spec.detach_keys).sequence if spec.detach_keys else b"").decode(),
         "Pid": value.pid,
     }

@@ -118,6 +118,7 @@ class FakeContainers:
         self.specs: list[CreateSpec] = []
         self.changes: list[Change] = []
         self.looks = 0
+        self.left: list[str] = []
 
     def find(self, name: str) -> Running:
         for held in self.all.values():
@@ -265,6 +266,9 @@ class FakeContainers:
                 return
             await asyncio.sleep(0.01)
 
+    def detached(self, name: str) -> None:
+        self.left.append(self.find(name).container.id)
+
     async def resize(self, name: str, height: int, width: int) -> None:
         self.find(name).size = (height, width)
 
@@ -314,6 +318,7 @@ class FakeExecs:
     def __init__(self, containers: FakeContainers) -> None:
         self.containers = containers
         self.all: dict[str, Exec] = {}
+        self.left: list[str] = []
 
     async def create(self, name: str, spec: ExecSpec) -> str:
         held = self.containers.find(name)
@@ -328,7 +333,9 @@ class FakeExecs:
             raise NoSuchExec(exec_id)
         return self.all[exec_id]
 
-    async def start(self, exec_id: str, *, detach: bool, tty: bool) -> socket.socket | None:
+    async def start(
+        self, exec_id: str, *, detach: bool, console_size: tuple[int, int]
+    ) -> socket.socket | None:
         held = self.get(exec_id)
         if held.spec.cmd[0] == "no-such-program":
             self.all[exec_id] = replace(held, exit_code=127)
@@ -355,6 +362,9 @@ class FakeExecs:
         while (code := self.get(exec_id).exit_code) is None:
             await asyncio.sleep(0.005)
         return code
+
+    def detached(self, exec_id: str) -> None:
+        self.left.append(exec_id)
 
     async def resize(self, exec_id: str, height: int, width: int) -> None:
         self.get(exec_id)

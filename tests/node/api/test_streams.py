@@ -141,6 +141,7 @@ async def test_detach_keys_of_a_terminal(node: Node) -> None:
     line.send(b"xthree")
     assert await line.rest() in (b"", b"<eof>")
     assert b"three" not in b"".join(node.containers.find(container).output)
+    assert node.containers.left == [container]
 
 
 async def test_detach_keys_mean_nothing_without_a_terminal(node: Node) -> None:
@@ -226,6 +227,24 @@ async def test_exec(node: Node) -> None:
     assert document["ExitCode"] == 0
     assert document["ProcessConfig"]["entrypoint"] == "cat"
     assert document["CanRemove"] is True
+
+
+@pytest.mark.parametrize(("made", "asked"), [(True, False), (False, True)])
+async def test_frames_are_the_starts_affair(node: Node, made: bool, asked: bool) -> None:
+    container = await make(node, "sleep")
+    await node.call("POST", f"/containers/{container}/start")
+    body = {"Cmd": ["echo", "hi"], "AttachStdout": True, "Tty": made}
+    _, created = await node.call("POST", f"/containers/{container}/exec", body)
+    async with node.http.post(f"http://node/exec/{created['Id']}/start", json={"Tty": asked}) as answer:
+        assert await answer.read() == (b"hi\n" if asked else frame(1, b"hi\n", tty=False))
+
+
+async def test_the_keys_of_an_exec_are_shown_as_bytes(node: Node) -> None:
+    container = await make(node, "sleep")
+    await node.call("POST", f"/containers/{container}/start")
+    _, created = await node.call("POST", f"/containers/{container}/exec", {"Cmd": ["a"], "DetachKeys": "ctrl-a,x"})
+    _, document = await node.call("GET", f"/exec/{created['Id']}/json")
+    assert document["DetachKeys"] == "AXg="
 
 
 async def test_an_exec_whose_body_comes_later_and_in_pieces(node: Node) -> None:
