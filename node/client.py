@@ -213,8 +213,10 @@ class Client:
         return Hijacked(connection, connection.leftover(), multiplexed)
 
     def _target(self, path: str, query: Query | None) -> str:
-        values = {name: _text(value) for name, value in (query or {}).items() if value is not None}
-        return f"/v{self._version}{quote(path, safe='/:@')}" + (f"?{urlencode(values)}" if values else "")
+        """A tuple is a parameter that is repeated."""
+        given = [(name, value) for name, value in (query or {}).items() if value is not None]
+        pairs = [(name, _text(one)) for name, value in given for one in (value if isinstance(value, tuple) else (value,))]
+        return f"/v{self._version}{quote(path, safe='/:@')}" + (f"?{urlencode(pairs)}" if pairs else "")
 
 
 def parse_host(text: str, tls: TlsFiles | None = None) -> Host:

@@ -97,7 +97,7 @@ def routes(on: Groups) -> list[Route]:
         Route("GET", "/distribution/{name...}/json", "DistributionInspect", on.transfer.distribution),
         Route("POST", "/commit", "ImageCommit"),
         Route("POST", "/build", "ImageBuild"),
-        Route("POST", "/build/prune", "BuildPrune"),
+        Route("POST", "/build/prune", "BuildPrune", on.usage.prune_builds),
         Route("POST", "/session", "Session"),
 
         Route("GET", "/networks", "NetworkList", on.networks.list),

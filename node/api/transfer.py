@@ -11,13 +11,16 @@ from node.api.filters import parse_filters
 from node.api.parts import ImageExchange, Searches
 from node.api.progress import Lines
 from node.api.types.auth import parse_auth, parse_header, registry_host
-from node.api.types.imageparts import platform
+from node.api.types.imageparts import parse_platform
+from node.api.types.imageparts import platform as platform_view
+from node.api.version import ApiVersion
 from node.events import Event, EventBus
 from ocispec.descriptor import Platform
 from ocispec.errors import FailedPrecondition, InvalidArgument, Unimplemented
 from ocispec.reference import Reference
 from storage.remote.search import Found
 
+_PUSHES_PLATFORM = ApiVersion(1, 46)
 MAX_FOUND = 100
 _SEARCH_FILTERS = frozenset({"is-official", "is-automated", "stars"})
 
@@ -63,15 +66,14 @@ class TransferRoutes:
         return await progress.stream(call.request, pull)
 
     async def push(self, call: Call) -> web.StreamResponse:
-        if call.text("platform"):
-            raise Unimplemented("pushing one platform of an image is not supported yet")
+        platform = parse_platform(call.text("platform")) if call.version >= _PUSHES_PLATFORM else None
         name, tag = call.path["name"], call.text("tag")
         auth = parse_header(call.request.headers.get("X-Registry-Auth", ""))
         # Without a tag (`docker push -a`) every tag of the repository that the node has.
         reference = Reference.parse(f"{name}:{tag}" if tag else name)
 
         async def push(lines: Lines) -> None:
-            await self._exchange.push(reference, auth=auth, progress=lines)
+            await self._exchange.push(reference, platform=platform, auth=auth, progress=lines)
             self._tell("push", reference.familiar_name, reference)
 
         return await progress.stream(call.request, push)
@@ -82,7 +84,7 @@ class TransferRoutes:
         found = await self._exchange.distribution(Reference.parse(call.path["name"]), auth=auth)
         return reply({
             "Descriptor": found.descriptor.to_json(),
-            "Platforms": [platform(one) for one in found.platforms],
+            "Platforms": [platform_view(one) for one in found.platforms],
         })
 
     async def login(self, call: Call) -> web.StreamResponse:

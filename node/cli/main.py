@@ -70,7 +70,8 @@ GROUPS = {
     "image": (
         "Manage images",
         {"ls": "images", "list": "images", "rm": "rmi"}
-        | {name: name for name in ("history", "inspect", "pull", "push", "tag")},
+        | {name: name for name in ("history", "inspect", "pull", "push", "tag")}
+        | {"prune": "system:prune_images"},
     ),
     "network": ("Manage networks", {"ls": "network:ls", "list": "network:ls", "inspect": "network:inspect"}),
     "volume": (
@@ -87,7 +88,8 @@ GROUPS = {
     ),
     "system": (
         "Manage the node",
-        {"dial-stdio": "dialstdio:dial_stdio", "df": "system:df", "events": "events", "info": "info"},
+        {"dial-stdio": "dialstdio:dial_stdio", "df": "system:df", "events": "events", "info": "info",
+         "prune": "system:prune"},
     ),
 }  # fmt: skip
 """Group to its verbs: each either one of VERBS or module:attribute."""

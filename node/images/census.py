@@ -1,5 +1,6 @@
 """What is here, counted: the manifests under a name, and bytes on disk."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -55,12 +56,15 @@ class Census:
 
 def shared_sizes(usage: ImageUsage, images: Sequence[Image]) -> Mapping[Digest, int]:
     """Of each image, the bytes of unpacked layers that another image has too."""
-    users: dict[Digest, int] = {}
-    for image in images:
-        for chain_id in image.chain:
-            users[chain_id] = users.get(chain_id, 0) + 1
+    users = Counter(chain_id for image in images for chain_id in image.chain)
     return {image.id: sum(usage.layers.get(chain_id, 0) for chain_id in image.chain if users[chain_id] > 1)
             for image in images}
+
+
+def packed_size(usage: ImageUsage, image: Image) -> int:
+    """Bytes of config and packed layers, of its siblings for other platforms too."""
+    blobs = {digest: size for one in (image.id, *image.variants) for digest, size in usage.blobs.get(one, {}).items()}
+    return sum(blobs.values())
 
 
 def reclaimable(usage: ImageUsage, images: Sequence[Image], used: Sequence[Image]) -> int:

@@ -8,7 +8,7 @@ from node.images.errors import NothingToPush, first_failure
 from node.images.image import PushResult
 from node.images.progress import LayerLine, Progress
 from ocispec import manifest as manifests
-from ocispec.descriptor import Descriptor
+from ocispec.descriptor import Descriptor, Platform
 from ocispec.digest import Digest
 from ocispec.manifest import Manifest
 from ocispec.reference import Reference, RepositoryName, Tag
@@ -25,11 +25,12 @@ class Pusher:
         self._uploads = uploads
 
     async def push(self, remote: RemoteRegistry, reference: Reference, catalog: Catalog,
-                   progress: Progress) -> PushResult:
+                   progress: Progress, platform: Platform | None = None) -> PushResult:
         """One tag, or every tag of the repository when the reference names none; gives the last."""
         progress.status(f"The push refers to repository [{reference.domain}/{reference.path}]")
         result = None
         for tag, top in _chosen(reference, catalog):
+            top = top if platform is None else _alone(catalog, top, tag, platform)
             result = await self._push_tag(remote, reference, tag, top, catalog, progress)
         assert result is not None
         return result
@@ -103,6 +104,14 @@ def _chosen(reference: Reference, catalog: Catalog) -> list[tuple[Tag, Top]]:
     if not found:
         raise NothingToPush(f"tag does not exist: {reference.familiar()}")
     return found
+
+
+def _alone(catalog: Catalog, top: Top, tag: Tag, platform: Platform) -> Top:
+    """The platform's image as a top of its own. Raises PlatformMissing."""
+    image = catalog.find(f"{top.repository}:{tag}", platform)
+    only = ((image.manifest_digest, image.manifest),)
+    return Top(top.repository, image.manifest_digest, image.manifest, image.manifest_digest, image.manifest,
+               (image.manifest_digest,), only)
 
 
 def _labels(images: Iterable[Manifest], catalog: Catalog) -> dict[Digest, str]:

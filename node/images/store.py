@@ -126,12 +126,12 @@ class Images:
         reference = reference.with_default_tag()
         return await inspect(Place(self._remote(reference, auth), reference.path), reference)
 
-    async def push(self, reference: Reference, *, auth: Credentials | None = None,
+    async def push(self, reference: Reference, *, platform: Platform | None = None, auth: Credentials | None = None,
                    progress: Progress | None = None) -> PushResult:
-        """Raises NothingToPush."""
+        """With `platform` its image alone, without an index around it. Raises NothingToPush, PlatformMissing."""
         catalog = await self._read()
         async with self._remote(reference, auth) as remote:
-            return await self._pusher.push(remote, reference, catalog, progress or Silent())
+            return await self._pusher.push(remote, reference, catalog, progress or Silent(), platform)
 
     async def check_login(self, host: str, credentials: Credentials) -> None:
         """`docker login`. Raises RemoteUnauthorized, RemoteUnavailable."""

@@ -445,7 +445,9 @@ class FakeImages:
             raise PullFailed(f"manifest for {reference.familiar()} not found: manifest unknown")
         return Distributed(Descriptor("application/vnd.oci.image.index.v1+json", Digest.of(b"i"), 7), (AMD64, ARM64))
 
-    async def push(self, reference: Reference, *, auth: Credentials | None, progress: Progress) -> PushResult:
+    async def push(
+        self, reference: Reference, *, platform: Platform | None, auth: Credentials | None, progress: Progress
+    ) -> PushResult:
         held = [Reference.parse(tag) for image in self.held for tag in image.repo_tags]
         found = [one for one in held if one.repository == reference.repository and reference.tag in (None, one.tag)]
         if not found:

@@ -292,3 +292,42 @@ def test_groups_are_the_same_verbs(daemon: Daemon) -> None:
     assert daemon.run("volume", "rm", "v1").stdout == "v1\n"
     assert daemon.run("system", "df").stdout.splitlines()[1].split()[:2] == ["Images", "1"]
     assert cli.name == "cli"
+
+
+def test_system_df_adds_up(daemon: Daemon) -> None:
+    lines = daemon.run("system", "df").stdout.splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["TYPE", "Images", "Containers", "Local Volumes", "Build Cache"]
+    assert lines[1].split()[1:4] == ["1", "0", "1.24MB"]
+    assert lines[1].endswith("1.24MB (100%)")
+    verbose = daemon.run("system", "df", "-v").stdout
+    assert "Images space usage:" in verbose
+    assert "SHARED SIZE   UNIQUE SIZE   CONTAINERS" in verbose
+    assert "Containers space usage:" in verbose
+    assert daemon.run("system", "df", "--format", "{{.Type}}={{.TotalCount}}").stdout.startswith("Images=1\n")
+
+
+def test_prune_of_images_and_of_everything(daemon: Daemon) -> None:
+    asked = daemon.run("image", "prune", stdin="n\n")
+    assert "WARNING! This will remove all dangling images." in asked.stdout
+    assert "Total" not in asked.stdout
+    assert daemon.run("image", "prune", "-f").stdout == "Total reclaimed space: 0B\n"
+    gone = daemon.run("image", "prune", "-af").stdout
+    assert "Deleted Images:\nuntagged: busybox:latest\ndeleted: sha256:" in gone
+    assert gone.endswith("Total reclaimed space: 1.23MB\n")
+    every = daemon.run("system", "prune", "-af", "--volumes", "--filter", "until=1h")
+    assert every.returncode == 2
+    assert 'The "until" filter is not supported with "--volumes"' in every.stderr
+
+
+def test_every_tag_is_pulled(daemon: Daemon) -> None:
+    result = daemon.run("pull", "-a", "127.0.0.1:5000/many")
+    assert result.stdout.count("Pulling from many") == 2
+    assert daemon.run("pull", "-a", "127.0.0.1:5000/many:1").returncode == 2
+
+
+def test_platforms(daemon: Daemon) -> None:
+    missing = daemon.run("history", "--platform", "linux/arm64", "busybox")
+    assert "does not provide the specified platform (linux/arm64)" in missing.stderr
+    assert daemon.run("history", "--platform", "linux/amd64", "busybox").returncode == 0
+    assert "Deleted: sha256:" in daemon.run("rmi", "--platform", "amd64", "busybox").stdout
+    assert daemon.run("push", "--platform", "amd64", "busybox").returncode == 0
