@@ -215,7 +215,8 @@ class Client:
     def _target(self, path: str, query: Query | None) -> str:
         """A tuple is a parameter that is repeated."""
         given = [(name, value) for name, value in (query or {}).items() if value is not None]
-        pairs = [(name, _text(one)) for name, value in given for one in (value if isinstance(value, tuple) else (value,))]
+        pairs = [(name, _text(one)) for name, value in given
+                 for one in (value if isinstance(value, tuple) else (value,))]
         return f"/v{self._version}{quote(path, safe='/:@')}" + (f"?{urlencode(pairs)}" if pairs else "")
 
 
