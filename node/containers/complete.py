@@ -30,6 +30,8 @@ MODES: Mapping[str, frozenset[str]] = {
     "cgroup": frozenset({"", "private", "host"}),
     "user": frozenset({"", "host"}),
 }
+JOIN = "container:"
+JOINABLE = ("pid", "ipc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +90,10 @@ def check(spec: CreateSpec) -> None:
 def _check_namespaces(namespaces: Namespaces) -> None:
     for kind, allowed in MODES.items():
         mode = getattr(namespaces, kind)
-        if mode in allowed or (kind == "pid" and mode.startswith("container:") and len(mode) > len("container:")):
+        if mode in allowed or (kind in JOINABLE and mode.startswith(JOIN) and len(mode) > len(JOIN)):
             continue
-        if kind == "user" or mode.startswith("container:"):
-            raise Unimplemented(f"--{'userns' if kind == 'user' else kind} {mode} is not supported yet")
+        if kind == "user":
+            raise Unimplemented(f"--userns {mode} is not supported yet")
         raise InvalidSpec(f"invalid {kind.upper()} mode: {mode}")
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from node.containers import clock, files, logdrivers
-from node.containers.bundle.config import Surroundings, config
+from node.containers.bundle.config import Joins, Surroundings, config
 from node.containers.bundle.rootfiles import LayeredRoot
-from node.containers.errors import CannotInvoke, CannotStart, NotRunning
+from node.containers.errors import CannotInvoke, CannotStart, NotRunning, WrongState
 from node.containers.freezer import group_path
 from node.containers.hostlimits import HostLimits
 from node.containers.launcher import LaunchRequest
@@ -95,7 +95,7 @@ class Startup:
 
     async def _connect(self, live: Live) -> tuple[MonitorHandle, Sandbox]:
         container = live.container
-        pid_path, netns = self._shared(container)
+        joins, netns = self._shared(container)
         # Both at once; neither is cancelled when the other fails, so that there is one place that gives back.
         attaching, mounting = await asyncio.gather(
             self._networks.attach(self._joining(container, netns)),
@@ -104,7 +104,7 @@ class Startup:
         )
         try:
             sandbox, root = _unless_failed(attaching), _unless_failed(mounting)
-            await asyncio.to_thread(self._write, container, sandbox, root, pid_path)
+            await asyncio.to_thread(self._write, container, sandbox, root, joins)
             return await self._launch(live, sandbox, root), sandbox
         except BaseException:
             await self._networks.release(container.id)
@@ -138,12 +138,12 @@ class Startup:
             raise
         return monitor
 
-    def _write(self, container: Container, sandbox: Sandbox, root: RootMount, pid_path: str) -> None:
+    def _write(self, container: Container, sandbox: Sandbox, root: RootMount, joins: Joins) -> None:
         """The bundle and the files that are bound over /etc."""
         files.write(container, sandbox, self._joined(container))
         layers = LayeredRoot.of_mount(root.type, root.source, root.options, root.cwd)
         place = group_path(container, self._site.cgroup_parent)
-        around = Surroundings(place, sandbox.netns_path, pid_path, self._site.init, layers.read)
+        around = Surroundings(place, sandbox.netns_path, joins, self._site.init, layers.read)
         (Path(container.directory) / "config.json").write_text(json.dumps(config(container, around)))
 
     def _joining(self, container: Container, other_netns: str | None) -> Joining:
@@ -157,11 +157,24 @@ class Startup:
             other_netns,
         )
 
-    def _shared(self, container: Container) -> tuple[str, str | None]:
-        """(pid namespace, network namespace) of the containers this one joins. Raises NoSuchContainer, NotRunning."""
-        pid_mode, net_mode = container.spec.namespaces.pid, container.spec.network.mode
-        pid = f"/proc/{self._running_pid(pid_mode)}/ns/pid" if pid_mode.startswith(JOIN) else ""
-        return pid, f"/proc/{self._running_pid(net_mode)}/ns/net" if net_mode.startswith(JOIN) else None
+    def _shared(self, container: Container) -> tuple[Joins, str | None]:
+        """The namespaces of other containers that this one joins, and the network's. Raises NoSuchContainer,
+        NotRunning, WrongState."""
+        asked, net_mode = container.spec.namespaces, container.spec.network.mode
+        pid = self._running_pid(asked.pid) if asked.pid.startswith(JOIN) else 0
+        ipc = self._ipc_donor(asked.ipc) if asked.ipc.startswith(JOIN) else 0
+        net = f"/proc/{self._running_pid(net_mode)}/ns/net" if net_mode.startswith(JOIN) else None
+        return Joins(pid, ipc), net
+
+    def _ipc_donor(self, mode: str) -> int:
+        """Only a container that says so lets others in, as in Docker."""
+        other = self._find(mode.removeprefix(JOIN))
+        if other.container.spec.namespaces.ipc != "shareable":
+            raise WrongState(
+                f"cannot join IPC of container {other.id}: non-shareable IPC "
+                "(hint: use IpcMode:shareable for the donor container)"
+            )
+        return self._running_pid(mode)
 
     def _joined(self, container: Container) -> Path | None:
         mode = container.spec.network.mode

@@ -404,7 +404,7 @@ def live(job: Job) -> None:
     monitor: Monitor | None = None
     try:
         syscalls.set_name("seawall-monitor")
-        trees = place.own_mounts(job.host, job.config.shared_sources())
+        trees = place.own_mounts(job.host, job.config.shared_sources(), job.config.foreign_sources())
         os.close(job.host)
         for mount in job.rootfs:
             place.mount_root(mount, job.config.root)

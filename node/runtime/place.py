@@ -35,20 +35,38 @@ def stand_alone() -> None:
     os.close(null)
 
 
-def own_mounts(host: int, shared: tuple[tuple[str, bool], ...]) -> dict[str, int]:
+def own_mounts(host: int, shared: tuple[tuple[str, bool], ...], foreign: tuple[str, ...] = ()) -> dict[str, int]:
     """A mount namespace of our own, made from what the host has mounted by now; it still receives what is mounted there
     later.
 
     `shared`: paths (and whether with what is mounted below) whose mounts are copied before, for binds that give back to
     the host what the container mounts. A copy made from our own namespace, which only receives, could not give.
+    `foreign`: /proc/<pid>/root/…, mounts of another container.
     """
+    trees = {source: _foreign_tree(source) for source in foreign}
     syscalls.setns(host, syscalls.CLONE_NEWNS)
-    trees = {source: syscalls.open_tree(syscalls.AT_FDCWD, source,
-                                        syscalls.OPEN_TREE_CLONE | (syscalls.AT_RECURSIVE if recursive else 0))
-             for source, recursive in shared}
+    for source, recursive in shared:
+        flags = syscalls.OPEN_TREE_CLONE | (syscalls.AT_RECURSIVE if recursive else 0)
+        trees[source] = syscalls.open_tree(syscalls.AT_FDCWD, source, flags)
     syscalls.unshare(syscalls.CLONE_NEWNS)
     syscalls.mount("", "/", flags=syscalls.MS_SLAVE | syscalls.MS_REC)
     return trees
+
+
+def _foreign_tree(source: str) -> int:
+    """A copy of what that process has there, taken inside its mount namespace: only there may its mounts be copied, and
+    a symlink that the container has put there would lead through the host's tree if it were followed from ours."""
+    _, _, pid, _, path = source.split("/", 4)
+    namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    syscalls.setns(namespace, syscalls.CLONE_NEWNS)
+    os.close(namespace)
+    top = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    place = syscalls.openat2(top, path, os.O_PATH | os.O_DIRECTORY,
+                             resolve=syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_SYMLINKS)
+    tree = syscalls.open_tree(place, "", syscalls.OPEN_TREE_CLONE | syscalls.AT_EMPTY_PATH)
+    os.close(place)
+    os.close(top)
+    return tree
 
 
 def mount_root(mount: dict[str, object], target: str) -> None:

@@ -8,6 +8,7 @@ import os
 from node.linux import capabilities
 from node.runtime.record import record
 
+SHM = "/dev/shm"
 NAMESPACES = ("pid", "network", "mount", "ipc", "uts", "cgroup")
 PROPAGATIONS = ("private", "rprivate", "slave", "rslave", "shared", "rshared", "unbindable", "runbindable")
 _IPC_SYSCTLS = frozenset(("kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall",
@@ -20,6 +21,11 @@ _UNSUPPORTED_PROCESS = ("apparmorProfile", "selinuxLabel", "scheduler", "ioPrior
 
 class InvalidConfig(ValueError):
     """config.json holds something wrong or something this runtime does not do; the message names the field."""
+
+
+def _foreign(source: str) -> bool:
+    pid = source.removeprefix("/proc/").removesuffix(f"/root{SHM}")
+    return pid.isdigit() and source == f"/proc/{pid}/root{SHM}"
 
 
 @record
@@ -86,6 +92,10 @@ class Config:
         """(source, whether with what is below) of binds whose later mounts the host shall see too."""
         return tuple((mount.source, "rbind" in mount.options) for mount in self.mounts
                      if "shared" in mount.options or "rshared" in mount.options)
+
+    def foreign_sources(self) -> tuple[str, ...]:
+        """Of /dev/shm, when it is that of another container: /proc/<pid>/root/dev/shm."""
+        return tuple(mount.source for mount in self.mounts if mount.destination == SHM and _foreign(mount.source))
 
 
 def read(path: str) -> Config:

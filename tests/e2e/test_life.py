@@ -233,6 +233,33 @@ def test_execs_are_known_after_the_daemon_was_killed(node: Node) -> None:
     assert node.ask("GET", f"/exec/{made['Id']}/json")[1]["ExitCode"] == 7
 
 
+@pytest.mark.usefixtures("nothing_left")
+def test_namespaces_of_another_container(node: Node) -> None:
+    """Process ids, shared memory and network of a donor; one that does not share says so; a link is not followed."""
+    donor = node.run("sh", "-c", "echo hello > /dev/shm/word; ipcmk -Q > /dev/null; exec sleep 600", IpcMode="shareable")
+    joins = {"PidMode": f"container:{donor}", "IpcMode": f"container:{donor}", "NetworkMode": f"container:{donor}"}
+    status, made = node.create("", "sh", "-c", "cat /dev/shm/word; touch /dev/shm/back; pidof sleep; exit 5", **joins)
+    assert status == 200, node.words
+    node.ask("POST", f"/containers/{made['Id']}/start")
+    assert settled(lambda: node.state(made["Id"])["Status"] == "exited"), node.words
+    assert node.state(made["Id"])["ExitCode"] == 5, node.state(made["Id"])
+    log = node.platform.client.stream("GET", f"/containers/{made['Id']}/logs", {"stdout": True, "stderr": True})
+    text = b"".join(log)
+    assert b"hello" in text, text
+    assert b"1" in text
+    private = node.run()
+    _, refused = node.create("", "true", IpcMode=f"container:{private}")
+    assert node.ask("POST", f"/containers/{refused['Id']}/start")[0] == 409
+    # The donor puts a link in the way: the joiner must not be led anywhere.
+    trap = node.run("sh", "-c", "umount /dev/shm; rmdir /dev/shm; ln -s /etc /dev/shm; exec sleep 600",
+                    IpcMode="shareable", CapAdd=["SYS_ADMIN"])  # fmt: skip
+    time.sleep(0.5)
+    _, caught = node.create("", "sh", "-c", "test -e /dev/shm/passwd && exit 9", IpcMode=f"container:{trap}")
+    assert node.ask("POST", f"/containers/{caught['Id']}/start")[0] == 500
+    assert "symbolic links" in node.state(caught["Id"])["Error"]
+    node.words.clear()
+
+
 def test_a_command_that_is_not_there_is_said_once(docker: Any) -> None:
     result = docker("run", "--rm", docker.platform.image(), "nope")
     assert result.returncode == 127

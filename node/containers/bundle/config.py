@@ -22,6 +22,17 @@ IPC_SYSCTLS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
+class Joins:
+    """First processes of the containers whose namespaces are entered; 0: none."""
+
+    pid: int = 0
+    ipc: int = 0
+
+
+NOBODY = Joins()
+
+
+@dataclass(frozen=True, slots=True)
 class Surroundings:
     """What the container stands in, settled at start."""
 
@@ -29,8 +40,7 @@ class Surroundings:
     netns_path: str | None
     """None: the host's."""
 
-    pid_path: str = ""
-    """Of a shared pid namespace: /proc/<pid>/ns/pid."""
+    joins: Joins = NOBODY
 
     init: str = ""
     """The host's program for `--init`."""
@@ -75,6 +85,7 @@ def config(container: Container, around: Surroundings) -> dict[str, Any]:
         "mounts": mounts(
             container,
             cgroup_private=spec.namespaces.cgroup != "host",
+            shm_of=around.joins.ipc,
             init=around.init if _init(container, around) else "",
         ),
         "linux": linux,
@@ -131,8 +142,8 @@ def _privileged(container: Container) -> Security:
 def _namespaces(spec: CreateSpec, around: Surroundings) -> list[dict[str, str]]:
     wanted: list[dict[str, str]] = [{"type": "mount"}]
     asked = spec.namespaces
-    if around.pid_path:
-        wanted.append({"type": "pid", "path": around.pid_path})
+    if around.joins.pid:
+        wanted.append({"type": "pid", "path": f"/proc/{around.joins.pid}/ns/pid"})
     elif asked.pid != "host":
         wanted.append({"type": "pid"})
     if around.netns_path:
@@ -140,8 +151,10 @@ def _namespaces(spec: CreateSpec, around: Surroundings) -> list[dict[str, str]]:
     wanted += [
         {"type": kind}
         for kind, mode in (("uts", asked.uts), ("ipc", asked.ipc), ("cgroup", asked.cgroup))
-        if mode != "host"
+        if mode != "host" and not (kind == "ipc" and around.joins.ipc)
     ]
+    if around.joins.ipc:
+        wanted.append({"type": "ipc", "path": f"/proc/{around.joins.ipc}/ns/ipc"})
     return wanted
 
 

@@ -12,14 +12,19 @@ from node.containers.initprogram import TARGET as INIT_TARGET
 from node.containers.model import Container, MountPoint
 
 FILES = ("resolv.conf", "hostname", "hosts")
+SHM = "/dev/shm"  # noqa: S108
 TMPFS_DEFAULTS = ("noexec", "nosuid", "nodev")
 
 
-def mounts(container: Container, *, cgroup_private: bool, init: str = "") -> list[dict[str, Any]]:
+def mounts(container: Container, *, cgroup_private: bool, init: str = "", shm_of: int = 0) -> list[dict[str, Any]]:
     spec = container.spec
     wanted = [_user_mount(point) for point in sorted(container.mounts, key=lambda m: m.target.count("/"))]
     taken = {mount["destination"] for mount in wanted}
     base = _defaults(spec.resources.shm_size, privileged=spec.security.privileged, ipc=spec.namespaces.ipc)
+    if shm_of:
+        # The other container's: the runtime takes it from inside that container's mounts (runtime/place.py).
+        base = [mount for mount in base if mount["destination"] != SHM]
+        base.append(_mount(SHM, "bind", ["bind", "nosuid", "noexec", "nodev"], f"/proc/{shm_of}/root{SHM}"))
     if not cgroup_private:
         base = [mount for mount in base if mount["type"] != "cgroup"] + [_cgroup(spec.security.privileged)]
     files = [

@@ -143,7 +143,6 @@ def test_refuses(values, message):
         {"network": NetworkSpec("mynet")},
         {"network": NetworkSpec(mac_address="02:00:00:00:00:01")},
         {"log": LogSpec("syslog")},
-        {"namespaces": Namespaces(ipc="container:x")},
         {"namespaces": Namespaces(user="private")},
         {"security": Security(security_opt=("label=type:x",))},
     ],

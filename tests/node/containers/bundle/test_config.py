@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from node.containers.bundle.config import Surroundings, config, exec_process
+from node.containers.bundle.config import Joins, Surroundings, config, exec_process
 from node.containers.bundle.security import MASKED, READONLY
 from node.containers.bundle.users import ProcessUser, UnknownUser
 from node.containers.errors import InvalidSpec
@@ -25,7 +25,8 @@ from node.containers.model import (
 from node.linux import seccomp
 from node.linux.capabilities import ALL, DEFAULT
 
-AROUND = Surroundings("seawall-1/abc", "/proc/7/fd/9", "", "/usr/bin/docker-init", {"/etc/passwd": b"web:x:5:6::/home/web:\n"}.get)
+PASSWD = {"/etc/passwd": b"web:x:5:6::/home/web:\n"}
+AROUND = Surroundings("seawall-1/abc", "/proc/7/fd/9", Joins(), "/usr/bin/docker-init", PASSWD.get)
 
 
 def made(mounts=(), around=AROUND, **values):
@@ -216,8 +217,11 @@ def test_namespaces_of_the_host_and_of_others():
     assert "hostname" not in result
     assert result["linux"]["sysctl"] == {}
     assert mount_at(result, "/dev/shm")["source"] == "/dev/shm"
-    joined = made(around=replace(AROUND, pid_path="/proc/8/ns/pid"), namespaces=Namespaces("container:x"))
+    joined = made(around=replace(AROUND, joins=Joins(pid=8, ipc=9)), namespaces=Namespaces("container:x"))
     assert {"type": "pid", "path": "/proc/8/ns/pid"} in joined["linux"]["namespaces"]
+    assert {"type": "ipc", "path": "/proc/9/ns/ipc"} in joined["linux"]["namespaces"]
+    assert {"type": "ipc"} not in joined["linux"]["namespaces"]
+    assert mount_at(joined, "/dev/shm")["source"] == "/proc/9/root/dev/shm"
 
 
 def test_an_exec_is_confined_like_its_container():
