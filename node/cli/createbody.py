@@ -214,6 +214,8 @@ def _host(flags: Flags, binds: Sequence[str], bindings: Mapping[str, Any]) -> di
         "Annotations": parse.pairs(flags["annotation"]),
     }
     kept = {name: value for name, value in (document | _limits(flags)).items() if value not in (None, "", {}, [], 0)}
+    if flags["memory_swappiness"] == 0:
+        kept["MemorySwappiness"] = 0  # the one limit of which zero says something
     return kept | paths
 
 

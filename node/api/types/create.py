@@ -4,6 +4,8 @@ Not looked at: ContainerIDFile (the client writes it), OnBuild and Shell of an i
 to a build only), Consistency of a mount (it names caching on macOS).
 """
 
+from dataclasses import replace
+
 from node.api.types.fields import Fields
 from node.api.types.hostconfig import (
     container_port,
@@ -18,7 +20,7 @@ from node.api.types.limits import parse_limits, parse_runtime
 from node.containers.model import CreateSpec, ExecSpec, Healthcheck
 from ocispec.errors import InvalidArgument, Unimplemented
 
-_REFUSED = ("NetworkDisabled", "ArgsEscaped")
+_REFUSED = ("ArgsEscaped",)
 _REFUSED_HOST = ("VolumeDriver", "Links")
 _REFUSED_ENDPOINT = ("IPAMConfig", "Links", "Aliases", "DriverOpts", "GwPriority")
 
@@ -31,6 +33,8 @@ def parse_create(body: Fields, *, name: str, platform: str) -> CreateSpec:
     if not body.text("Image"):
         raise InvalidArgument("no image specified: Image must name one")
     network = parse_network(host, body.text("MacAddress"))
+    if body.flag("NetworkDisabled"):
+        network = replace(network, mode="none")
     _check_endpoints(body.object("NetworkingConfig").object_map("EndpointsConfig"), network.mode)
     return CreateSpec(
         image=body.text("Image"),

@@ -5,7 +5,8 @@ from typing import Any
 
 from node.api.types.limits import limits_view
 from node.api.version import NEWEST, ApiVersion
-from node.containers.model import CreateSpec, PublishedPort
+from node.containers.bundle.security import MASKED, READONLY, thermal_throttles
+from node.containers.model import CreateSpec, PublishedPort, Security
 from node.containers.mountspec import MountSpec
 
 Json = dict[str, Any]
@@ -61,14 +62,21 @@ def _security(spec: CreateSpec) -> Json:
         "SecurityOpt": list(security.security_opt) or None,
         "UTSMode": namespaces.uts,
         "UsernsMode": namespaces.user,
-        "MaskedPaths": None if security.masked_paths is None else list(security.masked_paths),
-        "ReadonlyPaths": None if security.readonly_paths is None else list(security.readonly_paths),
+        "MaskedPaths": _paths(security, security.masked_paths, (*MASKED, *thermal_throttles())),
+        "ReadonlyPaths": _paths(security, security.readonly_paths, READONLY),
         "Runtime": spec.runtime or "seawall",
         "Isolation": "",
     }
     if spec.init:
         document["Init"] = True
     return document
+
+
+def _paths(security: Security, asked: Sequence[str] | None, default: Sequence[str]) -> list[str] | None:
+    """What Docker makes of nothing said: its list, or none at all for a privileged container."""
+    if asked is not None:
+        return list(asked)
+    return None if security.privileged else list(default)
 
 
 def _network(spec: CreateSpec) -> Json:

@@ -87,6 +87,10 @@ def test_config() -> None:
     assert spec.healthcheck == Healthcheck(("CMD", "x"), 10**9, 2, 3, 5, 4)
 
 
+def test_no_network() -> None:
+    assert parse(NetworkDisabled=True).network.mode == "none"
+
+
 def test_an_empty_list_is_not_nothing() -> None:
     assert parse(Cmd=[], Entrypoint=[]).cmd == ()
     assert parse(Cmd=None).cmd is None
