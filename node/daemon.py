@@ -207,6 +207,10 @@ def check_privileges() -> None:
 @click.option("--socket", metavar="PATH", help="The API's unix socket. [default: $SEAWALL_HOME/node.sock]")
 @click.option("--bridge", metavar="NAME", help="The bridge's interface name. [default: made from the home]")
 @click.option("--bridge-subnet", metavar="CIDR", help="IPv4 subnet of the bridge. [default: the first free /16]")
+@click.option("--publish-address", "publish_addresses", metavar="ADDRESS", multiple=True,
+              help="Of the host, for ports published without one; may be repeated. [default: 0.0.0.0, ::]")  # fmt: skip
+@click.option("--publish-past-firewall", is_flag=True, default=None,
+              help="Open published ports whatever the host's own firewall says, as other engines do.")
 @click.option("--insecure-registry", "insecure_registries", metavar="HOST[:PORT]", multiple=True,
               help="Registry spoken to over HTTP, or HTTPS that cannot be verified; may be repeated.")  # fmt: skip
 @click.option("--init-path", metavar="FILE", help="Program of --init. [default: docker-init or the like, if found]")

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -90,6 +91,17 @@ class AccessSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class PublishSettings:
+    """Where and how ports are published that say nothing about it."""
+
+    addresses: tuple[str, ...] = ()
+    """Of the host; empty: all, IPv4 and IPv6."""
+
+    past_firewall: bool = False
+    """Published ports are open whatever the host's own rules say, as with other engines."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """One node. Two nodes with different homes run side by side: every name they give the kernel carries `tag`."""
 
@@ -118,6 +130,8 @@ class Settings:
     restart_unhealthy: bool = False
     """Containers that become unhealthy are started again unless their label says no."""
 
+    publish: PublishSettings = field(default_factory=PublishSettings)
+
     @classmethod
     def make(
         cls,
@@ -135,6 +149,7 @@ class Settings:
         collect: CollectSettings | None = None,
         sources: ImageSources | None = None,
         restart_unhealthy: bool = False,
+        publish: PublishSettings | None = None,
     ) -> "Settings":
         """The settings with what was left out filled in. Raises InvalidSettings."""
         root = Path(home).absolute().resolve()
@@ -155,6 +170,7 @@ class Settings:
             collect=collect or CollectSettings(),
             sources=sources or ImageSources(),
             restart_unhealthy=restart_unhealthy,
+            publish=publish or PublishSettings(),
         )  # fmt: skip
 
     @classmethod
@@ -185,6 +201,7 @@ class Settings:
             sources=ImageSources(words("registry_mirrors"),
                                  Path(pick("registries")).absolute() if pick("registries") else None),
             restart_unhealthy=flag(pick("restart_unhealthy")),
+            publish=_publish_settings(words("publish_addresses"), past_firewall=flag(pick("publish_past_firewall"))),
         )
 
     @property
@@ -199,6 +216,10 @@ class Settings:
     @property
     def nft_table(self) -> str:
         return f"seawall_{self.tag}"
+
+    @property
+    def ports_table(self) -> str:
+        return f"seawall_{self.tag}_ports"
 
     @property
     def content(self) -> Path:
@@ -253,6 +274,16 @@ def parse_access(values: Mapping[str, str]) -> AccessSettings:
         raise InvalidSettings(f"--listen {listen!r}: want tcp://HOST:PORT")
     authority, certificate, key = (Path(file).absolute() for file in files)
     return AccessSettings(values["group"], rules, RemoteSettings(url.hostname, port, authority, certificate, key))
+
+
+def _publish_settings(addresses: tuple[str, ...], *, past_firewall: bool) -> PublishSettings:
+    """Raises InvalidSettings."""
+    try:
+        return PublishSettings(tuple(str(ip_address(text.strip("[]"))) for text in addresses), past_firewall)
+    except ValueError as error:
+        raise InvalidSettings(f"--publish-address: {error}") from error
+
+
 def _collect_settings(unused: str, disk: str, keep: tuple[str, ...]) -> CollectSettings:
     """`unused` is like 720h or 30d, `disk` like 85%. Raises InvalidSettings."""
     period = None

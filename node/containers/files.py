@@ -1,9 +1,11 @@
 """The three files every container gets bound over its /etc: hostname, hosts, resolv.conf."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from node.containers.model import Container, NetworkSpec
-from node.network.model import Sandbox
+from node.network.listening import ADDRESS as DNS_ADDRESS
+from node.network.model import Endpoint, Resolving, Sandbox
 
 HOST_RESOLV = Path("/etc/resolv.conf")
 HOST_HOSTS = Path("/etc/hosts")
@@ -24,10 +26,49 @@ def write(container: Container, sandbox: Sandbox, joined: Path | None = None) ->
         for name in ("hosts", "resolv.conf"):
             (directory / name).write_text(_read(joined / name))
         return
-    own = sandbox.endpoint is not None
     (directory / "hosts").write_text(_hosts(container, sandbox))
-    host = _host_resolver() if own else _read(HOST_RESOLV)
-    (directory / "resolv.conf").write_text(resolv_conf(host, container.spec.network, own_namespace=own))
+    (directory / "resolv.conf").write_text(_resolv_of(container.spec.network, sandbox.endpoints))
+
+
+def rewrite_resolv(container: Container, before: Sequence[Endpoint], after: Sequence[Endpoint]) -> None:
+    """The container goes on with other networks. What somebody else has written into the file stays."""
+    file = Path(container.directory) / "resolv.conf"
+    if any(end.named for end in before) == any(end.named for end in after):
+        return
+    if _read(file) == _resolv_of(container.spec.network, before):
+        # Into the same file: the container has it by a bind mount.
+        with file.open("r+") as opened:
+            opened.write(_resolv_of(container.spec.network, after))
+            opened.truncate()
+
+
+def resolving(asked: NetworkSpec) -> Resolving:
+    """Whom the container's DNS asks for others' names."""
+    servers = tuple(server for server in asked.dns if server != DNS_ADDRESS)
+    return Resolving(servers, any(_ndots(option) > 0 for option in asked.dns_options))
+
+
+def _ndots(option: str) -> int:
+    name, _, number = option.partition(":")
+    return int(number) if name == "ndots" and number.isascii() and number.isdigit() else 0
+
+
+def _resolv_of(asked: NetworkSpec, endpoints: Sequence[Endpoint]) -> str:
+    if any(end.named for end in endpoints):
+        return _named_conf(_read(HOST_RESOLV), asked)
+    own = any(end.ip or end.ip6 for end in endpoints)
+    return resolv_conf(_host_resolver() if own else _read(HOST_RESOLV), asked, own_namespace=own)
+
+
+def _named_conf(host: str, asked: NetworkSpec) -> str:
+    """Questions go to the node (node.keeper), which asks the host's servers or those of `--dns`. `ndots:0`, as Docker
+    has it: a container's name is asked for as it stands first."""
+    lines = resolv_conf(host, asked, own_namespace=False).splitlines()
+    text = f"nameserver {DNS_ADDRESS}\n" + "".join(f"{line}\n" for line in lines if line.startswith("search "))
+    options = next((line.split()[1:] for line in lines if line.startswith("options ")), [])
+    if not any(option.startswith("ndots:") for option in options):
+        options.append("ndots:0")
+    return text + f"options {' '.join(options)}\n"
 
 
 def _host_resolver() -> str:

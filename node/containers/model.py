@@ -37,6 +37,8 @@ class PublishedPort:
     port: Port
     host_ip: str = ""
     host_port: int = 0
+    host_port_end: int = 0
+    """Of a range, of which the first free one is taken; 0: none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,7 +135,7 @@ class Readopts(Protocol):
     """Networks, after the daemon was away (node.network.store.Networks)."""
 
     async def readopt(
-        self, container_id: str, name: str, endpoints: Sequence[Endpoint], published: Sequence[PortBinding]
+        self, joining: Joining, endpoints: Sequence[Endpoint], published: Sequence[PortBinding], pid: int
     ) -> None: ...
     async def settle(self) -> None: ...
 

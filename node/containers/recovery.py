@@ -7,8 +7,9 @@ import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from node.containers.files import resolving
 from node.containers.live import Index, Live
-from node.containers.model import RestartMode, Status
+from node.containers.model import Container, RestartMode, Status
 from node.containers.monitor import MonitorGone
 from node.containers.mounting import Mounting
 from node.containers.order import PATIENCE_SECONDS, Turns
@@ -17,7 +18,7 @@ from node.containers.persistence import Records
 from node.containers.running import Runner, wants_restart
 from node.containers.stopping import Remover
 from node.containers.tasks import Tasks
-from node.network.model import PortBinding
+from node.network.model import Joining, PortBinding
 from node.snapshots.store import RootSnapshots
 from ocispec.errors import SeawallError
 
@@ -88,7 +89,7 @@ class Recovery:
             place = live.container.network
             ports = [PortBinding(p.port.protocol, p.port.number, p.host_ip, p.host_port) for p in place.ports]
             await self._mounting.hold(live.container)
-            await self._networks.readopt(live.id, live.container.name, place.endpoints, ports)
+            await self._networks.readopt(_joining(live.container), place.endpoints, ports, monitor.pid)
             await self._records.save(live)
         if self.adopt is not None:
             await self.adopt(live, monitor)
@@ -119,6 +120,11 @@ class Recovery:
             if self._index.get(folder.name) is None:
                 await self._snapshots.remove(folder.name)
                 await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _joining(container: Container) -> Joining:
+    spec = container.spec
+    return Joining(container.id, container.name, spec.hostname, spec.network.mode, resolving=resolving(spec.network))
 
 
 def wants_start(live: Live) -> bool:

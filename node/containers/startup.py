@@ -153,8 +153,9 @@ class Startup:
             container.spec.hostname,
             _mode(container, self._find),
             wanted(container),
-            tuple(_published(container)),
+            tuple(published(container)),
             other_netns,
+            files.resolving(container.spec.network),
         )
 
     def _shared(self, container: Container) -> tuple[Joins, str | None]:
@@ -208,9 +209,10 @@ def _mode(container: Container, find: Callable[[str], Live]) -> str:
     return "bridge" if mode == "default" else mode
 
 
-def _published(container: Container) -> list[PortBinding]:
+def published(container: Container) -> list[PortBinding]:
     network = container.spec.network
-    wanted = [PortBinding(b.port.protocol, b.port.number, b.host_ip, b.host_port) for b in network.bindings]
+    wanted = [PortBinding(b.port.protocol, b.port.number, b.host_ip, b.host_port, b.host_port_end)
+              for b in network.bindings]
     if network.publish_all:
         bound = {binding.port for binding in network.bindings}
         wanted += [PortBinding(p.protocol, p.number, "", 0) for p in container.spec.exposed_ports if p not in bound]

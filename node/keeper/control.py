@@ -5,6 +5,7 @@
     {"op": "listen", "id"} [netns, udp, tcp]   its sockets for questions                                → {}
     {"op": "names", "id", "names"}                                                                   → {}
     {"op": "hold", "id", "keys"} [sockets…]                                                          → {}
+    {"op": "relay", "id", "targets": {key: [address, port]}}   of held ports; of no others from now on → {}
     {"op": "let_go", "id", "keys"}                                                            → {}
     {"op": "list"}                        → {"sandboxes": {id: [port key…]}, "more"} in as many messages as it takes
     {"op": "drop", "id"} · {"op": "quit"}                                                     → {}
@@ -142,6 +143,8 @@ def _tell(sandbox: Sandbox, operation: str, request: dict[str, Any], fds: list[i
     elif operation == "hold":
         for key in request["keys"]:
             sandbox.hold(str(key), socket.socket(fileno=fds.pop(0)))
+    elif operation == "relay":
+        sandbox.relay({str(key): (str(address), int(port)) for key, (address, port) in request["targets"].items()})
     elif operation == "let_go":
         for key in request["keys"]:
             sandbox.let_go(str(key))

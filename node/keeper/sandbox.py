@@ -13,6 +13,7 @@ from dnslib import RCODE
 
 from node.keeper.answers import Malformed, Question, fitting, known, parse
 from node.keeper.forward import Forwarder, NoAnswer, Server
+from node.keeper.relay import Relay
 from node.keeper.zones import Membership, Zones
 
 AT_ONCE = 64
@@ -53,6 +54,7 @@ class Sandbox:
         self._zones = zones
         self._forwarder = forwarder
         self._ports: dict[str, socket.socket] = {}
+        self._relays: dict[str, tuple[tuple[str, int], Relay]] = {}
         self._sockets: list[socket.socket] = []
         self._work: set[asyncio.Task[None]] = set()
         self._connections = 0
@@ -78,7 +80,17 @@ class Sandbox:
         self.let_go(key)
         self._ports[key] = port
 
+    def relay(self, targets: dict[str, tuple[str, int]]) -> None:
+        """What comes to these ports is carried to those addresses; of no others from now on."""
+        for key in [key for key, (target, _) in self._relays.items() if targets.get(key) != target]:
+            self._relays.pop(key)[1].close()
+        for key, target in targets.items():
+            if key in self._ports and key not in self._relays:
+                self._relays[key] = target, Relay(self._ports[key], target)
+
     def let_go(self, key: str) -> None:
+        if key in self._relays:
+            self._relays.pop(key)[1].close()
         if (port := self._ports.pop(key, None)) is not None:
             port.close()
 

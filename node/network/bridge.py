@@ -96,6 +96,11 @@ class Bridge:
         host.add_veth(end.host_interface, master=self._index, peer=end.interface, peer_mac=end.mac, peer_netns=netns,
                       mtu=self.options.mtu)
 
+    def allow_hairpin(self, end: Endpoint) -> None:
+        """Its container has published ports from now on."""
+        with Netlink() as host:
+            host.set_hairpin(end.host_interface)
+
     def unplug(self, end: Endpoint) -> None:
         """The host's end goes with its namespace; where that lives on, it goes now."""
         with Netlink() as host:

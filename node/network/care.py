@@ -32,11 +32,6 @@ class Place:
     internal: bool = False
     publishes: bool = True
 
-    @property
-    def named(self) -> bool:
-        """Names are answered on networks that users made."""
-        return bool(self.end.ip or self.end.ip6) and self.end.network_name != "bridge"
-
 
 @dataclass(slots=True)
 class Kept:
@@ -52,7 +47,7 @@ class Kept:
 
     @property
     def named(self) -> bool:
-        return any(place.named for place in self.places)
+        return any(place.end.named for place in self.places)
 
     @property
     def targets(self) -> list[Target]:
@@ -63,6 +58,17 @@ class Kept:
         addresses = {4: first.end.ip, 6: first.end.ip6}
         return [Target(port, address) for port in self.ports
                 if (address := addresses[6 if ":" in port.host_ip else 4])]
+
+    @property
+    def relays(self) -> dict[str, tuple[str, int]]:
+        """What the kernel cannot translate: IPv6 clients of a container without an IPv6 address, and the host's ::1.
+        """
+        first = self.places[0] if self.places else Place(Endpoint())
+        address = first.end.ip6 or first.end.ip
+        if not address or not first.publishes:
+            return {}
+        return {hostports.key(port): (address, port.container_port) for port in self.ports
+                if ":" in port.host_ip and port.proto != "sctp"}
 
     def close(self) -> None:
         for fd in (self.life, self.netns):
@@ -102,6 +108,10 @@ class Care:
     def ports(self, container_id: str) -> tuple[PortBinding, ...]:
         kept = self._kept.get(container_id)
         return kept.ports if kept else ()
+
+    async def near(self, interface: str, *, gone: bool = False) -> None:
+        """A bridge of ours: what comes from there is no matter of the host's firewall. Raises NetworkUnavailable."""
+        await self._run((published.delete_nearby if gone else published.add_nearby)(self._table, interface))
 
     # -- a container starts
 
@@ -150,7 +160,12 @@ class Care:
         await self._keeper.begin(container_id, kept.life)
         await self._keeper.hold(container_id, {hostports.key(one.binding): one.socket for one in held
                                                if one.socket is not None})
+        await self._relay(container_id, kept)
         await self._name(container_id, kept, afresh=True)
+
+    async def _relay(self, container_id: str, kept: Kept) -> None:
+        if any(":" in port.host_ip for port in kept.ports):
+            await self._keeper.relay(container_id, kept.relays)
 
     async def _name(self, container_id: str, kept: Kept, *, afresh: bool = False) -> None:
         if not kept.named and not kept.listens:
@@ -174,17 +189,19 @@ class Care:
                 _witness(kept, pid)
                 await self._keeper.begin(container_id, kept.life)
             await self._name(container_id, kept)
+            await self._relay(container_id, kept)
             await self._retarget(before, kept)
         except (KeeperGone, OSError) as error:
             raise NetworkUnavailable(f"names and ports of the container: {error}") from error
 
-    async def republish(self, container_id: str, pid: int, who: str, wanted: Sequence[PortBinding]
-                        ) -> tuple[PortBinding, ...]:
+    async def republish(self, container_id: str, pid: int, places: Sequence[Place], who: str,
+                        wanted: Sequence[PortBinding]) -> tuple[PortBinding, ...]:
         """Other ports for a container that goes on: what is in both stays untouched. Gives them as resolved.
 
         Raises PortInUse, InvalidArgument, NetworkUnavailable; then everything is as it was.
         """
         kept = self._kept.setdefault(container_id, Kept())
+        kept.places = tuple(places)
         stay, new = _differences(kept.ports, wanted)
         old, before, held = kept.ports, kept.targets, []
         try:
@@ -196,6 +213,7 @@ class Care:
                 await self._keeper.begin(container_id, kept.life)
             await self._keeper.hold(container_id, {hostports.key(one.binding): one.socket for one in held
                                                    if one.socket is not None})
+            await self._relay(container_id, kept)
             await self._retarget(before, kept)
         except BaseException as error:
             kept.ports = old
@@ -252,6 +270,7 @@ class Care:
             kept.listens = kept.named
             missing = [port for port in kept.ports if hostports.key(port) not in known]
             await self._hold_again(container_id, missing)
+            await self._relay(container_id, kept)
             await self._name(container_id, kept)
         except (KeeperGone, OSError) as error:
             log.warning("names and ports of container %s: %s", container_id[:12], error)
@@ -274,6 +293,7 @@ class Care:
     async def _again(self, container_id: str, kept: Kept) -> None:
         await self._keeper.begin(container_id, kept.life)
         await self._hold_again(container_id, kept.ports)
+        await self._relay(container_id, kept)
         await self._name(container_id, kept, afresh=True)
 
     async def _hold_again(self, container_id: str, ports: Sequence[PortBinding]) -> None:
@@ -343,7 +363,7 @@ def _names(kept: Kept) -> dict[str, Any]:
     servers: list[list[Any]] = []
     if any(not place.internal for place in kept.places):
         servers = [[server, False] for server in kept.resolving.servers] or [[HOSTS_RESOLVERS, True]]
-    return {"places": [_membership(place.end) for place in kept.places if place.named], "servers": servers,
+    return {"places": [_membership(place.end) for place in kept.places if place.end.named], "servers": servers,
             "dotted_only": kept.resolving.dotted_only}
 
 

@@ -103,6 +103,10 @@ class Keeper:
             await self._request({"op": "hold", "id": container_id, "keys": some},
                                 [sockets[key].fileno() for key in some])
 
+    async def relay(self, container_id: str, targets: dict[str, tuple[str, int]]) -> None:
+        """What comes to these held ports is carried to those addresses, of no others."""
+        await self._request({"op": "relay", "id": container_id, "targets": targets})
+
     async def let_go(self, container_id: str, keys: Sequence[str]) -> None:
         for some in _batches(keys, MAX_FDS):
             await self._request({"op": "let_go", "id": container_id, "keys": some})

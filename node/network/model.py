@@ -126,6 +126,11 @@ class Endpoint:
 
     gw_priority: int = 0
 
+    @property
+    def named(self) -> bool:
+        """Whether names are answered there: on networks that users made."""
+        return bool(self.ip or self.ip6) and self.network_name not in BUILTIN
+
 
 @dataclass(frozen=True, slots=True)
 class Resolving:

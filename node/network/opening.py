@@ -1,17 +1,22 @@
 """Putting the room together, and the networks that every node has."""
 
 import asyncio
+import logging
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Network
 
 from node.events import EventBus
-from node.linux.nftables import Nftables
-from node.network import rules
+from node.linux.nftables import Nftables, RulesRefused
+from node.network import published, rules
 from node.network.bridge import exists
+from node.network.care import Care
 from node.network.catalog import Catalog, now
+from node.network.front import Front
 from node.network.held import hold
+from node.network.hostports import EVERYWHERE
+from node.network.keeper import Keeper
 from node.network.model import Network, NetworkSpec, NetworkUnavailable, Pool
 from node.network.options import BRIDGE, MTU
 from node.network.store import Networks
@@ -25,6 +30,8 @@ SUBNET_KEY = "bridge-subnet"
 BRIDGE_KEY = "bridge-made"
 ID_KEYS = {"bridge": "network-id-bridge", "host": "network-id-host", "none": "network-id-none"}
 CREATED_KEY = "networks-created"
+
+log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -45,17 +52,51 @@ async def open_networks(settings: Settings, state: State, events: EventBus | Non
         await asyncio.to_thread(builtin[0].driver.prepare, ours=await _is_ours(settings, rows))
         catalog = Catalog(NetworkRows(state), tables, settings.nft_table, builtin)
         await catalog.restore()
+        front = await asyncio.to_thread(_prepare_ports, settings, tables, catalog)
     except OSError as error:
         raise NetworkUnavailable(
             f"the bridge {settings.bridge_name} cannot be made: {error.strerror or error}"
         ) from error
-    networks = Networks(catalog, tables, events or EventBus())
+    care = Care(Keeper(settings.run), tables, settings.ports_table, settings.publish.addresses or EVERYWHERE)
+    await care.open()
+    networks = Networks(catalog, care, events or EventBus())
     try:
         yield networks
     finally:
+        await care.close(for_good=networks.idle)
         if networks.idle:
-            await asyncio.to_thread(tables.run, rules.drop_table(settings.nft_table))
+            await asyncio.to_thread(tables.run, rules.drop_table(settings.nft_table)
+                                    + published.drop_tables(settings.ports_table))
+            await asyncio.to_thread(front.remove)
             await asyncio.to_thread(catalog.take_down)
+
+
+def _prepare_ports(settings: Settings, tables: Nftables, catalog: Catalog) -> Front:
+    """The tables of published ports, governed by the host's firewall where this host can. Blocks; raises OSError."""
+    front, name = Front(settings.tag), settings.ports_table
+    bridges = [held.bridge.name for held in catalog.all() if held.bridge is not None]
+    if not settings.publish.past_firewall:
+        if front.prepare():
+            try:
+                _load(tables, name, bridges, front.names)
+            except RulesRefused as error:
+                log.warning("this kernel cannot let the host's firewall govern published ports: %s", error)
+            else:
+                return front
+        else:
+            log.warning("published ports are open whatever the host's firewall says: net.ipv4.conf.all.rp_filter is 1")
+    _load(tables, name, bridges, None)
+    front.remove()
+    return front
+
+
+def _load(tables: Nftables, name: str, bridges: Sequence[str], front: tuple[str, str] | None) -> None:
+    text = published.tables(name, bridges, front)
+    try:
+        tables.run(text)
+    except RulesRefused:
+        # Another version's have sets of another kind.
+        tables.run(published.drop_tables(name) + text)
 
 
 async def _builtin(rows: SettingRows, subnet: IPv4Network, bridge: str) -> Sequence[Network]:

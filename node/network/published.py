@@ -125,6 +125,8 @@ def _fill(name: str, family: Family, nearby: Sequence[str], front: tuple[str, st
         for proto in PROTOCOLS:
             admitted += f"    {ip} daddr . {proto} dport @open_one_{proto} {passing}\n"
             admitted += f"    {proto} dport @open_any_{proto} {passing}\n"
+    # The kernel sends nothing from ::1 to elsewhere: who asks there meets the socket that holds the port (the keeper).
+    local = "    ip6 daddr ::1 return\n" if ip == "ip6" else ""
     elements = "".join(f'add element {ip} {name} nearby {{ "{interface}" }}\n' for interface in nearby)
     return f"""\
 table {ip} {name} {{
@@ -138,7 +140,7 @@ table {ip} {name} {{
 {governed}    jump translate
   }}
   chain local {{
-    jump translate
+{local}    jump translate
   }}
   chain admitted {{
 {admitted}  }}

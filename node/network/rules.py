@@ -1,16 +1,12 @@
 """The node's nftables rules, in one table of its own; nobody else's table is read or written.
 
-A published port is an element of a map, not a rule: giving and taking one is a small transaction, and the number of
-ports does not slow packets down. So is a network: an interface's name leads to the chains of its network, and a packet
-meets those of its own network alone, however many there are.
+A network is an element of maps: an interface's name leads to the chains of its network, and a packet meets those of
+its own network alone, however many there are. Published ports have tables of their own (node.network.published).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from node.network.model import ANY, PortBinding
-
-PROTOCOLS = ("tcp", "udp")
 MAPS = ("into", "outof", "leave")
 """Interface name to the chain that a packet meets: forwarded to it, forwarded from it, past routing on either way."""
 
@@ -49,9 +45,6 @@ def new_table(name: str, networks: Sequence[NetworkRules]) -> str:
 
 _HOOKS = """\
   chain guard { type filter hook prerouting priority raw; policy accept; }
-  chain translate { }
-  chain arriving { type nat hook prerouting priority dstnat; policy accept; }
-  chain local { type nat hook output priority -100; policy accept; }
   chain leaving { type nat hook postrouting priority srcnat; policy accept; }
   chain forwarded { type filter hook forward priority filter; policy accept; }
 """
@@ -62,32 +55,11 @@ _SETS = """\
 
 
 def _body() -> str:
-    maps = "".join(
-        f"  map any_{proto} {{ type inet_service : ipv4_addr . inet_service; }}\n"
-        f"  map one_{proto} {{ type ipv4_addr . inet_service : ipv4_addr . inet_service; }}\n"
-        for proto in PROTOCOLS
-    )
-    translate = "".join(
-        f"    meta nfproto ipv4 fib daddr type local dnat ip to ip daddr . {proto} dport map @one_{proto}\n"
-        f"    meta nfproto ipv4 fib daddr type local dnat ip to {proto} dport map @any_{proto}\n"
-        for proto in PROTOCOLS
-    )
     return f"""\
-{_HOOKS}{_SETS}{maps}
+{_HOOKS}{_SETS}
   # route_localnet on the bridges lets 127.0.0.1 reach containers; nothing may come the other way (CVE-2020-8558).
   chain guard {{
     iifname @bridges ip daddr 127.0.0.0/8 drop
-  }}
-  chain translate {{
-{translate}  }}
-  # This hook comes before the kernel's own check for foreign packets to 127.0.0.0/8. Translated here, they would pass
-  # it: a neighbour on the network would reach what is published for the loopback alone.
-  chain arriving {{
-    ip daddr 127.0.0.0/8 return
-    jump translate
-  }}
-  chain local {{
-    jump translate
   }}
   chain leaving {{
     iifname vmap @leave
@@ -147,23 +119,6 @@ def _leave(network: NetworkRules) -> str:
     return text
 
 
-def publish(name: str, ip: str, ports: Iterable[PortBinding]) -> str:
-    return "".join(f"add element inet {name} {_map(port)} {{ {_key(port)} : {ip} . {port.container_port} }}\n"
-                   for port in ports)
-
-
-def withdraw(name: str, ip: str, ports: Sequence[PortBinding]) -> str:
-    """Adding first makes it right also where an element is gone already; one that is another's refuses the addition."""
-    return publish(name, ip, ports) + "".join(
-        f"delete element inet {name} {_map(port)} {{ {_key(port)} }}\n" for port in ports)
-
-
-def exactly(name: str, published: Iterable[tuple[str, Sequence[PortBinding]]]) -> str:
-    """These (address, ports) and no others, with no moment between."""
-    flushed = "".join(f"flush map inet {name} {kind}_{proto}\n" for proto in PROTOCOLS for kind in ("any", "one"))
-    return flushed + "".join(publish(name, ip, ports) for ip, ports in published)
-
-
 def drop_table(name: str) -> str:
     return f"{_older(name)}table inet {name} {{ }}\ndelete table inet {name}\n"
 
@@ -171,11 +126,3 @@ def drop_table(name: str) -> str:
 def _older(name: str) -> str:
     """A version with one network had it in the family `ip`."""
     return f"table ip {name} {{ }}\ndelete table ip {name}\n"
-
-
-def _map(port: PortBinding) -> str:
-    return f"any_{port.proto}" if port.host_ip == ANY else f"one_{port.proto}"
-
-
-def _key(port: PortBinding) -> str:
-    return str(port.host_port) if port.host_ip == ANY else f"{port.host_ip} . {port.host_port}"

@@ -5,15 +5,14 @@ import contextlib
 import logging
 import os
 import secrets
-import socket
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
 from node.events import Event, EventBus
-from node.linux.nftables import Nftables
-from node.network import ports, rules, wiring
-from node.network.bridge import forget_udp, veth_name
+from node.network import hostports, wiring
+from node.network.bridge import veth_name
+from node.network.care import Care, Place
 from node.network.catalog import Catalog
 from node.network.endpoints import ALONE, SHARED, make, ordered
 from node.network.held import Held
@@ -27,7 +26,6 @@ from node.network.model import (
     NetworkSpec,
     NetworkUnavailable,
     PortBinding,
-    PortInUse,
     Sandbox,
 )
 from node.network.namespace import new_namespace
@@ -44,18 +42,14 @@ class Attached:
 
     joining: Joining
     ends: tuple[Endpoint, ...] = ()
-    ports: tuple[PortBinding, ...] = ()
-    target: str = ""
-    """The address that its ports are translated to."""
 
 
 class Networks:
     """Made by `open_networks`. Of one container one thing happens at a time: its lock is held by the caller."""
 
-    def __init__(self, catalog: Catalog, tables: Nftables, events: EventBus) -> None:
+    def __init__(self, catalog: Catalog, care: Care, events: EventBus) -> None:
         self._catalog = catalog
-        self._tables = tables
-        self._table = catalog.table
+        self._care = care
         self._events = events
         self._attached: dict[str, Attached] = {}
         self.on_change: Callable[[str], None] | None = None
@@ -73,12 +67,22 @@ class Networks:
     async def create(self, spec: NetworkSpec) -> Network:
         """Raises InvalidNetwork, NetworkForbidden, NetworkExists, NetworkUnavailable, Unimplemented."""
         network = await self._catalog.create(spec)
+        if bridge := self._bridge_of(network):
+            await self._care.near(bridge)
         self._tell("create", network)
         return network
 
     async def remove(self, name_or_id: str) -> None:
         """Raises NoSuchNetwork, NetworkForbidden (built in, or somebody is on it)."""
-        self._tell("destroy", await self._catalog.remove(name_or_id, self._users))
+        bridge = self._bridge_of(self.inspect(name_or_id))
+        network = await self._catalog.remove(name_or_id, self._users)
+        if bridge:
+            await self._care.near(bridge, gone=True)
+        self._tell("destroy", network)
+
+    def _bridge_of(self, network: Network) -> str:
+        held = self._catalog.get(network.id)
+        return held.bridge.name if held and held.bridge else ""
 
     def used(self) -> set[str]:
         """Ids of networks that somebody is on."""
@@ -134,6 +138,7 @@ class Networks:
                 sandbox = await self._connect(attached, plugs)
             except BaseException:
                 self._attached.pop(joining.container_id, None)
+                await self._care.end(joining.container_id)
                 self._give_back(attached.ends)
                 raise
         for end in sandbox.endpoints:
@@ -166,43 +171,62 @@ class Networks:
         return plugs
 
     async def _connect(self, attached: Attached, plugs: Sequence[wiring.Plug]) -> Sandbox:
-        sockets = self._hold(attached)
+        container_id, joining = attached.joining.container_id, attached.joining
+        held = self._hold(attached)
         async with AsyncExitStack() as undo:
-            for held in sockets:
-                undo.callback(held.close)
-            try:
-                netns = await asyncio.to_thread(wiring.build, plugs, attached.ends)
-            except OSError as error:
-                raise NetworkUnavailable(f"failed to set up container networking: {error.strerror}") from error
-            sandbox = Sandbox(f"/proc/{os.getpid()}/fd/{netns}", own=[netns])
-            undo.push_async_callback(sandbox.close)
-            if attached.ports:
-                await self._run(rules.publish(self._table, attached.target, attached.ports))
-                await self._forget_udp(attached.ports)
+            with contextlib.ExitStack() as holding:
+                for one in held:
+                    holding.callback(one.close)
+                try:
+                    netns = await asyncio.to_thread(wiring.build, plugs, attached.ends)
+                except OSError as error:
+                    raise NetworkUnavailable(f"failed to set up container networking: {error.strerror}") from error
+                sandbox = Sandbox(f"/proc/{os.getpid()}/fd/{netns}", own=[netns])
+                undo.push_async_callback(sandbox.close)
+                places = self._places(attached.ends)
+                witness = await self._care.begin(container_id, netns, places, joining.resolving, held)
             undo.pop_all()
+        if witness is not None:
+            sandbox.fds = (witness,)
+            sandbox.own.append(witness)
         sandbox.endpoints = attached.ends
-        sandbox.fds = tuple(held.detach() for held in sockets)
-        sandbox.own.extend(sandbox.fds)
-        sandbox.ports = attached.ports
+        sandbox.ports = self._care.ports(container_id)
         return sandbox
 
-    def _hold(self, attached: Attached) -> Sequence[socket.socket]:
-        """Sockets of the published ports. Noted before the first await: two starts at once must not get one port."""
-        first = attached.ends[0]
-        network = self._catalog.get(first.network_id)
-        if network is None or not network.publishes or not first.ip:
+    def _hold(self, attached: Attached) -> Sequence[hostports.Held]:
+        """Sockets of the published ports."""
+        first, published = attached.ends[0], attached.joining.published
+        if not published or not any(place.publishes for place in self._places((first,))):
             return ()
-        published = [replace(port, host_ip=port.host_ip or network.options.host_binding)
-                     for port in attached.joining.published]
-        try:
-            sockets, resolved = ports.hold(published, self._taken())
-        except PortInUse as error:
-            raise PortInUse("driver failed programming external connectivity on endpoint "
-                            f"{attached.joining.name} ({first.endpoint_id}): {error.message}") from error
-        except OSError as error:
-            raise NetworkUnavailable(f"the published ports cannot be held: {error.strerror}") from error
-        attached.ports, attached.target = tuple(resolved), first.ip
-        return sockets
+        return self._care.hold(attached.joining.container_id, f"{attached.joining.name} ({first.endpoint_id})",
+                               self._addressed(first, published))
+
+    def _addressed(self, end: Endpoint, published: Sequence[PortBinding]) -> Sequence[PortBinding]:
+        """Where a network says on which of the host's addresses its ports are published."""
+        held = self._catalog.get(end.network_id)
+        default = held.options.host_binding if held else ""
+        return [replace(port, host_ip=port.host_ip or default) for port in published]
+
+    def _places(self, ends: Sequence[Endpoint]) -> Sequence[Place]:
+        return [Place(end, held.network.spec.internal, held.publishes)
+                for end in ends if (held := self._catalog.get(end.network_id)) is not None]
+
+    async def republish(self, container_id: str, published: Sequence[PortBinding], pid: int) -> Sequence[PortBinding]:
+        """Other ports for a running container, whose process is `pid`; gives them as resolved. What is published before
+        and after is not touched.
+
+        Raises PortInUse, InvalidArgument, InvalidNetwork, NetworkUnavailable; then everything is as it was.
+        """
+        attached = self._attached.get(container_id)
+        first = next((end for end in attached.ends[:1] if end.ip or end.ip6), None) if attached else None
+        if attached is None or first is None or not any(place.publishes for place in self._places((first,))):
+            raise InvalidNetwork("the network of this container publishes no ports")
+        ports = await self._care.republish(container_id, pid, self._places(attached.ends),
+                                           f"{attached.joining.name} ({first.endpoint_id})",
+                                           self._addressed(first, published))
+        if (held := self._catalog.get(first.network_id)) is not None and held.bridge is not None and ports:
+            await self._in_thread(held.bridge.allow_hairpin, first)
+        return ports
 
     async def connect(self, container_id: str, asked: EndpointSpec, pid: int) -> Sequence[Endpoint]:
         """One network more for a running container, whose process is `pid`; gives all its endpoints."""
@@ -214,9 +238,9 @@ class Networks:
         end = make(held, asked, attached.joining, {one.interface for one in attached.ends})
         before, attached.ends = attached.ends, ordered((*attached.ends, end))
         try:
-            plug = wiring.plug(held, end, dict(asked.driver_opts), hairpin=bool(attached.ports))
+            plug = wiring.plug(held, end, dict(asked.driver_opts), hairpin=bool(self._care.ports(container_id)))
             await self._in_thread(wiring.add, pid, plug, attached.ends)
-            await self._retarget(attached)
+            await self._care.changed(container_id, pid, self._places(attached.ends))
         except BaseException:
             attached.ends = before
             self._give_back((end,))
@@ -248,21 +272,11 @@ class Networks:
         except BaseException:
             attached.ends = before
             raise
-        await self._retarget(attached)
+        await self._care.changed(container_id, pid, self._places(attached.ends))
         await self._unplug(container_id, end)
         self._tell_of(container_id, "disconnect", end)
         self._changed(container_id)
         return attached.ends
-
-    async def _retarget(self, attached: Attached) -> None:
-        """Published ports follow the default route."""
-        first = attached.ends[0].ip if attached.ends else ""
-        if not attached.ports or first == attached.target:
-            return
-        text = rules.withdraw(self._table, attached.target, attached.ports) if attached.target else ""
-        await self._run(text + (rules.publish(self._table, first, attached.ports) if first else ""))
-        attached.target = first
-        await self._forget_udp(attached.ports)
 
     async def release(self, container_id: str) -> None:
         """Take back what the container had; nothing happens when it has nothing.
@@ -272,12 +286,7 @@ class Networks:
         attached = self._attached.pop(container_id, None)
         if attached is None:
             return
-        try:
-            if attached.ports and attached.target:
-                await self._run(rules.withdraw(self._table, attached.target, attached.ports))
-        except NetworkUnavailable as error:
-            log.warning("ports of container %s stay translated: %s", container_id[:12], error.message)
-        await self._forget_udp(attached.ports)
+        await self._care.end(container_id)
         for end in attached.ends:
             await self._unplug(container_id, end)
             self._tell_of(container_id, "disconnect", end)
@@ -299,7 +308,7 @@ class Networks:
             if held := self._catalog.get(end.network_id):
                 held.give_back(end.ip, end.ip6)
 
-    def renamed(self, container_id: str, old: str, new: str) -> None:
+    async def renamed(self, container_id: str, old: str, new: str, pid: int) -> None:
         """The container has another name: its networks' DNS answers for that."""
         if attached := self._attached.get(container_id):
             attached.joining = replace(attached.joining, name=new)
@@ -307,22 +316,22 @@ class Networks:
                 replace(end, dns_names=tuple(new if name == old else name for name in end.dns_names))
                 for end in attached.ends
             )
+            if any(end.ip or end.ip6 for end in attached.ends):
+                await self._care.changed(container_id, pid, self._places(attached.ends))
             self._changed(container_id)
 
-    async def readopt(
-        self, container_id: str, name: str, endpoints: Sequence[Endpoint], published: Sequence[PortBinding]
-    ) -> None:
-        """A container that ran while the daemon was away still has these addresses and ports."""
+    async def readopt(self, joining: Joining, endpoints: Sequence[Endpoint], published: Sequence[PortBinding], pid: int
+                      ) -> None:
+        """A container that ran while the daemon was away still has these addresses and ports; its process is `pid`."""
         if not endpoints:
             return
         known = tuple(replace(end, network_id=end.network_id or self.inspect("bridge").id) for end in endpoints)
         for end in known:
             if held := self._catalog.get(end.network_id):
                 held.note(end)
-        joining = Joining(container_id, name, "", "", (), tuple(published))
-        target = next((end.ip for end in known[:1]), "")
-        self._attached[container_id] = Attached(joining, known, tuple(published), target)
-        self._changed(container_id)
+        self._attached[joining.container_id] = Attached(joining, known)
+        await self._care.adopt(joining.container_id, pid, self._places(known), joining.resolving, published)
+        self._changed(joining.container_id)
 
     async def settle(self) -> None:
         """Every running container is taken over: what is published is theirs and nothing else, in one step.
@@ -330,8 +339,7 @@ class Networks:
         Until then all that an earlier daemon published stays. Without its element a published port would not be
         refused but answered by the socket that holds it, and hang.
         """
-        everyone = self._attached.values()
-        await self._run(rules.exactly(self._table, [(one.target, one.ports) for one in everyone if one.target]))
+        await self._care.settle()
         known = {end.host_interface or veth_name(container_id)
                  for container_id, one in self._attached.items() for end in one.ends}
         for held in self._catalog.all():
@@ -362,23 +370,6 @@ class Networks:
             raise
         except OSError as error:
             raise NetworkUnavailable(f"failed to set up container networking: {error.strerror or error}") from error
-
-    async def _forget_udp(self, ports: Sequence[PortBinding]) -> None:
-        if any(port.proto == "udp" for port in ports):
-            try:
-                await asyncio.to_thread(forget_udp, ports)
-            except OSError as error:
-                log.warning("clients that sent to a UDP port before may not reach it: %s", error)
-
-    def _taken(self) -> dict[tuple[str, str, int], str]:
-        return {(port.proto, port.host_ip, port.host_port): container
-                for container, attached in self._attached.items() for port in attached.ports}
-
-    async def _run(self, text: str) -> None:
-        try:
-            await asyncio.to_thread(self._tables.run, text)
-        except OSError as error:
-            raise NetworkUnavailable(error.strerror or str(error)) from error
 
 
 def _check_together(held: Sequence[Held]) -> None:

@@ -67,7 +67,7 @@ def _bindings(host: Fields) -> Iterator[PublishedPort]:
         port = container_port(key)
         # null or an empty list publishes on any free port, as `-p 80` does.
         for binding in ports.objects(key) or [Fields({}, ports.name(key))]:
-            yield PublishedPort(port, binding.text("HostIp"), _host_port(binding.text("HostPort")))
+            yield PublishedPort(port, binding.text("HostIp"), *_host_ports(binding.text("HostPort")))
 
 
 def container_port(text: str) -> Port:
@@ -81,15 +81,14 @@ def container_port(text: str) -> Port:
     return Port(int(number), protocol)
 
 
-def _host_port(text: str) -> int:
-    if not text:
-        return 0
-    if "-" in text:
-        raise Unimplemented(f"HostConfig.PortBindings: a range of host ports ({text[:50]}) for one container port "
-                            "is not supported yet")
-    if not text.isascii() or not text.isdigit() or int(text[:6]) > 65535:
+def _host_ports(text: str) -> tuple[int, int]:
+    """A port, or the first and the last of a range, of which one is chosen; 0, 0 is any."""
+    first, dash, last = text.partition("-")
+    numbers = [int(part) if part.isascii() and part.isdigit() and len(part) < 6 else -1
+               for part in (first or "0", last if dash else "0")]
+    if not all(0 <= number < 65536 for number in numbers) or (dash and not 0 < numbers[0] <= numbers[1]):
         raise InvalidField(_BINDING_ERROR.format(text[:50]))
-    return int(text)
+    return numbers[0], numbers[1]
 
 
 def parse_log(log: Fields) -> LogSpec:

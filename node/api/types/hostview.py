@@ -37,7 +37,8 @@ def host_config(spec: CreateSpec, version: ApiVersion = NEWEST) -> Json:
 def port_bindings(bindings: Sequence[PublishedPort]) -> Json:
     table: dict[str, list[Json]] = {}
     for item in bindings:
-        host_port = str(item.host_port) if item.host_port else ""
+        last = f"-{item.host_port_end}" if item.host_port_end else ""
+        host_port = f"{item.host_port}{last}" if item.host_port else ""
         table.setdefault(str(item.port), []).append({"HostIp": item.host_ip, "HostPort": host_port})
     return table
 

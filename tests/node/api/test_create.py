@@ -229,7 +229,7 @@ def test_refused_as_wrong(host: dict[str, Any], message: str) -> None:
     "host",
     [
         {"VolumeDriver": "nfs"}, {"Links": ["a:b"]},
-        {"PortBindings": {"80": [{"HostPort": "8000-8010"}]}}, {"Mounts": [{"Type": "image", "Target": "/x"}]},
+        {"Mounts": [{"Type": "image", "Target": "/x"}]},
         {"Mounts": [{"Type": "volume", "Target": "/x", "VolumeOptions": {"Subpath": "s"}}]},
         {"LogConfig": {"Type": "gelf", "Config": {"gelf-address": "udp://127.0.0.1:1"}}},
     ],

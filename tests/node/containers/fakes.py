@@ -223,9 +223,9 @@ class FakeNetworks:
         self.attached.pop(container_id, None)
         self.ports = {port: owner for port, owner in self.ports.items() if owner != container_id}
 
-    async def readopt(self, container_id, name, endpoints, published) -> None:
-        self.readopted.append(container_id)
-        self.attached[container_id] = "bridge" if endpoints else "none"
+    async def readopt(self, joining, endpoints, published, pid) -> None:
+        self.readopted.append(joining.container_id)
+        self.attached[joining.container_id] = "bridge" if endpoints else "none"
 
     async def settle(self) -> None:
         self.settled = True

@@ -93,7 +93,7 @@ class Host(Place):
 
 @asynccontextmanager
 async def networks_of(home: Path, **settings: Any) -> AsyncIterator[Networks]:
-    home.mkdir(exist_ok=True)
+    (home / "run").mkdir(parents=True, exist_ok=True)
     async with (
         open_state(home / "state.db") as state,
         open_networks(Settings.make(home, **settings), state) as networks,
@@ -194,7 +194,7 @@ def ask(path: str, address: str, port: int, within: float = 3) -> str:
     """The same by UDP."""
 
     def send() -> str:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.settimeout(within)
             sock.sendto(b"?", (address, port))
             return sock.recv(100).decode()

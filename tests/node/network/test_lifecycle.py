@@ -1,7 +1,10 @@
 """What is left, kept or refused: failures half way, callers that leave, restarts, crashes, and what is not ours."""
 
 import asyncio
+import os
 import re
+import signal
+import socket
 import threading
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -10,12 +13,13 @@ from typing import Any
 import pytest
 
 from node.linux.nftables import Nftables
-from node.network import rules
+from node.network import published
 from node.network.bridge import Bridge
-from node.network.model import Endpoint, InvalidSubnet, NetworkUnavailable, PortBinding, PortInUse
+from node.network.model import Endpoint, InvalidSubnet, Joining, NetworkUnavailable, PortBinding, PortInUse
+from node.network.published import Target
 from node.network.store import Networks
-from ocispec.errors import InvalidArgument, Unimplemented
-from tests.node.network.place import HOST, Host, Servers, attach, fetch, in_namespace, networks_of
+from ocispec.errors import InvalidArgument
+from tests.node.network.place import HOST, NEIGHBOUR, Host, Servers, ask, attach, fetch, in_namespace, networks_of
 
 pytestmark = pytest.mark.root
 
@@ -26,7 +30,7 @@ WEB = PortBinding("tcp", 80, "", 18080)
 def elements(host: Host) -> set[str]:
     """What is published, as `key : address . port`."""
     return {part.strip() for body in re.findall(r"elements = \{([^}]*)\}", host.ruleset())
-            for part in body.split(",") if '"' not in part}
+            for part in body.split(",") if " : " in part and '"' not in part}
 
 
 @pytest.mark.parametrize("address", ["localhost", "127.1", "0", "1.2.3.4\n", "1.2.3.4 }; flush ruleset;", "::ffff:x",
@@ -41,17 +45,111 @@ def test_a_host_address_that_is_none_is_refused_and_never_looked_up(host: Host, 
     host.node(main)
 
 
-@pytest.mark.parametrize("published", [
-    [PortBinding("tcp", 80, "::1", 18080)],
-    [PortBinding("sctp", 80, "", 18080)],
-    [PortBinding("tcp", port, "", 0) for port in range(1, 300)],
-])
-def test_what_is_not_done_is_named(host: Host, tmp_path: Path, published: list[PortBinding]) -> None:
+def test_a_thousand_ports_of_one_container(host: Host, servers: Servers, tmp_path: Path) -> None:
+    wanted = [PortBinding("tcp", 80, "", port) for port in range(20000, 21000)]
+
     async def main() -> None:
         async with networks_of(tmp_path) as networks:
-            with pytest.raises(Unimplemented, match="not supported yet"):
-                await attach(networks, ONE, mode="bridge", published=published)
-            assert networks.idle
+            sandbox = await attach(networks, ONE, mode="bridge", published=wanted)
+            servers.tcp(str(sandbox.netns_path), 80, "web")
+            assert len(sandbox.ports) == 2000 and len(sandbox.fds) == 1
+            assert {fetch(host.neighbour.path, HOST, port) for port in (20000, 20500, 20999)} == {f"web {NEIGHBOUR}"}
+            with pytest.raises(PortInUse):
+                await attach(networks, TWO, mode="bridge", published=[PortBinding("tcp", 1, HOST, 20999)])
+            await networks.release(ONE)
+            await sandbox.close()
+            assert elements(host) == set()
+
+    host.node(main)
+
+
+def test_a_range_gives_the_first_free_port_and_one_without_a_number_the_same_for_both_families(
+    host: Host, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with networks_of(tmp_path) as networks:
+            taken = host.run(socket.create_server, ("0.0.0.0", 18080))
+            with taken:
+                sandbox = await attach(networks, ONE, mode="bridge", published=[
+                    PortBinding("tcp", 80, "", 18080, 18082), PortBinding("tcp", 81, "", 18080, 18082),
+                    PortBinding("tcp", 82), PortBinding("sctp", 83, "", 18080)])
+            found = [(port.container_port, port.host_ip, port.host_port) for port in sandbox.ports]
+            assert found[:4] == [(80, "0.0.0.0", 18081), (80, "::", 18081), (81, "0.0.0.0", 18082), (81, "::", 18082)]
+            assert found[4][2] == found[5][2] > 0
+            assert found[6:] == [(83, "0.0.0.0", 18080), (83, "::", 18080)]
+            with pytest.raises(PortInUse):
+                await attach(networks, TWO, mode="bridge", published=[PortBinding("tcp", 80, "", 18081, 18082)])
+            await networks.release(ONE)
+            await sandbox.close()
+
+    host.node(main)
+
+
+def test_ports_of_a_living_container_change_and_connections_go_on(host: Host, servers: Servers, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with networks_of(tmp_path) as networks:
+            sandbox = await attach(networks, ONE, mode="bridge", published=[WEB])
+            servers.tcp(str(sandbox.netns_path), 80, "web")
+            before = sandbox.ports
+            after = await networks.republish(ONE, [WEB, PortBinding("tcp", 80, "", 18090)], os.getpid())
+            assert after[:len(before)] == before
+            for port in (18080, 18090):
+                assert fetch(host.neighbour.path, HOST, port) == f"web {NEIGHBOUR}"
+            with host.run(socket.create_server, ("0.0.0.0", 18099)), pytest.raises(PortInUse):
+                await networks.republish(ONE, [PortBinding("tcp", 80, "", 18099)], os.getpid())
+            assert fetch(host.neighbour.path, HOST, 18090).startswith("web")  # as it was
+            after = await networks.republish(ONE, [PortBinding("tcp", 80, "", 18090)], os.getpid())
+            assert {port.host_port for port in after} == {18090}
+            with pytest.raises(OSError, match="refused"):
+                fetch(host.neighbour.path, HOST, 18080)
+            with host.run(socket.create_server, ("0.0.0.0", 18080)):  # given back
+                pass
+            assert await networks.republish(ONE, [], os.getpid()) == ()
+            assert elements(host) == set()
+            await networks.release(ONE)
+            await sandbox.close()
+
+    host.node(main)
+
+
+def test_ipv6_clients_reach_a_container_without_ipv6(host: Host, servers: Servers, tmp_path: Path) -> None:
+    host.sysctl("net/ipv6/conf/all/disable_ipv6", "0")
+    host.neighbour.sysctl("net/ipv6/conf/all/disable_ipv6", "0")
+    host.ip("addr add 2001:db8::1/64 dev lan nodad")
+    host.neighbour.ip("addr add 2001:db8::2/64 dev lan nodad")
+
+    async def main() -> None:
+        async with networks_of(tmp_path) as networks:
+            sandbox = await attach(networks, ONE, mode="bridge", published=[
+                PortBinding(proto, 80, "", 18080) for proto in ("tcp", "udp")])
+            servers.tcp(str(sandbox.netns_path), 80, "web")
+            servers.udp(str(sandbox.netns_path), 80, "dns")
+            for path, address in ((host.neighbour.path, "2001:db8::1"), (host.path, "::1")):
+                assert (await asyncio.to_thread(fetch, path, address, 18080)).startswith("web")
+                assert (await asyncio.to_thread(ask, path, address, 18080)).startswith("dns")
+            await networks.release(ONE)
+            await sandbox.close()
+
+    host.node(main)
+
+
+def test_a_killed_keeper_is_replaced_and_holds_the_ports_again(host: Host, servers: Servers, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with networks_of(tmp_path) as networks:
+            sandbox = await attach(networks, ONE, mode="bridge", published=[WEB])
+            pid = int((await networks._care._keeper._request({"op": "hello"}))["pid"])
+            os.kill(pid, signal.SIGKILL)
+            deadline = asyncio.get_running_loop().time() + 10
+            while asyncio.get_running_loop().time() < deadline:
+                await asyncio.sleep(0.05)
+                try:
+                    host.run(socket.create_server, ("0.0.0.0", 18080)).close()
+                except OSError:
+                    break
+            else:
+                raise AssertionError("the port is free")
+            await networks.release(ONE)
+            await sandbox.close()
 
     host.node(main)
 
@@ -114,7 +212,7 @@ def test_rules_that_the_kernel_refuses_leave_nothing_and_the_next_start_works(
     async def main() -> None:
         async with networks_of(tmp_path) as networks:
             with monkeypatch.context() as patch:
-                patch.setattr(rules, "publish", lambda *_: "add element ip absent absent { 1 }\n")
+                patch.setattr(published, "publish", lambda *_: "add element ip absent absent { 1 }\n")
                 with pytest.raises(NetworkUnavailable, match="nftables refused the rules"):
                     await attach(networks, ONE, mode="bridge", published=[WEB])
             assert networks.idle
@@ -134,7 +232,7 @@ def test_release_never_fails_an_exit(host: Host, tmp_path: Path, caplog: pytest.
             await networks.release(ONE)
             await networks.release(ONE)
             await sandbox.close()
-            assert "stay translated" in caplog.text
+            assert "stay: " in caplog.text
 
     host.node(main)
 
@@ -150,15 +248,16 @@ def test_ports_survive_a_restart_at_every_moment_and_nothing_else_does(
             place.update(sandbox=sandbox, end=sandbox.endpoint, ports=sandbox.ports, ip=sandbox.endpoint and sandbox.endpoint.ip)
             servers.tcp(str(sandbox.netns_path), 80, "web")
             # Another's, that a killed daemon did not take back.
-            table = networks._table
-            await asyncio.to_thread(Nftables().run, rules.publish(table, "172.16.9.9", [PortBinding("tcp", 1, "0.0.0.0", 9)]))
+            table = networks._care._table
+            await asyncio.to_thread(Nftables().run, published.publish(
+                table, [Target(PortBinding("tcp", 1, "0.0.0.0", 9), "172.16.9.9")]))
             # The daemon stops, its container stays: nothing is removed.
 
     async def second() -> None:
         async with networks_of(tmp_path) as networks:
             assert fetch(host.neighbour.path, HOST, 18080).startswith("web")  # before anybody is taken over
-            await networks.readopt(ONE, "one", [place["end"]], place["ports"])
-            await networks.readopt(TWO, "two", [], [])
+            await networks.readopt(Joining(ONE, "one", "", "bridge"), [place["end"]], place["ports"], os.getpid())
+            await networks.readopt(Joining(TWO, "two", "", "none"), [], [], os.getpid())
             await networks.settle()
             assert elements(host) == {f"18080 : {place['ip']} . 80"}
             assert fetch(host.neighbour.path, HOST, 18080).startswith("web")
@@ -181,10 +280,10 @@ def test_ports_survive_a_restart_at_every_moment_and_nothing_else_does(
 def test_a_table_of_another_layout_is_replaced(host: Host, tmp_path: Path) -> None:
     async def main() -> None:
         async with networks_of(tmp_path) as networks:
-            table = networks._table
+            table = networks._care._table
         host.shell("nft", f"table ip {table} {{ map any_tcp {{ type ipv4_addr : ipv4_addr; }}; }}")
         async with networks_of(tmp_path):
-            assert "fib daddr type local dnat" in host.ruleset()
+            assert "dnat ip to tcp dport" in host.ruleset()
 
     host.node(main)
     assert host.tables() == ""
@@ -221,7 +320,7 @@ def test_an_interface_of_somebody_else_is_neither_taken_nor_removed(host: Host, 
 def test_a_named_bridge_that_this_node_made_is_taken_over(host: Host, tmp_path: Path) -> None:
     async def first() -> None:
         async with networks_of(tmp_path, bridge_name="br-mine") as networks:
-            await networks.readopt(ONE, "one", [Endpoint("172.16.0.9")], [])  # a container stays
+            await networks.readopt(Joining(ONE, "one", "", "bridge"), [Endpoint("172.16.0.9")], [], os.getpid())  # a container stays
 
     async def second() -> None:
         async with networks_of(tmp_path, bridge_name="br-mine"):

@@ -13,7 +13,7 @@ import pytest
 
 from node.linux import syscalls
 from node.linux.netlink import Netlink
-from node.network.model import Endpoint, NoFreeAddress, NoSuchNetwork, PortBinding, PortInUse
+from node.network.model import Endpoint, Joining, NoFreeAddress, NoSuchNetwork, PortBinding, PortInUse
 from node.network.opening import open_networks
 from node.network.store import Networks
 from node.settings import Settings
@@ -66,6 +66,7 @@ def with_networks(tmp_path: Path, use: Callable[[Networks], Any], **settings: An
         loop.run_in_executor = here  # type: ignore[method-assign]
         try:
             chosen = Settings.make(tmp_path, **settings)
+            (tmp_path / "run").mkdir(exist_ok=True)
             async with open_state(tmp_path / "state.db") as state, open_networks(chosen, state) as networks:
                 return await use(networks)
         finally:
@@ -107,7 +108,7 @@ def test_a_published_port_is_reached_and_nothing_is_left(tmp_path: Path) -> None
             assert sandbox.netns_path
             assert sandbox.endpoint
             assert sandbox.endpoint.mac.startswith("02:42:")
-            (port,) = sandbox.ports
+            port = sandbox.ports[0]
             assert port.host_port > 0
             server = serve_once(sandbox.netns_path, 80, b"hello")
             assert fetch(address, port.host_port) == b"hello"
@@ -199,7 +200,8 @@ def test_the_next_daemon_keeps_subnet_and_the_addresses_it_takes_over(tmp_path: 
         network = networks.list()[0]
         assert network.subnet == seen[0]
         taken = str(network.gateway).rsplit(".", 1)[0] + ".2"
-        await networks.readopt(OTHER, "other", [Endpoint(taken)], [PortBinding("tcp", 80, "0.0.0.0", 18090)])
+        await networks.readopt(Joining(OTHER, "other", "", "bridge"), [Endpoint(taken)],
+                               [PortBinding("tcp", 80, "0.0.0.0", 18090)], os.getpid())
         with pytest.raises(PortInUse):
             await attach(networks, ID, mode="bridge", published=[PortBinding("tcp", 80, "", 18090)])
         sandbox = await attach(networks, ID, mode="bridge", published=[])

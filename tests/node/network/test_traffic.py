@@ -211,7 +211,7 @@ def _ip(line: str) -> None:
 def test_the_network_has_no_ipv6(host: Host, tmp_path: Path) -> None:
     async def play(_: Networks, containers: Containers) -> None:
         one, _ip = await containers.start(ONE)
-        (bridge,) = {name for name in host.links() if name.startswith("sw")}
+        (bridge,) = {name for name in host.links() if name.startswith("sw") and name[2] not in "oi"}
         with_ipv6 = host.run(Path("/proc/thread-self/net/if_inet6").read_text)
         assert "lan" in with_ipv6  # this kernel has it
         assert bridge not in with_ipv6
