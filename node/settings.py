@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from ocispec.errors import InvalidArgument
 
 SNAPSHOTTERS = ("auto", "overlay", "vfs")
+JOURNAL_SOCKET = "/run/systemd/journal/socket"
 MAX_INTERFACE_NAME = 15
 """IFNAMSIZ less its NUL (netdevice(7))."""
 
@@ -40,6 +41,9 @@ class LogSettings:
 
     options: Mapping[str, str] = field(default_factory=dict)
     """Of that driver, for containers that give it none of their own."""
+
+    journal_socket: str = JOURNAL_SOCKET
+    """Where journald takes messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +200,11 @@ class Settings:
             search_registry=pick("search_registry"),
             init_path=pick("init_path"),
             access=parse_access({name: pick(name) for name in ("group", "access_rules", "listen", *_TLS)}),
-            log=_log_settings(pick("log_driver", "json-file"), flags.get("log_opts") or pick("log_opts").split(",")),
+            log=_log_settings(
+                pick("log_driver", "json-file"),
+                flags.get("log_opts") or pick("log_opts").split(","),
+                pick("journal_socket"),
+            ),
             collect=_collect_settings(pick("image_gc_unused"), pick("image_gc_disk"), words("image_gc_keep")),
             sources=ImageSources(words("registry_mirrors"),
                                  Path(pick("registries")).absolute() if pick("registries") else None),
@@ -301,7 +309,7 @@ def _collect_settings(unused: str, disk: str, keep: tuple[str, ...]) -> CollectS
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-def _log_settings(driver: str, words: Iterable[str]) -> LogSettings:
+def _log_settings(driver: str, words: Iterable[str], journal_socket: str) -> LogSettings:
     """`words`: NAME=VALUE. Whether the driver knows them is its own affair. Raises InvalidSettings."""
     options = {}
     for word in filter(None, words):
@@ -309,7 +317,7 @@ def _log_settings(driver: str, words: Iterable[str]) -> LogSettings:
         if not name or not equals:
             raise InvalidSettings(f"a log option is NAME=VALUE, not {word[:50]!r}")
         options[name] = value
-    return LogSettings(driver=driver, options=options)
+    return LogSettings(driver=driver, options=options, journal_socket=journal_socket or JOURNAL_SOCKET)
 def flag(value: bool | str) -> bool:
     """Raises InvalidSettings."""
     if isinstance(value, bool):

@@ -82,6 +82,9 @@ class Live:
     backoff: float = 0.0
     restart_timer: "asyncio.Task[None] | None" = None
     health_task: "asyncio.Task[None] | None" = None
+    courier: "asyncio.Task[None] | None" = None
+    """Delivers the log to a log service; goes on after the end until all is there."""
+
     _waiters: "dict[str, list[asyncio.Future[WaitResult]]]" = field(default_factory=dict)
     _attachers: "list[tuple[AttachQuery, asyncio.Future[socket.socket | None]]]" = field(default_factory=list)
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from node.containers.delivery.syslog import SyslogTarget
 from node.containers.launcher import LogTarget
 from node.containers.model import Container, LogSpec
 from node.containers.sizes import parse_size
@@ -66,6 +67,8 @@ def check(log: LogSpec) -> None:
         _check_files(options, "")
     elif log.driver in (SYSLOG, JOURNALD):
         _check_files(options, "cache-")
+        if driver == SYSLOG:
+            SyslogTarget.parse(options)
         if _flag(options, "cache-disabled"):
             raise Unimplemented("log option cache-disabled is not supported: what is delivered comes from the cache")
 
@@ -75,6 +78,8 @@ def resolve(log: LogSpec, settings: LogSettings) -> LogSpec:
     if not log.driver or (log.driver == settings.driver and not log.options):
         log = replace(log, driver=settings.driver, options={**settings.options, **log.options})
     check(log)
+    if log.driver == JOURNALD and not Path(settings.journal_socket).exists():
+        raise InvalidArgument("journald is not enabled on this host")
     return log
 
 

@@ -22,7 +22,7 @@ async def read_log(path: Path, query: LogQuery, *, tty: bool, ended: Callable[[]
         # Watched before the first read: nothing written between the read and the wait is missed.
         watch = _watched(path, stack) if query.follow else None
         waiting = deque(await asyncio.to_thread(open_all, path, form.seek_tail, query.tail))
-        stack.callback(_close_all, waiting)
+        stack.callback(close_all, waiting)
         while True:
             # Asked before the read: what was written before the end is in the file by now.
             over = ended()
@@ -40,10 +40,10 @@ async def read_log(path: Path, query: LogQuery, *, tty: bool, ended: Callable[[]
             elif over:
                 return
             else:
-                await _changed(watch)
+                await changed(watch)
 
 
-def _close_all(files: deque[LogFile]) -> None:
+def close_all(files: deque[LogFile]) -> None:
     for file in files:
         file.close()
 
@@ -77,7 +77,7 @@ def _watched(path: Path, stack: contextlib.ExitStack) -> int:
     return descriptor
 
 
-async def _changed(descriptor: int) -> None:
+async def changed(descriptor: int) -> None:
     """Until something in the folder changes: the log, or exit.json when the container ends. A second at most, because
     the end itself is known a moment after the last file was written."""
     loop = asyncio.get_running_loop()

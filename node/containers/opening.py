@@ -7,6 +7,7 @@ from pathlib import Path
 
 from node.containers.changing import Changer
 from node.containers.creation import Creator
+from node.containers.delivery.courier import Couriers
 from node.containers.execs import Execs
 from node.containers.freezer import CgroupFreezer, group_path
 from node.containers.health import HealthChecks
@@ -84,7 +85,13 @@ async def open_containers(home: Path, site: Site, near: Neighbours) -> AsyncIter
     runner.on_auto_remove = remover.remove_ended
     revival = Revival(stopper, tasks, by_default=site.restart_unhealthy)
     checks = HealthChecks(execs, records, news, tasks, revival.unhealthy)
-    runner.on_started = lambda live, taken_over: checks.begin(live, taken_over=taken_over)
+    couriers = Couriers(tasks, site.log.journal_socket)
+
+    def started(live: Live, taken_over: bool) -> None:
+        checks.begin(live, taken_over=taken_over)
+        couriers.begin(live)
+
+    runner.on_started = started
     creator = Creator(home, index, records, news, near.images, near.snapshots, points, site)
     recovery = Recovery(
         home, index, records, runner, remover, near.networks, near.snapshots, near.connect, tasks, mounting
@@ -92,6 +99,8 @@ async def open_containers(home: Path, site: Site, near: Neighbours) -> AsyncIter
     recovery.adopt = execs.adopt
     try:
         await recovery.run()
+        for ended in index.all(lambda live: not live.state.running):
+            couriers.begin(ended)
         yield (
             Containers(
                 index, records, creator, runner, stopper, remover, near.freezer, near.snapshots, news,
