@@ -20,6 +20,7 @@ from node.access.door import Door
 from node.api.app import Engine, build, serve
 from node.api.system import Facts
 from node.containers import logdrivers
+from node.containers.commit import Committer
 from node.containers.filework import ContainerFiles
 from node.containers.hostlimits import HostLimits
 from node.containers.initprogram import find_init
@@ -31,6 +32,7 @@ from node.containers.opening import CgroupFreezer, Neighbours, Site, open_contai
 from node.errors import HomeBusy, MissingPrivilege
 from node.events import EventBus
 from node.files.workers import Workers
+from node.images.archive.service import Archives
 from node.images.keeping import Keeper, Policy, disk_use
 from node.images.mirrors import joined, parse_mirror_flag, read_rules
 from node.images.news import ImageNews
@@ -104,6 +106,9 @@ async def open_node(settings: Settings) -> AsyncIterator[Engine]:
         keeper = Keeper(images, ImageUseRows(state), containers.in_use, ImageNews(events), policy,
                         disk_use(settings.home))
         await enter(_beside(keeper.run()))
+        archives = Archives(content, images, workers, settings.run / "archives", image_settings.platform)
+        await archives.clear()
+        commits = Committer(containers.live, containers, files, images, archives, News(events))
         facts = Facts(
             id=await _node_id(SettingRows(state)),
             storage_driver="overlay2" if isinstance(snapshots, OverlaySnapshotter) else "vfs",
@@ -113,8 +118,8 @@ async def open_node(settings: Settings) -> AsyncIterator[Engine]:
         )
         search = RegistrySearch(image_settings.insecure)
         yield Engine(
-            containers, execs, images, networks, volumes, search, events, facts, files, settings.search_registry,
-            journal,
+            containers, execs, images, networks, volumes, search, events, facts, files, archives, commits,
+            settings.search_registry, journal,
         )
 
 

@@ -20,10 +20,21 @@ from node.api.events import EventRoutes, OlderEvents
 from node.api.execs import ExecRoutes
 from node.api.guard.guard import Guard
 from node.api.guard.things import NodeThings
+from node.api.imagefiles import ImageFileRoutes
 from node.api.images import ImageRoutes
 from node.api.networks import NetworkRoutes
 from node.api.observe import ObserveRoutes
-from node.api.parts import Containers, Execs, FilesOfContainers, Images, Networks, Searches, Volumes
+from node.api.parts import (
+    Commits,
+    Containers,
+    Execs,
+    FilesOfContainers,
+    ImageArchives,
+    Images,
+    Networks,
+    Searches,
+    Volumes,
+)
 from node.api.routes import Groups, routes
 from node.api.stats import StatsRoutes
 from node.api.streams import EngineConnection
@@ -63,6 +74,8 @@ class Engine:
     events: EventBus
     facts: Facts
     files: FilesOfContainers
+    archives: ImageArchives
+    commits: Commits
     search_registry: str = ""
     journal: OlderEvents | None = None
 
@@ -80,6 +93,7 @@ def build(engine: Engine, access: Access | None = None) -> web.Application:
 
 def groups(engine: Engine) -> Groups:
     driver, containers, images = engine.facts.storage_driver, engine.containers, engine.images
+    imagefiles = ImageFileRoutes(engine.archives, engine.commits, engine.events)
     return Groups(
         system=SystemRoutes(engine.facts, containers, images),
         usage=UsageRoutes(containers, containers, images, engine.volumes),
@@ -91,11 +105,12 @@ def groups(engine: Engine) -> Groups:
         execs=ExecRoutes(engine.execs),
         images=ImageRoutes(images, images, containers, ImageNews(engine.events), driver=driver),
         transfer=TransferRoutes(
-            images, engine.searches, engine.events, search_registry=engine.search_registry
+            images, engine.searches, engine.events, imagefiles.take_in, search_registry=engine.search_registry
         ),
         networks=NetworkRoutes(engine.networks, containers),
         volumes=VolumeRoutes(engine.volumes, containers),
         archives=ArchiveRoutes(engine.files),
+        imagefiles=imagefiles,
     )
 
 

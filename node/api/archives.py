@@ -36,11 +36,10 @@ class ArchiveRoutes:
         return await connection_of(call.request).while_here(send())
 
     async def put(self, call: Call) -> web.StreamResponse:
-        body = call.request.content.iter_any()
         await self._files.write(
             call.path["id"],
             _path(call),
-            body,
+            call.stream(),
             keep_kinds=call.flag("noOverwriteDirNonDir"),
             as_user=call.flag("copyUIDGID"),
         )

@@ -1,7 +1,7 @@
 """One call of the Engine API: the request, the version it speaks, and readers for its path, query and body."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,6 +76,10 @@ class Call:
             return int(value)
         except ValueError:
             raise InvalidQuery(f"invalid value {value[:50]!r} for {name}: not a whole number") from None
+
+    def stream(self) -> AsyncIterator[bytes]:
+        """A body of any length, as it comes."""
+        return self.request.content.iter_any()
 
     async def fields(self) -> Fields:
         """The body's object; an empty body has no fields. Raises InvalidBody."""

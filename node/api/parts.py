@@ -10,14 +10,19 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 from node.containers.changing import Change
+from node.containers.commit import CommitSpec
 from node.containers.filters import NOTHING, Filters
 from node.containers.model import Container, Created, CreateSpec, Exec, ExecSpec, LogQuery, Processes
 from node.containers.pruning import PruneFilter
 from node.containers.usage import Look
+from node.images.archive.load import Loaded
+from node.images.archive.making import Recipe
+from node.images.archive.save import Wanted
 from node.images.distribution import Distributed
 from node.images.image import HistoryEntry, Image, ImageUsage, Part, Pruned, PushResult, Removal
 from node.images.progress import Progress
 from ocispec.descriptor import Descriptor, Platform
+from ocispec.digest import Digest
 from ocispec.reference import Reference
 from storage.remote.auth import Credentials
 from storage.remote.search import Found
@@ -154,6 +159,25 @@ class FilesOfContainers(Protocol):
     ) -> None: ...
     def export(self, name: str) -> AbstractAsyncContextManager[Bytes]: ...
     async def changes(self, name: str) -> Sequence[tuple[int, str]]: ...
+
+
+class ImageArchives(Protocol):
+    """Images as archives (node.images.archive.service.Archives)."""
+
+    async def choose(self, names: Sequence[str], platform: Platform | None = None) -> Sequence[Wanted]: ...
+    def save(self, wanted: Sequence[Wanted]) -> AsyncIterator[bytes]: ...
+    async def load(
+        self, body: AsyncIterator[bytes], progress: Progress, platform: Platform | None = None
+    ) -> Sequence[Loaded]: ...
+    async def from_tar(
+        self, body: AsyncIterator[bytes], recipe: Recipe, target: Reference | None, platform: Platform | None = None
+    ) -> Digest: ...
+
+
+class Commits(Protocol):
+    """Images made of containers (node.containers.commit.Committer)."""
+
+    async def commit(self, spec: CommitSpec) -> Digest: ...
 
 
 class Execs(Protocol):

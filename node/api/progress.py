@@ -43,6 +43,10 @@ class Lines:
     def aux(self, value: Mapping[str, Any]) -> None:
         self._add({"progressDetail": {}, "aux": dict(value)})
 
+    def stream(self, text: str) -> None:
+        """A line that is printed as it is."""
+        self._add({"stream": text})
+
     def error(self, text: str) -> None:
         self._add({"errorDetail": {"message": text}, "error": text})
 

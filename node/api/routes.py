@@ -7,6 +7,7 @@ from node.api.containers import ContainerRoutes
 from node.api.dispatch import Route
 from node.api.events import EventRoutes
 from node.api.execs import ExecRoutes
+from node.api.imagefiles import ImageFileRoutes
 from node.api.images import ImageRoutes
 from node.api.networks import NetworkRoutes
 from node.api.observe import ObserveRoutes
@@ -35,6 +36,7 @@ class Groups:
     networks: NetworkRoutes
     volumes: VolumeRoutes
     archives: ArchiveRoutes
+    imagefiles: ImageFileRoutes
 
 
 def routes(on: Groups) -> list[Route]:
@@ -86,16 +88,16 @@ def routes(on: Groups) -> list[Route]:
         Route("POST", "/images/create", "ImageCreate", on.transfer.create),
         Route("GET", "/images/search", "ImageSearch", on.transfer.search),
         Route("POST", "/images/prune", "ImagePrune", on.images.prune),
-        Route("POST", "/images/load", "ImageLoad"),
-        Route("GET", "/images/get", "ImageGetAll"),
+        Route("POST", "/images/load", "ImageLoad", on.imagefiles.load),
+        Route("GET", "/images/get", "ImageGetAll", on.imagefiles.save_all),
         Route("GET", "/images/{name...}/json", "ImageInspect", on.images.inspect),
         Route("GET", "/images/{name...}/history", "ImageHistory", on.images.history),
-        Route("GET", "/images/{name...}/get", "ImageGet"),
+        Route("GET", "/images/{name...}/get", "ImageGet", on.imagefiles.save),
         Route("POST", "/images/{name...}/push", "ImagePush", on.transfer.push),
         Route("POST", "/images/{name...}/tag", "ImageTag", on.images.tag),
         Route("DELETE", "/images/{name...}", "ImageDelete", on.images.delete),
         Route("GET", "/distribution/{name...}/json", "DistributionInspect", on.transfer.distribution),
-        Route("POST", "/commit", "ImageCommit"),
+        Route("POST", "/commit", "ImageCommit", on.imagefiles.commit),
         Route("POST", "/build", "ImageBuild"),
         Route("POST", "/build/prune", "BuildPrune", on.usage.prune_builds),
         Route("POST", "/session", "Session"),

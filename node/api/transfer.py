@@ -7,6 +7,7 @@ from aiohttp import web
 from node.api import progress
 from node.api.answers import reply
 from node.api.call import Call, InvalidQuery
+from node.api.dispatch import Handler
 from node.api.filters import parse_filters
 from node.api.parts import ImageExchange, Searches
 from node.api.progress import Lines
@@ -16,7 +17,7 @@ from node.api.types.imageparts import platform as platform_view
 from node.api.version import ApiVersion
 from node.events import Event, EventBus
 from ocispec.descriptor import Platform
-from ocispec.errors import FailedPrecondition, InvalidArgument, Unimplemented
+from ocispec.errors import FailedPrecondition, InvalidArgument
 from ocispec.reference import Reference
 from storage.remote.search import Found
 
@@ -35,21 +36,20 @@ class TransferRoutes:
         exchange: ImageExchange,
         searches: Searches,
         events: EventBus,
+        imports: Handler,
         *,
         search_registry: str,
     ) -> None:
         self._exchange = exchange
         self._searches = searches
         self._events = events
+        self._imports = imports
         self._search_registry = search_registry
 
     async def create(self, call: Call) -> web.StreamResponse:
-        """`POST /images/create`: a pull."""
+        """`POST /images/create`: a pull, or with `fromSrc` an import."""
         if call.text("fromSrc"):
-            raise Unimplemented("ImageCreate with fromSrc (docker import) is not supported yet")
-        for name in ("repo", "message", "changes"):
-            if call.text(name):
-                raise Unimplemented(f"ImageCreate with {name} is not supported yet")
+            return await self._imports(call)
         reference = _pulled(call.text("fromImage"), call.text("tag"))
         every = not call.text("tag") and reference.tag is None and reference.digest is None
         platform = Platform.parse(call.text("platform")) if call.text("platform") else None

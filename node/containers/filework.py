@@ -18,7 +18,7 @@ from node.containers.model import Container
 from node.containers.news import News
 from node.files.errors import NotADirectory, PathMissing
 from node.files.trees import Bound, Difference, Running, Stopped, Tree
-from node.files.workers import Extraction, PathStat, Streaming, Workers
+from node.files.workers import Extraction, LayerStreaming, PathStat, Streaming, Workers
 from node.snapshots.mounts import RootMount
 from ocispec.errors import InvalidArgument, NotFound
 
@@ -92,8 +92,8 @@ class ContainerFiles:
         return await self._workers.changes(await self._snapshots.difference(live.id))
 
     @contextlib.asynccontextmanager
-    async def layer(self, live: Live) -> AsyncIterator[Streaming]:
-        """What the container changed, as a layer (`node.files.workers.packed` reads its end)."""
+    async def layer(self, live: Live) -> AsyncIterator[LayerStreaming]:
+        """What the container changed, as a layer."""
         async with self._workers.layer(await self._snapshots.difference(live.id)) as stream:
             yield stream
 

@@ -85,6 +85,22 @@ class Streaming:
         return await self._job.done()
 
 
+class LayerStreaming(Streaming):
+    """A layer's bytes. `feeding`: where the job gets its own from; a part of them makes no layer."""
+
+    def __init__(self, job: Job, outlet: Outlet, feeding: "asyncio.Future[None] | None" = None) -> None:
+        super().__init__(job, outlet)
+        self._feeding = feeding
+
+    async def packed(self) -> Packed:
+        """After the last chunk. Raises what went wrong on the way."""
+        if self._feeding is not None:
+            await self._feeding
+        done = await self.done()
+        return Packed(Digest("sha256", done["diff_id"]), Digest("sha256", done["digest"]), done["size"],
+                      done["plain_size"], done["packed"])  # fmt: skip
+
+
 class Workers:
     """`scratch`: a folder over which a job may mount, in a namespace of its own."""
 
@@ -148,25 +164,24 @@ class Workers:
             return [(kind, f"/{path}") async for kind, path in job.many("changes")]
 
     @contextlib.asynccontextmanager
-    async def layer(self, difference: Difference) -> AsyncIterator[Streaming]:
-        """The difference as a gzipped layer; its end is read by `packed`."""
+    async def layer(self, difference: Difference) -> AsyncIterator[LayerStreaming]:
+        """The difference as a gzipped layer."""
         fields = self._difference(difference)
         async with self._out() as (outlet, writing), self._job("layer", {"output": writing}, **fields) as job:
-            yield Streaming(job, outlet)
+            yield LayerStreaming(job, outlet)
 
     # -- archives that come in
 
     @contextlib.asynccontextmanager
-    async def pack(self, body: Body) -> AsyncIterator[Streaming]:
-        """An archive of any known compression as a layer; its end is read by `packed`."""
+    async def pack(self, body: Body) -> AsyncIterator[LayerStreaming]:
+        """An archive of any known compression as a layer."""
         reading, feed = make_feed()
         async with self._out() as (outlet, writing):
             fds = {"input": reading, "output": writing}
             async with self._job("pack", fds, max_bytes=self._limits.max_bytes) as job:
                 pumping = asyncio.ensure_future(_pump(feed, body))
                 try:
-                    yield Streaming(job, outlet)
-                    await pumping
+                    yield LayerStreaming(job, outlet, pumping)
                 finally:
                     pumping.cancel()
                     await asyncio.gather(pumping, return_exceptions=True)
@@ -270,16 +285,12 @@ class Workers:
         self._control = self._process = None
 
 
-def packed(done: Mapping[str, Any]) -> Packed:
-    """The end of `layer` and `pack`."""
-    return Packed(Digest("sha256", done["diff_id"]), Digest("sha256", done["digest"]), done["size"],
-                  done["plain_size"], done["packed"])  # fmt: skip
-
-
 async def _pump(feed: Feed, body: Body) -> None:
-    async for chunk in body:
-        await feed.write(chunk)
-    feed.close()
+    try:
+        async for chunk in body:
+            await feed.write(chunk)
+    finally:
+        feed.close()
 
 
 def _start(control: socket.socket) -> "subprocess.Popen[bytes]":

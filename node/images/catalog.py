@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from node.images.errors import AmbiguousImage, ImageNotFound, NotAnImage, PlatformMissing
-from node.images.image import Image
+from node.images.image import UNNAMED, Image
 from node.state.snapshots import LayerSizeRows
 from ocispec import manifest as manifests
 from ocispec import mediatype
@@ -218,7 +218,8 @@ class CatalogReader:
             id=_config(manifest), config=config, manifest_digest=digest, manifest=manifest, repository=top.repository,
             variants=tuple(one for one in top.ids if one != _config(manifest)),
             repo_tags=tuple(one.familiar() for one in references if isinstance(one.name, Tag)),
-            repo_digests=tuple(one.familiar() for one in references if isinstance(one.name, Digest)),
+            repo_digests=tuple(one.familiar() for one in references
+                               if isinstance(one.name, Digest) and one.repository != UNNAMED),
             size=sum(sizes.get(diff_id, 0) for diff_id in config.diff_ids), chain=config.chain_ids(),
         )
 

@@ -13,6 +13,9 @@ from ocispec.reference import RepositoryName
 
 DANGLING = "<none>"
 
+UNNAMED = RepositoryName("seawall.invalid/unnamed")
+"""Where an image lives that was made here and that nobody gave a name (RFC 6761: nobody else can). Never shown."""
+
 
 @dataclass(frozen=True, slots=True)
 class Image:

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import AsyncIterator
 
+from node.images.archive.intake import Intake
 from node.images.catalog import CatalogReader
 from node.images.census import Census
 from node.images.layers import Layers
@@ -32,6 +33,6 @@ async def open_images(content: ContentStore, content_blobs: BlobAdmin, leases: L
         puller = Puller(content, leases, layers, settings.downloads)
         try:
             yield Images(content, puller, Pusher(content, settings.uploads), layers, reader, sizes, collector, census,
-                         ImageUseRows(state), settings)
+                         ImageUseRows(state), Intake(content, leases, puller, layers), settings)
         finally:
             await layers.close()

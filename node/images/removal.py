@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from node.images.catalog import Catalog, NamedBy
 from node.images.errors import ImageInUse
-from node.images.image import Image, Removal
+from node.images.image import UNNAMED, Image, Removal
 from ocispec.reference import Tag
 
 
@@ -18,7 +18,7 @@ class Plan:
     deletes: bool
 
     def lines(self) -> list[Removal]:
-        lines = [Removal("Untagged", name.familiar()) for name in self.names]
+        lines = [Removal("Untagged", name.familiar()) for name in self.names if name.repository != UNNAMED]
         return [*lines, Removal("Deleted", str(self.image.id))] if self.deletes else lines
 
 

@@ -7,12 +7,23 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from logging import getLogger
 
+from node.images.archive.intake import Intake
 from node.images.catalog import Catalog, CatalogReader, NamedBy
 from node.images.census import Census, descriptor_of, parts
 from node.images.distribution import Distributed, inspect
 from node.images.errors import ImageInUse
 from node.images.history import history
-from node.images.image import HistoryEntry, Image, ImageUsage, Part, Pruned, PushResult, Removal, host_platform
+from node.images.image import (
+    UNNAMED,
+    HistoryEntry,
+    Image,
+    ImageUsage,
+    Part,
+    Pruned,
+    PushResult,
+    Removal,
+    host_platform,
+)
 from node.images.layers import Layers, Wanted
 from node.images.mirrors import Place, Rules
 from node.images.progress import Progress, Silent
@@ -72,7 +83,7 @@ class Images:
     """Pull, push and everything in between. Methods raise the errors of node.images.errors and of the rooms below."""
 
     def __init__(self, content: ContentStore, puller: Puller, pusher: Pusher, layers: Layers, reader: CatalogReader,
-                 sizes: LayerSizeRows, collector: Collector, census: Census, uses: ImageUseRows,
+                 sizes: LayerSizeRows, collector: Collector, census: Census, uses: ImageUseRows, intake: Intake,
                  settings: ImageSettings) -> None:
         self._content = content
         self._puller = puller
@@ -84,6 +95,7 @@ class Images:
         self._census = census
         self._uses = uses
         self._settings = settings
+        self.intake = intake
         self._catalog: Catalog | None = None
         self._changes = 0
         self._changing = asyncio.Lock()
@@ -101,6 +113,7 @@ class Images:
         name = f"{reference.domain}/{reference.path}@{digest}"
         image = (await self._read()).find(name, platform)
         await self._used(image)
+        await self._named(await self._read(), image)
         return image
 
     async def _pull(self, reference: Reference, platform: Platform, auth: Credentials | None,
@@ -152,6 +165,15 @@ class Images:
         """Raises ImageNotFound, AmbiguousImage, PlatformMissing."""
         return (await self._read()).find(name_or_id, platform)
 
+    async def holds(self, image: Digest) -> bool:
+        """Whether an image has this id."""
+        catalog = await self._read()
+        return image in catalog.images or image in catalog.others
+
+    async def catalog(self) -> Catalog:
+        """Everything that is here now."""
+        return await self._read()
+
     async def parts(self, name_or_id: str) -> Sequence[Part]:
         """The manifests under a name. Raises ImageNotFound, AmbiguousImage."""
         catalog = await self._read()
@@ -198,6 +220,10 @@ class Images:
                 self._catalog = catalog
         return self._catalog
 
+    def changed(self) -> None:
+        """Somebody of this room wrote to the store."""
+        self._changed()
+
     def _changed(self) -> None:
         self._changes += 1
         self._catalog = None
@@ -217,7 +243,14 @@ class Images:
             for digest in (*(part for part in top.parts if part != top.digest), top.digest):
                 tags = (tag,) if digest == top.digest else ()
                 await self._copy(top.repository, digest, target.repository, tags)
+            await self._named(catalog, image)
             self._changed()
+
+    async def _named(self, catalog: Catalog, image: Image) -> None:
+        """An image that was made here without a name has one now."""
+        for name in catalog.references.get(image.id, ()):
+            if name.repository == UNNAMED:
+                await self._untag(catalog, name)
 
     async def _copy(self, source: RepositoryName, digest: Digest, target: RepositoryName,
                     tags: tuple[Tag, ...]) -> None:

@@ -67,6 +67,10 @@ async def idle_since(tx: Transaction, cutoff: datetime) -> Sequence[UploadRow]:
     return await _rows(tx, uploads.c.touched < cutoff)
 
 
+async def of_owner(tx: Transaction, owner: str) -> Sequence[UploadRow]:
+    return await _rows(tx, uploads.c.owner == owner)
+
+
 def _unchanged(row: UploadRow) -> sa.ColumnElement[bool]:
     key = uploads.c.key.is_(None) if row.key is None else uploads.c.key == row.key
     writer = uploads.c.writer.is_(None) if row.writer is None else uploads.c.writer == row.writer

@@ -14,6 +14,8 @@ from node.api.app import Engine, build, serve
 from node.api.system import Facts
 from node.events import EventBus
 from tests.node.api.fakes import (
+    FakeArchives,
+    FakeCommits,
     FakeContainers,
     FakeExecs,
     FakeFiles,
@@ -35,6 +37,8 @@ class Node:
     searches: FakeSearches
     bus: EventBus
     files: FakeFiles
+    archives: FakeArchives
+    commits: FakeCommits
     dialogs: "list[Dialog]" = field(default_factory=list)
 
     async def call(self, method: str, path: str, body: Any = None, **options: Any) -> tuple[int, Any]:
@@ -77,7 +81,7 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
     bus = EventBus()
     containers = FakeContainers(bus)
     execs, images, volumes, searches = FakeExecs(containers), FakeImages(), FakeVolumes(), FakeSearches()
-    files = FakeFiles(containers)
+    files, archives, commits = FakeFiles(containers), FakeArchives(), FakeCommits()
     engine = Engine(
         containers=containers,
         execs=execs,
@@ -88,13 +92,15 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
         events=bus,
         facts=Facts("an-id", "overlay", "1", tmp_path),
         files=files,
+        archives=archives,
+        commits=commits,
     )
     path = tmp_path / "node.sock"
     async with (
         serve(build(engine), path),
         aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as http,
     ):
-        made = Node(path, http, containers, execs, images, volumes, searches, bus, files)
+        made = Node(path, http, containers, execs, images, volumes, searches, bus, files, archives, commits)
         yield made
         for dialog in made.dialogs:
             dialog.close()

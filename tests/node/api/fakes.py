@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 from node.containers.changing import Change
+from node.containers.commit import CommitSpec
 from node.containers.errors import CannotInvoke, NameInUse, NoSuchContainer, NoSuchExec, NotRunning
 from node.containers.filters import NOTHING, Filters
 from node.containers.model import (
@@ -29,6 +30,8 @@ from node.containers.pruning import PruneFilter
 from node.containers.usage import Look, Machine
 from node.events import Event, EventBus
 from node.files.workers import PathStat
+from node.images.archive.load import Loaded
+from node.images.archive.making import Recipe
 from node.images.distribution import Distributed
 from node.images.errors import ImageNotFound, NothingToPush, PlatformMissing, PullFailed
 from node.images.image import HistoryEntry, Image, ImageUsage, Part, Pruned, PushResult, Removal
@@ -657,3 +660,38 @@ class FakeBytes:
     async def done(self):
         if self._failure is not None:
             raise self._failure
+
+
+class FakeArchives:
+    """ImageArchives: images as bytes that say what they are."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[bytes, Recipe, Reference | None]] = []
+        self.failure: SeawallError | None = None
+
+    async def choose(self, names, platform=None):
+        if "none" in names:
+            raise ImageNotFound("none:latest")
+        return tuple(names)
+
+    async def save(self, wanted):
+        yield f"archive of {' '.join(wanted)}".encode()
+
+    async def load(self, body, progress, platform=None):
+        data = b"".join([chunk async for chunk in body])
+        if self.failure is not None:
+            raise self.failure
+        return [Loaded(Digest.of(data), ("busybox:1",)), Loaded(Digest.of(b"x"), ())]
+
+    async def from_tar(self, body, recipe, target, platform=None):
+        self.taken.append((b"".join([chunk async for chunk in body]), recipe, target))
+        return Digest.of(b"imported")
+
+
+class FakeCommits:
+    def __init__(self) -> None:
+        self.asked: list[CommitSpec] = []
+
+    async def commit(self, spec):
+        self.asked.append(spec)
+        return Digest.of(b"committed")

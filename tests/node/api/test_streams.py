@@ -320,10 +320,11 @@ async def test_stopping_hangs_up_on_attached_clients(node: Node, tmp_path: objec
     path = Path(str(tmp_path)) / "second.sock"
     from node.api.app import Engine, build
     from node.api.system import Facts
-    from tests.node.api.fakes import FakeFiles, FakeNetworks
+    from tests.node.api.fakes import FakeArchives, FakeCommits, FakeFiles, FakeNetworks
 
     engine = Engine(node.containers, node.execs, node.images, FakeNetworks(), node.volumes, node.searches, node.bus,
-                    Facts("x", "vfs", "2", path.parent), FakeFiles(node.containers))  # fmt: skip
+                    Facts("x", "vfs", "2", path.parent), FakeFiles(node.containers),
+                    FakeArchives(), FakeCommits())  # fmt: skip
     container = await make(node, "sleep")
     async with serve(build(engine), path):
         with pytest.raises(SocketBusy):

@@ -17,7 +17,7 @@ import zstandard
 
 from node.files.errors import Misfit, NotADirectory, PathMissing, ReadOnly, TooMuch
 from node.files.trees import Bound, Difference, Stopped
-from node.files.workers import Extraction, Workers, packed
+from node.files.workers import Extraction, Workers
 from node.images.unpack.pool import UnpackLimits
 from node.snapshots.mounts import RootMount
 
@@ -331,7 +331,7 @@ async def test_changes_and_their_layer(workers: Workers, tmp_path: Path, whole: 
     ]  # fmt: skip
     async with workers.layer(difference(own, below, whole=whole)) as stream:
         data = b"".join([chunk async for chunk in stream.chunks()])
-        told = packed(await stream.done())
+        told = await stream.packed()
     assert told.size == len(data)
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         names = tar.getnames()
