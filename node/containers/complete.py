@@ -22,7 +22,6 @@ from node.linux.cgroups.hierarchies import checked_path
 from ocispec.errors import InvalidArgument, Unimplemented
 
 MAX_HOSTNAME = 64
-LOG_DRIVERS = ("json-file", "none")
 MODES: Mapping[str, frozenset[str]] = {
     "pid": frozenset({"", "private", "host"}),
     "ipc": frozenset({"", "private", "host", "none", "shareable"}),
@@ -117,8 +116,6 @@ def _check_network(spec: CreateSpec) -> None:
 def _check_rest(spec: CreateSpec) -> None:
     if spec.cgroup_parent:
         _check_cgroup_parent(spec.cgroup_parent)
-    if spec.log.driver not in LOG_DRIVERS:
-        raise Unimplemented(f"log driver {spec.log.driver} is not supported yet (json-file and none are)")
     if spec.auto_remove and spec.restart.mode is not RestartMode.NO:
         raise InvalidSpec("can't create 'AutoRemove' container with restart policy")
     check_restart(spec.restart)
