@@ -2,7 +2,8 @@
 
     {"op": "hello"}                       → {"version", "pid"}
     {"op": "begin", "id"} [life]          a container starts; what an earlier one of that id had is gone  → {}
-    {"op": "listen", "id"} [netns, udp, tcp]   its sockets for questions                                → {}
+        it may say at once: "keys" [sockets…] and "targets", as below
+    {"op": "listen", "id", "names"} [netns, udp, tcp]   its sockets for questions                       → {}
     {"op": "names", "id", "names"}                                                                   → {}
     {"op": "hold", "id", "keys"} [sockets…]                                                          → {}
     {"op": "relay", "id", "targets": {key: [address, port]}}   of held ports; of no others from now on → {}
@@ -107,6 +108,9 @@ class Control:
         if operation == "begin":
             self._drop(name)
             self._sandboxes[name] = Sandbox(name, fds.pop(0), self._zones, self._forwarder, self._drop)
+            for more, field in (("hold", "keys"), ("relay", "targets")):
+                if request.get(field):
+                    _tell(self._sandboxes[name], more, request, fds)
         elif operation == "drop":
             self._drop(name)
         else:
@@ -138,6 +142,7 @@ def _tell(sandbox: Sandbox, operation: str, request: dict[str, Any], fds: list[i
         netns, datagrams, streams = fds[:3]
         del fds[:3]
         sandbox.listen(netns, socket.socket(fileno=datagrams), socket.socket(fileno=streams))
+        sandbox.call(Names.parse(request["names"]))
     elif operation == "names":
         sandbox.call(Names.parse(request["names"]))
     elif operation == "hold":

@@ -157,10 +157,8 @@ class Care:
         return witness
 
     async def _tell(self, container_id: str, kept: Kept, held: Sequence[Held]) -> None:
-        await self._keeper.begin(container_id, kept.life)
-        await self._keeper.hold(container_id, {hostports.key(one.binding): one.socket for one in held
-                                               if one.socket is not None})
-        await self._relay(container_id, kept)
+        ports = {hostports.key(one.binding): one.socket for one in held if one.socket is not None}
+        await self._keeper.begin(container_id, kept.life, ports, kept.relays)
         await self._name(container_id, kept, afresh=True)
 
     async def _relay(self, container_id: str, kept: Kept) -> None:
@@ -173,8 +171,9 @@ class Care:
         if afresh or not kept.listens:
             datagrams, streams = await asyncio.to_thread(listening.listen, kept.netns)
             with datagrams, streams:
-                await self._keeper.listen(container_id, kept.netns, datagrams, streams)
+                await self._keeper.listen(container_id, kept.netns, datagrams, streams, _names(kept))
             kept.listens = True
+            return
         await self._keeper.names(container_id, _names(kept))
 
     # -- while it runs
@@ -244,10 +243,13 @@ class Care:
         try:
             if targets := kept.targets:
                 await self._run(published.withdraw(self._table, targets))
+        except NetworkUnavailable as error:
+            log.warning("ports of container %s stay: %s", container_id[:12], error.message)
+        try:
             if kept.life >= 0:
                 await self._keeper.drop(container_id)
-        except (NetworkUnavailable, KeeperGone) as error:
-            log.warning("ports of container %s stay: %s", container_id[:12], error.message)
+        except KeeperGone as error:
+            log.warning("names and ports of container %s: %s", container_id[:12], error.message)
         finally:
             kept.close()
         await self._forget_udp(kept.ports)

@@ -88,12 +88,22 @@ class Keeper:
 
     # -- what is kept. Every method raises KeeperGone.
 
-    async def begin(self, container_id: str, life: int) -> None:
+    async def begin(self, container_id: str, life: int, ports: dict[str, socket.socket] | None = None,
+                    targets: dict[str, tuple[str, int]] | None = None) -> None:
         """`life`: a descriptor that becomes readable when the container has ended. Copied, as all others here."""
-        await self._request({"op": "begin", "id": container_id}, [life])
+        held = ports or {}
+        first = dict(list(held.items())[:MAX_FDS])
+        message = {"op": "begin", "id": container_id, "keys": list(first)}
+        relayed = targets if targets and len(first) == len(held) else {}
+        await self._request(message | {"targets": relayed}, [life, *(sock.fileno() for sock in first.values())])
+        await self.hold(container_id, {key: sock for key, sock in held.items() if key not in first})
+        if targets and not relayed:
+            await self.relay(container_id, targets)
 
-    async def listen(self, container_id: str, netns: int, datagrams: socket.socket, streams: socket.socket) -> None:
-        await self._request({"op": "listen", "id": container_id}, [netns, datagrams.fileno(), streams.fileno()])
+    async def listen(self, container_id: str, netns: int, datagrams: socket.socket, streams: socket.socket,
+                     names: dict[str, Any]) -> None:
+        await self._request({"op": "listen", "id": container_id, "names": names},
+                            [netns, datagrams.fileno(), streams.fileno()])
 
     async def names(self, container_id: str, names: dict[str, Any]) -> None:
         await self._request({"op": "names", "id": container_id, "names": names})

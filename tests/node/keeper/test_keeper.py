@@ -62,8 +62,7 @@ async def serve(keeper: Keeper, place: Place, told: dict[str, Any], container: s
     await keeper.begin(container, life)
     datagrams, streams = await asyncio.to_thread(listening.listen, place.fd)
     with datagrams, streams:
-        await keeper.listen(container, place.fd, datagrams, streams)
-    await keeper.names(container, told)
+        await keeper.listen(container, place.fd, datagrams, streams, told)
     os.close(life)
     return held
 
