@@ -1,6 +1,6 @@
 """`seawall update`: limits, restart policy and labels of containers that exist."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -26,6 +26,10 @@ from node.cli.session import Session, each, session
 @click.option("--memory-reservation", type=SIZE, default="0", metavar="BYTES", help="Soft limit.")
 @click.option("--memory-swap", type=SIZE, default="0", metavar="BYTES", help="Memory and swap; -1: no limit.")
 @click.option("--pids-limit", type=int, help="How many processes at most; -1: no limit.")
+@click.option("-p", "--publish", multiple=True, metavar="[[IP:]PORT:]PORT[/PROTOCOL]",
+              help="Publish one more port (beyond Docker).")  # fmt: skip
+@click.option("--publish-rm", multiple=True, metavar="PORT[/PROTOCOL]",
+              help="Publish this port of the container no more (beyond Docker).")  # fmt: skip
 @click.option("--restart", default="", metavar="POLICY", help="no, on-failure[:N], always, unless-stopped.")
 @click.argument("containers", nargs=-1, required=True, metavar="CONTAINER...")
 @session
@@ -51,8 +55,22 @@ def update(session: Session, /, containers: Sequence[str], **flags: Any) -> int:
     body = {name: value for name, value in body.items() if value not in (None, "", {}, 0) or name == "PidsLimit"}
 
     def one(name: str) -> None:
-        answer = session.client.json("POST", f"/containers/{name}/update", None, body)
+        ports = _ports(session, name, flags) if flags["publish"] or flags["publish_rm"] else {}
+        answer = session.client.json("POST", f"/containers/{name}/update", None, {**body, **ports})
         for warning in answer["Warnings"] or ():
             click.echo(f"WARNING: {warning}", err=True)
 
     return each(containers, one)
+
+
+def _ports(session: Session, name: str, flags: Mapping[str, Any]) -> dict[str, Any]:
+    """All bindings there will be: those of now, without the ones that go, and the new ones."""
+    now = session.client.json("GET", f"/containers/{name}/json")["HostConfig"]["PortBindings"] or {}
+    gone = {text if "/" in text else f"{text}/tcp" for text in flags["publish_rm"]}
+    for port in gone:
+        if port not in now:
+            raise click.BadParameter(f"{port} of {name} is not published", param_hint="--publish-rm")
+    bindings = {port: list(held) for port, held in now.items() if port not in gone}
+    for port, added in parse.ports(flags["publish"]).items():
+        bindings.setdefault(port, []).extend(added)
+    return {"PortBindings": bindings}

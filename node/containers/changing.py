@@ -4,6 +4,7 @@ The kernel first, the record after it: what is recorded has been taken. A limit 
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -12,11 +13,20 @@ from node.containers.complete import check_restart
 from node.containers.errors import InvalidSpec, WrongState
 from node.containers.hostlimits import HostLimits
 from node.containers.live import Live
-from node.containers.model import CreateSpec, DeviceRate, DeviceWeight, Resources, RestartMode, RestartPolicy
+from node.containers.model import (
+    Container,
+    CreateSpec,
+    DeviceRate,
+    DeviceWeight,
+    PublishedPort,
+    Resources,
+    RestartMode,
+    RestartPolicy,
+)
 from node.containers.news import News
-from node.containers.parts import Measures
+from node.containers.parts import Measures, Republishes
 from node.containers.persistence import Records
-from ocispec.errors import SeawallError
+from node.containers.startup import published, resolved
 
 NO_LABELS: Mapping[str, str | None] = {}
 
@@ -31,12 +41,18 @@ class Change:
 
     restart: RestartPolicy | None = None
     labels: Mapping[str, str | None] = field(default_factory=lambda: NO_LABELS)
-    """None takes the label away. Labels are Docker's no more than metadata: nothing restarts."""
+    """None takes the label away. Labels are metadata: nothing restarts."""
+
+    bindings: tuple[PublishedPort, ...] | None = None
+    """All ports that are published from now on; None: those of before."""
 
 
 class Changer:
-    def __init__(self, limits: HostLimits, measures: Measures, records: Records, news: News) -> None:
+    def __init__(
+        self, limits: HostLimits, measures: Measures, networks: Republishes, records: Records, news: News
+    ) -> None:
         self._limits = limits
+        self._networks = networks
         self._measures = measures
         self._records = records
         self._news = news
@@ -48,27 +64,50 @@ class Changer:
                 raise WrongState(f"Cannot update container {live.id}: container is marked for removal and cannot be "
                                  '"update"')
             old = live.container.spec
-            adapted, warnings = self._limits.adapt(replace(change.limits, pids_limit=change.pids_limit or 0))
-            merged = merge(old.resources, replace(change, limits=adapted))
+            merged = merge(old.resources, change)
             bundle.check(merged)
+            merged, warnings = self._limits.adapt(merged)
             spec = replace(old, resources=merged, restart=_restart(old, change), labels=_labels(old, change))
-            changed = difference(old.resources, merged)
-            if changed and live.state.running:
-                warnings = (*warnings, *await self._measures.update(live.id, changed))
-            await self._record(live, spec, undo=difference(merged, old.resources) if live.state.running else {})
+            spec = _republished(spec, change)
+            warnings = (*warnings, *await self._apply(live, spec))
         self._news.tell(live.container, "update")
         return warnings
 
-    async def _record(self, live: Live, spec: CreateSpec, *, undo: Mapping[str, object]) -> None:
+    async def _apply(self, live: Live, spec: CreateSpec) -> Sequence[str]:
+        """All of it, or nothing of it. The lock is held."""
         before = live.container
-        live.container = replace(before, spec=spec)
-        try:
+        async with AsyncExitStack() as undo:
+            warnings = await self._limit(live, spec.resources, undo)
+            await self._publish(live, spec, undo)
+            live.container = replace(live.container, spec=spec)
+            undo.callback(self._restore, live, before)
             await self._records.respec(live)
-        except SeawallError:
-            live.container = replace(live.container, spec=before.spec)
-            if undo:
-                await self._measures.update(live.id, undo)
-            raise
+            undo.pop_all()
+        if before.network != live.container.network:
+            await self._records.save(live)
+        return warnings
+
+    async def _limit(self, live: Live, wanted: Resources, undo: AsyncExitStack) -> Sequence[str]:
+        now = live.container.spec.resources
+        changed = difference(now, wanted)
+        if not changed or not live.state.running:
+            return ()
+        warnings = await self._measures.update(live.id, changed)
+        undo.push_async_callback(self._measures.update, live.id, difference(wanted, now))
+        return warnings
+
+    async def _publish(self, live: Live, spec: CreateSpec, undo: AsyncExitStack) -> None:
+        before = live.container
+        after = replace(before, spec=spec)
+        if before.spec.network.bindings == spec.network.bindings or not live.state.running:
+            return
+        ports = await self._networks.republish(live.id, published(after), live.state.pid)
+        undo.push_async_callback(self._networks.republish, live.id, published(before), live.state.pid)
+        live.container = replace(before, network=replace(before.network, ports=resolved(ports)))
+        undo.callback(self._restore, live, before)
+
+    def _restore(self, live: Live, before: Container) -> None:
+        live.container = replace(live.container, spec=before.spec, network=before.network)
 
 
 def merge(now: Resources, change: Change) -> Resources:
@@ -84,7 +123,7 @@ def merge(now: Resources, change: Change) -> Resources:
         # What nothing said meant when it was created, not what it would mean now.
         named["memory_swap"] = now.memory_swap or 2 * now.memory or 2 * wanted.memory
     if change.pids_limit is not None:
-        named["pids_limit"] = max(0, wanted.pids_limit)
+        named["pids_limit"] = max(0, change.pids_limit)
     return replace(now, **named)
 
 
@@ -139,6 +178,15 @@ def _block_io(old: Resources, new: Resources) -> dict[str, Any]:
     rates: dict[str, Any] = {name: kept(name) for name in names}
     result: dict[str, Any] = bundle.limits(Resources(blkio_weights=lifted, **rates)).get("blockIO", {})
     return result
+
+
+def _republished(spec: CreateSpec, change: Change) -> CreateSpec:
+    if change.bindings is None:
+        return spec
+    if change.bindings and spec.network.mode.startswith("container:"):
+        raise InvalidSpec("conflicting options: port publishing and the container type network mode")
+    exposed = tuple(dict.fromkeys((*spec.exposed_ports, *(binding.port for binding in change.bindings))))
+    return replace(spec, exposed_ports=exposed, network=replace(spec.network, bindings=change.bindings))
 
 
 def _restart(old: CreateSpec, change: Change) -> RestartPolicy:

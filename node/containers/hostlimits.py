@@ -83,7 +83,8 @@ class HostLimits:
         )
 
     def adapt(self, wanted: Resources) -> tuple[Resources, tuple[str, ...]]:
-        """`wanted` without what this host cannot do, and warnings that say so. Raises InvalidSpec for what it cannot
+        """`wanted` without what this host cannot do, and warnings that say so. `bundle.resources.check` has let it
+        pass. Raises InvalidSpec for what it cannot
         do and nobody would want left out."""
         if wanted.nano_cpus and "cpu_quota" not in self.features:
             raise InvalidSpec("NanoCPUs can not be set, as your kernel does not support CPU CFS scheduler or the "
@@ -115,7 +116,7 @@ class HostLimits:
     def _check_sets(self, wanted: Resources) -> None:
         sets = (("CPUs", wanted.cpuset_cpus, self.processors), ("memory nodes", wanted.cpuset_mems, self.memory_nodes))
         for what, asked, available in sets:
-            if asked and available and not set(numbers(asked)) <= set(numbers(available)):
+            if asked and available and not _within(asked, set(numbers(available))):
                 raise InvalidSpec(f"Requested {what} are not available - requested {asked}, available: {available}")
 
     def _check_ulimit(self, limit: Ulimit) -> None:
@@ -133,6 +134,16 @@ def numbers(text: str) -> Iterator[int]:
     for part in text.split(","):
         first, _, last = part.partition("-")
         yield from range(int(first), int(last or first) + 1)
+
+
+def _within(asked: str, available: set[int]) -> bool:
+    """A range that is longer than what there is cannot be: nothing is counted that a client made long."""
+    for part in asked.split(","):
+        first, _, last = part.partition("-")
+        length = int(last or first) - int(first) + 1
+        if length > len(available) or not available.issuperset(range(int(first), int(first) + length)):
+            return False
+    return True
 
 
 def _online(path: str) -> str:

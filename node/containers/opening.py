@@ -104,7 +104,7 @@ async def open_containers(home: Path, site: Site, near: Neighbours) -> AsyncIter
         yield (
             Containers(
                 index, records, creator, runner, stopper, remover, near.freezer, near.snapshots, news,
-                Changer(site.limits, near.freezer, records, news), Gauge(near.freezer),
+                Changer(site.limits, near.freezer, near.networks, records, news), Gauge(near.freezer),
                 Pruner(index, remover, near.snapshots, near.events),
             ),
             execs,

@@ -140,5 +140,13 @@ class Readopts(Protocol):
     async def settle(self) -> None: ...
 
 
-class NetworksOfContainers(Connects, Readopts, Protocol):
+class Republishes(Protocol):
+    """Published ports of a container that goes on (node.network.store.Networks)."""
+
+    async def republish(
+        self, container_id: str, published: Sequence[PortBinding], pid: int
+    ) -> Sequence[PortBinding]: ...
+
+
+class NetworksOfContainers(Connects, Readopts, Republishes, Protocol):
     """All that this room asks of networks."""

@@ -5,7 +5,7 @@ The caller holds the container's lock.
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -230,7 +230,9 @@ def wanted(container: Container) -> tuple[EndpointSpec, ...]:
 
 
 def _place(sandbox: Sandbox) -> Place:
-    ports = tuple(
-        PublishedPort(Port(port.container_port, port.proto), port.host_ip, port.host_port) for port in sandbox.ports
-    )
-    return Place(sandbox.endpoints, ports)
+    return Place(sandbox.endpoints, resolved(sandbox.ports))
+
+
+def resolved(ports: Iterable[PortBinding]) -> tuple[PublishedPort, ...]:
+    """As the network answers for them."""
+    return tuple(PublishedPort(Port(port.container_port, port.proto), port.host_ip, port.host_port) for port in ports)

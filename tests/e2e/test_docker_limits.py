@@ -3,12 +3,14 @@
 import json
 import os
 import re
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 from node.linux import cgroups
-from tests.e2e.conftest import Docker, Platform
+from tests.conftest import WaitFor
+from tests.e2e.conftest import Docker, Platform, free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
@@ -199,3 +201,34 @@ def test_the_same_with_our_own_command(seawall: Docker, platform: Platform) -> N
     assert seawall.ok("ps", "-a", "--format", "{{.Names}}").split() == ["up"]
     gpus = seawall("create", "--gpus", "all", platform.image())
     assert (gpus.returncode, "could not select device driver" in gpus.stderr) == (125, True)
+
+
+def test_ports_of_a_living_container(seawall: Docker, platform: Platform, wait_for: WaitFor) -> None:
+    first, second = free_port(), free_port()
+    found = seawall.ok("run", "-d", "-p", f"127.0.0.1:{first}:80", platform.image(), "sh", "-c",
+                       "mkdir /w; echo here > /w/index.html; exec httpd -f -p 80 -h /w").strip()  # fmt: skip
+
+    def answers(port: int) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=2) as page:
+                return page.read() == b"here\n"
+        except OSError:
+            return False
+
+    wait_for(lambda: answers(first))
+    pid = seawall.inspect(found, "{{.State.Pid}}")
+    seawall.ok("update", "-p", f"127.0.0.1:{second}:80", found)
+    wait_for(lambda: answers(second))
+    assert answers(first)
+    assert seawall.ok("port", found, "80").split() == [f"127.0.0.1:{first}", f"127.0.0.1:{second}"]
+    seawall.ok("update", "--publish-rm", "80", found)
+    wait_for(lambda: not answers(first) and not answers(second))
+    assert seawall.inspect(found, "{{.State.Pid}}") == pid
+    taken = seawall("update", "-p", "127.0.0.1:99999:80", found)
+    assert taken.returncode != 0
+    seawall.ok("update", "-p", f"127.0.0.1:{first}:80", found)
+    platform.kill_node()
+    platform.start_node()
+    wait_for(lambda: answers(first))
+    seawall.ok("restart", "-t", "0", found)
+    wait_for(lambda: answers(first))

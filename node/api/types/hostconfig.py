@@ -46,7 +46,7 @@ def parse_namespaces(host: Fields) -> Namespaces:
 def parse_network(host: Fields, mac_address: str) -> NetworkSpec:
     return NetworkSpec(
         mode=host.text("NetworkMode") or "default",
-        bindings=tuple(_bindings(host)),
+        bindings=tuple(parse_bindings(host)),
         publish_all=host.flag("PublishAllPorts"),
         dns=host.texts("Dns"),
         dns_options=host.texts("DnsOptions"),
@@ -56,7 +56,8 @@ def parse_network(host: Fields, mac_address: str) -> NetworkSpec:
     )
 
 
-def _bindings(host: Fields) -> Iterator[PublishedPort]:
+def parse_bindings(host: Fields) -> Iterator[PublishedPort]:
+    """Of PortBindings."""
     value = host.raw("PortBindings")
     if value is None:
         return

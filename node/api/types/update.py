@@ -1,7 +1,7 @@
-"""`POST /containers/{id}/update`: Docker's limits and restart policy, and beyond Docker `Labels`."""
+"""`POST /containers/{id}/update`: Docker's limits and restart policy, and beyond Docker `Labels` and `PortBindings`."""
 
 from node.api.types.fields import Fields
-from node.api.types.hostconfig import parse_restart
+from node.api.types.hostconfig import parse_bindings, parse_restart
 from node.api.types.limits import parse_limits
 from node.containers.changing import Change
 
@@ -19,4 +19,5 @@ def parse_update(body: Fields) -> Change:
         body.optional_number("PidsLimit"),
         parse_restart(restart) if restart.text("Name") else None,
         body.optional_mapping("Labels"),
+        tuple(parse_bindings(body)) if body.has("PortBindings") else None,
     )

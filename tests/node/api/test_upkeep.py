@@ -8,7 +8,7 @@ import pytest
 
 from node.api.types.stats import usage
 from node.containers.changing import Change
-from node.containers.model import Container, CreateSpec, Resources, RestartMode, RestartPolicy
+from node.containers.model import Container, CreateSpec, Port, PublishedPort, Resources, RestartMode, RestartPolicy
 from node.containers.usage import Look, Machine, Traffic
 from node.linux.cgroups.stats import Cpu, Io, Memory, Pids, Stats
 from tests.node.api.conftest import Node
@@ -37,9 +37,12 @@ async def test_update(node: Node) -> None:
         Change(restart=RestartPolicy(RestartMode.ALWAYS)),
         Change(Resources(memory=1 << 26, pids_limit=-1), -1, labels={"a": "b", "c": None}),
     ]
+    await node.call("POST", "/containers/web/update", {"PortBindings": {"80/tcp": [{"HostPort": "8080"}]}})
+    assert node.containers.changes[-1] == Change(bindings=(PublishedPort(Port(80), "", 8080),))
     for wrong, status, words in (
         ({"Memory": "x"}, 400, "Memory must be a whole number"),
         ({"Labels": {"a": 5}}, 400, "Labels must be an object of strings"),
+        ({"PortBindings": {"x": []}}, 400, "invalid port specification"),
         ({"RestartPolicy": {"Name": "sometimes"}}, 400, "unknown policy 'sometimes'"),
         ({"Ulimits": [{"Name": "nofile", "Soft": 1, "Hard": 1}]}, 501, "Ulimits is not supported yet"),
     ):

@@ -199,6 +199,8 @@ class PortTaken(FailedPrecondition):
 
 class FakeNetworks:
     def __init__(self) -> None:
+        self.republished: list[tuple] = []
+        self.publish_failure: Exception | None = None
         self.attached: dict[str, str] = {}
         self.readopted: list[str] = []
         self.ports: dict[int, str] = {}
@@ -222,6 +224,13 @@ class FakeNetworks:
     async def release(self, container_id) -> None:
         self.attached.pop(container_id, None)
         self.ports = {port: owner for port, owner in self.ports.items() if owner != container_id}
+
+    async def republish(self, container_id, published, pid):
+        if self.publish_failure is not None:
+            raise self.publish_failure
+        self.republished.append((container_id, tuple(published), pid))
+        return [replace(port, host_ip=port.host_ip or "0.0.0.0", host_port=port.host_port or 49153)
+                for port in published]
 
     async def readopt(self, joining, endpoints, published, pid) -> None:
         self.readopted.append(joining.container_id)

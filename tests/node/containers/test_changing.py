@@ -7,8 +7,11 @@ import pytest
 from node.containers.changing import Change, difference, merge
 from node.containers.errors import InvalidSpec, WrongState
 from node.containers.freezer import CgroupFailed
-from node.containers.model import CreateSpec, Resources, RestartMode, RestartPolicy
+from node.containers.model import CreateSpec, Port, PublishedPort, Resources, RestartMode, RestartPolicy
 from node.containers.pruning import AlreadyPruning, PruneFilter
+from node.network.model import PortBinding
+from ocispec.errors import FailedPrecondition
+from tests.node.containers.fakes import PortTaken
 
 MB = 1 << 20
 
@@ -116,3 +119,50 @@ async def test_two_prunes_at_once_are_one_too_many(node):
     async with node.containers._pruner._lock:
         with pytest.raises(AlreadyPruning, match="a prune operation is already running"):
             await node.containers.prune(PruneFilter())
+
+
+async def test_a_set_of_processors_that_is_none(node):
+    await node.run()
+    for text in ("x", "\0", "0-", "a" * 5000):
+        with pytest.raises(InvalidSpec, match="Invalid value"):
+            await node.containers.update("box", Change(Resources(cpuset_cpus=text)))
+
+
+async def test_ports_of_a_living_container(cold_node):
+    async with cold_node.opened() as node:
+        container_id = await node.run()
+        asked = (PublishedPort(Port(80), "", 8080),)
+        await node.containers.update("box", Change(bindings=asked))
+        container = await node.containers.get("box")
+        assert node.networks.republished == [
+            (container_id, (PortBinding("tcp", 80, "", 8080),), container.state.pid)
+        ]
+        assert container.network.ports == (PublishedPort(Port(80), "0.0.0.0", 8080),)
+        assert container.spec.exposed_ports == (Port(80),)
+        node.networks.publish_failure = PortTaken("port is already allocated")
+        with pytest.raises(PortTaken):
+            await node.containers.update(
+                "box", Change(Resources(memory=64 * MB), bindings=(PublishedPort(Port(80), "", 8081),))
+            )
+        assert await node.containers.get("box") == container
+        assert node.freezer.limits[container_id][-1] == {"memory": {"limit": -1, "swap": -1}}, "undone"
+    async with cold_node.opened() as node:
+        after = await node.containers.get("box")
+        assert (after.spec.network.bindings, after.network.ports) == (asked, container.network.ports)
+
+
+async def test_a_record_that_cannot_be_written_undoes_it_all(node, monkeypatch):
+    container_id = await node.run()
+    before = await node.containers.get("box")
+
+    async def full(_id, _spec):
+        raise FailedPrecondition("the disk is full")
+
+    monkeypatch.setattr(node.rows, "set_spec", full)
+    with pytest.raises(FailedPrecondition):
+        await node.containers.update(
+            "box", Change(Resources(memory=64 * MB), bindings=(PublishedPort(Port(80), "", 8080),))
+        )
+    assert await node.containers.get("box") == before
+    assert node.networks.republished[-1][1] == ()
+    assert node.freezer.limits[container_id][-1] == {"memory": {"limit": -1, "swap": -1}}
