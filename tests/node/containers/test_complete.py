@@ -9,7 +9,6 @@ from node.containers.errors import InvalidSpec
 from node.containers.model import (
     CreateSpec,
     Healthcheck,
-    LogSpec,
     Namespaces,
     NetworkSpec,
     Port,
@@ -142,7 +141,6 @@ def test_refuses(values, message):
     [
         {"network": NetworkSpec("mynet")},
         {"network": NetworkSpec(mac_address="02:00:00:00:00:01")},
-        {"log": LogSpec("syslog")},
         {"namespaces": Namespaces(user="private")},
         {"security": Security(security_opt=("label=type:x",))},
     ],
