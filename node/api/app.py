@@ -107,7 +107,7 @@ def groups(engine: Engine) -> Groups:
         transfer=TransferRoutes(
             images, engine.searches, engine.events, imagefiles.take_in, search_registry=engine.search_registry
         ),
-        networks=NetworkRoutes(engine.networks, containers),
+        networks=NetworkRoutes(engine.networks, containers, containers, engine.events),
         volumes=VolumeRoutes(engine.volumes, containers),
         archives=ArchiveRoutes(engine.files),
         imagefiles=imagefiles,

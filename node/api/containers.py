@@ -14,12 +14,16 @@ from node.api.types import containers as view
 from node.api.types.create import parse_create
 from node.api.types.limits import discarded
 from node.api.types.update import parse_update
+from node.api.version import ApiVersion
 from node.containers.filters import Filters
 from node.containers.model import Container
 from node.containers.pruning import PruneFilter
 from ocispec.errors import InvalidArgument, NotFound, Unimplemented
 
 _NOT_MODIFIED = 304
+
+SEVERAL_NETWORKS = ApiVersion(1, 44)
+"""From here on a container may be created on several networks."""
 
 
 class ContainerRoutes:
@@ -36,7 +40,9 @@ class ContainerRoutes:
         body = await call.fields()
         if body.empty:
             raise InvalidArgument("config cannot be empty in order to create a container")
-        spec = parse_create(body, name=call.text("name"), platform=call.text("platform"))
+        spec = parse_create(
+            body, name=call.text("name"), platform=call.text("platform"), several=call.version >= SEVERAL_NETWORKS
+        )
         created = await self._catalogue.create(spec)
         warnings = [*discarded(body.object("HostConfig"), call.version), *created.warnings]
         return reply({"Id": created.id, "Warnings": warnings}, 201)

@@ -21,6 +21,7 @@ from node.images.archive.save import Wanted
 from node.images.distribution import Distributed
 from node.images.image import HistoryEntry, Image, ImageUsage, Part, Pruned, PushResult, Removal
 from node.images.progress import Progress
+from node.network.model import EndpointSpec, Network, NetworkSpec
 from ocispec.descriptor import Descriptor, Platform
 from ocispec.digest import Digest
 from ocispec.reference import Reference
@@ -120,7 +121,14 @@ class Usage(Protocol):
         ...
 
 
-class Containers(Catalogue, Lifecycle, Observation, Upkeep, Measured, Usage, Protocol):
+class Connecting(Protocol):
+    """Which containers are on them (node.containers.manager.Containers)."""
+
+    async def connect(self, name: str, asked: EndpointSpec) -> None: ...
+    async def disconnect(self, name: str, network: str, *, force: bool = False) -> None: ...
+
+
+class Containers(Catalogue, Lifecycle, Observation, Upkeep, Measured, Usage, Connecting, Protocol):
     """All of it (node.containers.manager.Containers)."""
 
 
@@ -249,26 +257,14 @@ class Searches(Protocol):
     async def search(self, host: str, term: str, *, limit: int, auth: Credentials | None) -> Sequence[Found]: ...
 
 
-class Network(Protocol):
-    """A network of this node (node.network.store.Network)."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def driver(self) -> str: ...
-    @property
-    def subnet(self) -> str: ...
-    @property
-    def gateway(self) -> str: ...
-
-
 class Networks(Protocol):
     """Which networks there are (node.network.store.Networks)."""
 
     def list(self) -> Sequence[Network]: ...
     def inspect(self, name_or_id: str) -> Network: ...
+    async def create(self, spec: NetworkSpec) -> Network: ...
+    async def remove(self, name_or_id: str) -> None: ...
+    def used(self) -> set[str]: ...
 
 
 class Volume(Protocol):

@@ -103,12 +103,12 @@ def routes(on: Groups) -> list[Route]:
         Route("POST", "/session", "Session"),
 
         Route("GET", "/networks", "NetworkList", on.networks.list),
-        Route("POST", "/networks/create", "NetworkCreate"),
-        Route("POST", "/networks/prune", "NetworkPrune"),
+        Route("POST", "/networks/create", "NetworkCreate", on.networks.create),
+        Route("POST", "/networks/prune", "NetworkPrune", on.networks.prune),
         Route("GET", "/networks/{id}", "NetworkInspect", on.networks.inspect),
-        Route("DELETE", "/networks/{id}", "NetworkDelete"),
-        Route("POST", "/networks/{id}/connect", "NetworkConnect"),
-        Route("POST", "/networks/{id}/disconnect", "NetworkDisconnect"),
+        Route("DELETE", "/networks/{id}", "NetworkDelete", on.networks.delete),
+        Route("POST", "/networks/{id}/connect", "NetworkConnect", on.networks.connect),
+        Route("POST", "/networks/{id}/disconnect", "NetworkDisconnect", on.networks.disconnect),
 
         Route("GET", "/volumes", "VolumeList", on.volumes.list),
         Route("POST", "/volumes/create", "VolumeCreate", on.volumes.create),

@@ -15,10 +15,13 @@ from node.containers.bundle.mounts import tmpfs_options
 from node.containers.bundle.process import check_ulimits, command, merge_env
 from node.containers.bundle.security import confine
 from node.containers.errors import InvalidSpec
+from node.containers.links import parse as parse_link
 from node.containers.model import CreateSpec, Healthcheck, Namespaces, Port, RestartMode, RestartPolicy
 from node.containers.mountspec import check_target
 from node.linux.cgroups import CgroupError
 from node.linux.cgroups.hierarchies import checked_path
+from node.network.model import BUILTIN, EndpointSpec
+from node.network.options import check_address, check_mac
 from ocispec.errors import InvalidArgument, Unimplemented
 
 MAX_HOSTNAME = 64
@@ -98,8 +101,6 @@ def _check_namespaces(namespaces: Namespaces) -> None:
 
 def _check_network(spec: CreateSpec) -> None:
     network, mode = spec.network, spec.network.mode
-    if mode not in ("default", "bridge", "none", "host") and not mode.startswith("container:"):
-        raise Unimplemented(f"network {mode} not found: only bridge, none, host and container:<name> exist yet")
     shares = mode.startswith("container:")
     if shares and (network.bindings or network.publish_all):
         raise InvalidSpec("conflicting options: port publishing and the container type network mode")
@@ -109,8 +110,32 @@ def _check_network(spec: CreateSpec) -> None:
             if network.dns
             else "conflicting options: custom host-to-IP mapping and the network mode"
         )
-    if network.mac_address:
-        raise Unimplemented("--mac-address is not supported yet")
+    if network.links and (shares or mode == "host"):
+        kind = "host type networking" if mode == "host" else "container type network"
+        raise InvalidSpec(f"conflicting options: {kind} can't be used with links. This would result in undefined "
+                          "behavior")
+    for link in network.links:
+        parse_link(link)
+    for end in network.endpoints:
+        _check_endpoint(end, shares=shares)
+
+
+def _check_endpoint(end: EndpointSpec, *, shares: bool) -> None:
+    """What a network that does not exist yet would refuse too."""
+    invalid = f"invalid config for network {end.network}: invalid endpoint settings:\n"
+    if end.network in BUILTIN or shares:
+        if end.ipv4 or end.ipv6:
+            raise InvalidSpec(f"{invalid}user specified IP address is supported on user defined networks only")
+        if end.aliases:
+            raise InvalidSpec(
+                f"{invalid}network-scoped alias is supported only for containers in user defined networks"
+            )
+    if end.mac:
+        check_mac(end.mac)
+    if end.ipv4:
+        check_address(end.ipv4, 4)
+    if end.ipv6:
+        check_address(end.ipv6, 6)
 
 
 def _check_rest(spec: CreateSpec) -> None:

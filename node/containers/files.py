@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from node.containers.model import Container, NetworkSpec
+from node.containers.model import Container, CreateSpec, NetworkSpec
 from node.network.listening import ADDRESS as DNS_ADDRESS
 from node.network.model import Endpoint, Resolving, Sandbox
 
@@ -15,10 +15,11 @@ UPSTREAM_RESOLV = Path("/run/systemd/resolve/resolv.conf")
 HOST_GATEWAY = "host-gateway"
 
 
-def write(container: Container, sandbox: Sandbox, joined: Path | None = None) -> None:
+def write(container: Container, sandbox: Sandbox, joined: Path | None = None, linked: str = "") -> None:
     """Into the container's folder; at each start, because the address is that start's.
 
     `joined`: the folder of the container whose network this one shares. Names mean there what they mean here.
+    `linked`: lines of /etc/hosts for containers it is linked to.
     """
     directory = Path(container.directory)
     (directory / "hostname").write_text(f"{container.spec.hostname}\n")
@@ -26,7 +27,7 @@ def write(container: Container, sandbox: Sandbox, joined: Path | None = None) ->
         for name in ("hosts", "resolv.conf"):
             (directory / name).write_text(_read(joined / name))
         return
-    (directory / "hosts").write_text(_hosts(container, sandbox))
+    (directory / "hosts").write_text(_hosts(container, sandbox, linked))
     (directory / "resolv.conf").write_text(_resolv_of(container.spec.network, sandbox.endpoints))
 
 
@@ -77,7 +78,7 @@ def _host_resolver() -> str:
     return text if any(reachable(server) for server in _servers(text)) else _read(UPSTREAM_RESOLV) or text
 
 
-def _hosts(container: Container, sandbox: Sandbox) -> str:
+def _hosts(container: Container, sandbox: Sandbox, linked: str) -> str:
     spec = container.spec
     if sandbox.netns_path is None:
         text = _read(HOST_HOSTS)
@@ -90,10 +91,25 @@ def _hosts(container: Container, sandbox: Sandbox) -> str:
     for entry in spec.network.extra_hosts:
         name, _, address = entry.partition(":")
         text += f"{gateway if address == HOST_GATEWAY else address}\t{name}\n"
-    if sandbox.endpoint is not None:
-        full = f"{spec.hostname}.{spec.domainname} " if spec.domainname else ""
-        text += f"{sandbox.endpoint.ip}\t{full}{spec.hostname}\n"
-    return text
+    return text + linked + "".join(_own(spec, end) for end in sandbox.endpoints)
+
+
+def _own(spec: CreateSpec, end: Endpoint) -> str:
+    full = f"{spec.hostname}.{spec.domainname} " if spec.domainname else ""
+    return "".join(f"{ip}\t{full}{spec.hostname}\n" for ip in (end.ip, end.ip6) if ip)
+
+
+def add_host(directory: Path, spec: CreateSpec, end: Endpoint) -> None:
+    """A network more for a running container, which sees this very file: it is written in place."""
+    file = directory / "hosts"
+    file.write_text(_read(file) + _own(spec, end))
+
+
+def drop_host(directory: Path, end: Endpoint) -> None:
+    """One less. What the container wrote itself stays."""
+    file, gone = directory / "hosts", {end.ip, end.ip6} - {""}
+    lines = _read(file).splitlines(keepends=True)
+    file.write_text("".join(line for line in lines if (line.split() or [""])[0] not in gone))
 
 
 def resolv_conf(host: str, asked: NetworkSpec, *, own_namespace: bool) -> str:

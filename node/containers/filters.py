@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from node.containers.connecting import connected
 from node.containers.model import Container, Status
 from ocispec.errors import InvalidArgument
 
@@ -117,9 +118,13 @@ def _ancestor(container: Container, values: Sequence[str]) -> bool:
 
 
 def _network(container: Container, values: Sequence[str]) -> bool:
-    ends = container.network.endpoints
-    mode = "bridge" if container.spec.network.mode == "default" else container.spec.network.mode
-    return any(value == mode or any(value in (end.network_name, end.network_id) for end in ends) for value in values)
+    """By name or id of what it is connected to, running or not."""
+    names = {word for one in connected(container) for word in (one.network, one.network_id)}
+    names |= {word for end in container.network.endpoints for word in (end.network_name, end.network_id)}
+    ids = {end.network_id for end in container.network.endpoints} | {one.network_id for one in connected(container)}
+    names |= {"bridge"} if container.spec.network.mode == "default" else {container.spec.network.mode}
+    names -= {""}
+    return any(value in names or (len(value) >= 12 and any(i.startswith(value) for i in ids)) for value in values)
 
 
 def _volume(container: Container, values: Sequence[str]) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from node.containers import names, top
 from node.containers.changing import Change, Changer
+from node.containers.connecting import Connector
 from node.containers.creation import Creator
 from node.containers.errors import AmbiguousPrefix, NameInUse, NoSuchContainer, NotRunning, WrongState
 from node.containers.filters import NOTHING, Filters
@@ -22,6 +23,7 @@ from node.containers.pruning import PruneFilter, Pruner
 from node.containers.running import Runner
 from node.containers.stopping import Remover, Stopper
 from node.containers.usage import Gauge, Look
+from node.network.model import EndpointSpec
 from node.snapshots.store import RootSnapshots
 from node.snapshots.trees import disk_usage
 from node.state.containers import ContainerRowExists
@@ -51,6 +53,7 @@ class Containers:
         changer: Changer,
         gauge: Gauge,
         pruner: Pruner,
+        connector: Connector,
     ) -> None:
         self._index = index
         self._records = records
@@ -64,6 +67,7 @@ class Containers:
         self._changer = changer
         self._gauge = gauge
         self._pruner = pruner
+        self._connector = connector
 
     async def create(self, spec: CreateSpec) -> Created:
         return await self._creator.create(spec)
@@ -159,7 +163,15 @@ class Containers:
             except ContainerRowExists as error:
                 raise NameInUse(wanted, "another container") from error
             self._index.rename(live, wanted)
+            await self._connector.renamed(live, old)
         self._news.tell(live.container, "rename", {"oldName": f"/{old}"})
+
+    async def connect(self, name: str, asked: EndpointSpec) -> None:
+        """One network more. Raises what `Connector.connect` raises."""
+        await self._connector.connect(name, asked)
+
+    async def disconnect(self, name: str, network: str, *, force: bool = False) -> None:
+        await self._connector.disconnect(name, network, force=force)
 
     async def top(self, name: str, ps_args: str = "") -> Processes:
         live = find(self._index, name)

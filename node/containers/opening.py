@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from node.containers.changing import Changer
+from node.containers.connecting import Connector
 from node.containers.creation import Creator
 from node.containers.delivery.courier import Couriers
 from node.containers.execs import Execs
@@ -105,7 +106,7 @@ async def open_containers(home: Path, site: Site, near: Neighbours) -> AsyncIter
             Containers(
                 index, records, creator, runner, stopper, remover, near.freezer, near.snapshots, news,
                 Changer(site.limits, near.freezer, near.networks, records, news), Gauge(near.freezer),
-                Pruner(index, remover, near.snapshots, near.events),
+                Pruner(index, remover, near.snapshots, near.events), Connector(live, near.networks, records),
             ),
             execs,
         )

@@ -13,7 +13,7 @@ from node.containers.model import MountPoint
 from node.containers.monitor import ExitStatus, HeldExec
 from node.images.image import Image
 from node.linux.cgroups.stats import Stats
-from node.network.model import Endpoint, Joining, PortBinding, Sandbox
+from node.network.model import Endpoint, EndpointSpec, Joining, Network, PortBinding, Sandbox
 from node.snapshots.mounts import RootMount
 from ocispec.descriptor import Platform
 from ocispec.digest import Digest
@@ -148,5 +148,15 @@ class Republishes(Protocol):
     ) -> Sequence[PortBinding]: ...
 
 
-class NetworksOfContainers(Connects, Readopts, Republishes, Protocol):
+class ChangesNetworks(Protocol):
+    """A running container's networks, more and fewer (node.network.store.Networks)."""
+
+    def inspect(self, name_or_id: str) -> Network: ...
+    def check(self, network_id: str, asked: EndpointSpec) -> None: ...
+    async def connect(self, container_id: str, asked: EndpointSpec, pid: int) -> Sequence[Endpoint]: ...
+    async def disconnect(self, container_id: str, network_id: str, pid: int) -> Sequence[Endpoint]: ...
+    async def renamed(self, container_id: str, old: str, new: str, pid: int) -> None: ...
+
+
+class NetworksOfContainers(Connects, Readopts, Republishes, ChangesNetworks, Protocol):
     """All that this room asks of networks."""

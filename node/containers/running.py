@@ -145,6 +145,10 @@ class Runner:
             finished_at=status.finished_at or clock.now(),
             health=health.ended(live.state.health),
         )
+        # In Docker's order: die, then the networks' disconnect.
+        if status.oom_killed:
+            self._news.tell(live.container, "oom")
+        self._news.tell(live.container, "die", {"exitCode": str(status.code), "execDuration": str(int(ran))})
         try:
             await self._networks.release(live.id)
         except SeawallError:
@@ -152,9 +156,6 @@ class Runner:
         await self._mounting.end(live.container)
         if not live.container.spec.auto_remove:
             await self._write(live)
-        if status.oom_killed:
-            self._news.tell(live.container, "oom")
-        self._news.tell(live.container, "die", {"exitCode": str(status.code), "execDuration": str(int(ran))})
         live.exited.set()
         self._settle(live)
         if again:

@@ -5,14 +5,15 @@ The caller holds the container's lock.
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from node.containers import clock, files, logdrivers
+from node.containers import clock, files, links, logdrivers
 from node.containers.bundle.config import Joins, Surroundings, config
 from node.containers.bundle.rootfiles import LayeredRoot
+from node.containers.connecting import connected
 from node.containers.errors import CannotInvoke, CannotStart, NotRunning, WrongState
 from node.containers.freezer import group_path
 from node.containers.hostlimits import HostLimits
@@ -22,7 +23,7 @@ from node.containers.model import Container, Place, Port, PublishedPort, Status
 from node.containers.monitor import StartFailed
 from node.containers.mounting import Mounting
 from node.containers.parts import Connects, Launches, MonitorHandle
-from node.network.model import EndpointSpec, Joining, PortBinding, Sandbox
+from node.network.model import Endpoint, EndpointSpec, Joining, PortBinding, Sandbox
 from node.settings import LogSettings
 from node.snapshots.mounts import RootMount
 from node.snapshots.store import RootSnapshots
@@ -79,7 +80,9 @@ class Startup:
             live.change(exit_code=code, error=failure.message, pid=0)
             raise failure from error
         live.monitor = monitor
-        live.container = replace(live.container, network=_place(sandbox))
+        live.container = replace(
+            live.container, network=_place(sandbox), wanted=_named(connected(live.container), sandbox.endpoints)
+        )
         live.change(
             status=Status.RUNNING, pid=monitor.pid, exit_code=0, error="", oom_killed=False, started_at=clock.now()
         )
@@ -140,7 +143,11 @@ class Startup:
 
     def _write(self, container: Container, sandbox: Sandbox, root: RootMount, joins: Joins) -> None:
         """The bundle and the files that are bound over /etc."""
-        files.write(container, sandbox, self._joined(container))
+        linked = links.resolve(container, self._find)
+        files.write(container, sandbox, self._joined(container), links.hosts(linked))
+        if linked:
+            env = (*links.environment(container, linked), *container.spec.env)
+            container = replace(container, spec=replace(container.spec, env=env))
         layers = LayeredRoot.of_mount(root.type, root.source, root.options, root.cwd)
         place = group_path(container, self._site.cgroup_parent)
         around = Surroundings(place, sandbox.netns_path, joins, self._site.init, layers.read)
@@ -152,7 +159,7 @@ class Startup:
             container.name,
             container.spec.hostname,
             _mode(container, self._find),
-            wanted(container),
+            connected(container),
             tuple(published(container)),
             other_netns,
             files.resolving(container.spec.network),
@@ -219,14 +226,10 @@ def published(container: Container) -> list[PortBinding]:
     return wanted
 
 
-def wanted(container: Container) -> tuple[EndpointSpec, ...]:
-    """What it is connected to."""
-    if container.wanted is not None:
-        return container.wanted
-    mode, asked = container.spec.network.mode, container.spec.network.endpoints
-    if mode.startswith(JOIN):
-        return ()
-    return asked or (EndpointSpec("bridge" if mode == "default" else mode),)
+def _named(asked: Sequence[EndpointSpec], ends: Sequence[Endpoint]) -> tuple[EndpointSpec, ...]:
+    """With the ids of the networks that were meant."""
+    ids = {end.network_name: end.network_id for end in ends} | {end.network_id: end.network_id for end in ends}
+    return tuple(replace(one, network_id=ids.get(one.network, one.network_id)) for one in asked)
 
 
 def _place(sandbox: Sandbox) -> Place:

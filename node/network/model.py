@@ -215,6 +215,10 @@ class Network:
         return self.spec.driver
 
     @property
+    def labels(self) -> Mapping[str, str]:
+        return self.spec.labels
+
+    @property
     def builtin(self) -> bool:
         return self.spec.name in BUILTIN
 

@@ -14,7 +14,7 @@ from node.network import hostports, wiring
 from node.network.bridge import veth_name
 from node.network.care import Care, Place
 from node.network.catalog import Catalog
-from node.network.endpoints import ALONE, SHARED, make, ordered
+from node.network.endpoints import ALONE, SHARED, check_spec, make, ordered
 from node.network.held import Held
 from node.network.model import (
     Endpoint,
@@ -83,6 +83,10 @@ class Networks:
     def _bridge_of(self, network: Network) -> str:
         held = self._catalog.get(network.id)
         return held.bridge.name if held and held.bridge else ""
+
+    def check(self, network_id: str, asked: EndpointSpec) -> None:
+        """Whether that network gives what is asked. Raises InvalidNetwork, NetworkForbidden."""
+        check_spec(self._catalog.find(network_id), asked)
 
     def used(self) -> set[str]:
         """Ids of networks that somebody is on."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from node.api.types.endpoints import endpoints
 from node.api.types.hostview import host_config
 from node.api.types.units import epoch, human_span
 from node.api.version import NEWEST, ApiVersion
@@ -17,6 +18,9 @@ PLAIN_NETWORKS = ApiVersion(1, 52)
 """From here on what a container has on `bridge` is said in its Networks alone, and a list says how it feels."""
 
 MAC_IN_CONFIG = ApiVersion(1, 44)
+ID_IN_ALIASES = ApiVersion(1, 45)
+"""Until here a container's short id was among its aliases; since then it is among its DNSNames."""
+
 _LEGACY_NETWORK = ("Bridge", "HairpinMode", "LinkLocalIPv6Address", "LinkLocalIPv6PrefixLen", "SecondaryIPAddresses",
                    "SecondaryIPv6Addresses", "EndpointID", "Gateway", "GlobalIPv6Address", "GlobalIPv6PrefixLen",
                    "IPAddress", "IPPrefixLen", "IPv6Gateway", "MacAddress")  # fmt: skip
@@ -50,7 +54,7 @@ def inspect(
         "GraphDriver": {"Data": None, "Name": driver},
         "Mounts": [mount(item) for item in container.mounts],
         "Config": config(container),
-        "NetworkSettings": network_settings(container),
+        "NetworkSettings": network_settings(container, short_id=version < ID_IN_ALIASES),
     }
     if version < MAC_IN_CONFIG and (mac := container.network.primary.mac):
         document["Config"]["MacAddress"] = mac
@@ -138,7 +142,8 @@ def mount(value: MountPoint) -> Json:
     return document | {"Mode": value.mode, "RW": not value.read_only, "Propagation": value.propagation}
 
 
-def network_settings(container: Container) -> Json:
+def network_settings(container: Container, *, short_id: bool = False) -> Json:
+    # The first level is from before there were networks, and of the default one alone.
     place = next((end for end in container.network.endpoints if end.network_name == "bridge"), Endpoint())
     return {
         "Bridge": "",
@@ -152,39 +157,14 @@ def network_settings(container: Container) -> Json:
         "SecondaryIPv6Addresses": None,
         "EndpointID": place.endpoint_id,
         "Gateway": place.gateway,
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
+        "GlobalIPv6Address": place.ip6,
+        "GlobalIPv6PrefixLen": place.prefix6,
         "IPAddress": place.ip,
         "IPPrefixLen": place.prefix,
-        "IPv6Gateway": "",
+        "IPv6Gateway": place.gateway6,
         "MacAddress": place.mac,
-        "Networks": networks(container),
+        "Networks": endpoints(container, short_id=short_id),
     }
-
-
-def networks(container: Container) -> Json:
-    place, mode = container.network.primary, container.spec.network.mode
-    if mode.startswith("container:"):
-        return {}
-    name = place.network_name or ("bridge" if mode == "default" else mode)
-    endpoint = {
-        "IPAMConfig": None,
-        "Links": None,
-        "Aliases": None,
-        "MacAddress": place.mac,
-        "DriverOpts": None,
-        "GwPriority": 0,
-        "NetworkID": place.network_id,
-        "EndpointID": place.endpoint_id,
-        "Gateway": place.gateway,
-        "IPAddress": place.ip,
-        "IPPrefixLen": place.prefix,
-        "IPv6Gateway": "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
-        "DNSNames": None,
-    }
-    return {name: endpoint}
 
 
 def ports(container: Container) -> Json:
@@ -219,7 +199,7 @@ def summary(
         "State": container.state.status.value,
         "Status": status_text(container.state, now),
         "HostConfig": {"NetworkMode": container.spec.network.mode},
-        "NetworkSettings": {"Networks": networks(container)},
+        "NetworkSettings": {"Networks": endpoints(container)},
         "Mounts": [mount(item) for item in container.mounts],
     }
     if version >= PLAIN_NETWORKS and (feels := container.state.health):

@@ -6,6 +6,7 @@ to a build only), Consistency of a mount (it names caching on macOS).
 
 from dataclasses import replace
 
+from node.api.types.endpoints import parse_endpoints
 from node.api.types.fields import Fields
 from node.api.types.hostconfig import (
     container_port,
@@ -18,15 +19,15 @@ from node.api.types.hostconfig import (
 )
 from node.api.types.limits import parse_limits, parse_runtime
 from node.containers.model import CreateSpec, ExecSpec, Healthcheck
-from ocispec.errors import InvalidArgument, Unimplemented
+from ocispec.errors import InvalidArgument
 
 _REFUSED = ("ArgsEscaped",)
-_REFUSED_HOST = ("VolumeDriver", "Links")
-_REFUSED_ENDPOINT = ("IPAMConfig", "Links", "Aliases", "DriverOpts", "GwPriority")
+_REFUSED_HOST = ("VolumeDriver",)
 
 
-def parse_create(body: Fields, *, name: str, platform: str) -> CreateSpec:
-    """Raises InvalidArgument (400) or Unimplemented (501), naming the field."""
+def parse_create(body: Fields, *, name: str, platform: str, several: bool = True) -> CreateSpec:
+    """`several`: networks at create, since API 1.44. Raises InvalidArgument (400) or Unimplemented (501), naming the
+    field."""
     host = body.object("HostConfig")
     body.refuse(_REFUSED)
     host.refuse(_REFUSED_HOST)
@@ -35,7 +36,7 @@ def parse_create(body: Fields, *, name: str, platform: str) -> CreateSpec:
     network = parse_network(host, body.text("MacAddress"))
     if body.flag("NetworkDisabled"):
         network = replace(network, mode="none")
-    _check_endpoints(body.object("NetworkingConfig").object_map("EndpointsConfig"), network.mode)
+    network = parse_endpoints(body.object("NetworkingConfig"), network, several=several)
     return CreateSpec(
         image=body.text("Image"),
         name=name,
@@ -119,15 +120,3 @@ def console_size(host: Fields) -> tuple[int, int]:
     if not isinstance(value, list) or len(value) != 2 or not all(type(n) is int and 0 <= n < 65536 for n in value):
         raise host.wrong("ConsoleSize", "two numbers, height and width", value)
     return value[0], value[1]
-
-
-def _check_endpoints(endpoints: dict[str, Fields], mode: str) -> None:
-    """Clients repeat the network mode here (docker-py always, the CLI with `bridge`); only that much is done."""
-    same = {mode, "default", "bridge"} if mode in ("default", "bridge") else {mode}
-    for network, settings in endpoints.items():
-        if network not in same:
-            raise Unimplemented(f"NetworkingConfig.EndpointsConfig.{network}: user-defined networks and more than one "
-                                "network are not supported yet")
-        settings.refuse(_REFUSED_ENDPOINT)
-        if settings.text("MacAddress"):
-            raise Unimplemented(f"{settings.name('MacAddress')} is not supported yet")

@@ -53,6 +53,7 @@ def parse_network(host: Fields, mac_address: str) -> NetworkSpec:
         dns_search=host.texts("DnsSearch"),
         extra_hosts=host.texts("ExtraHosts"),
         mac_address=mac_address,
+        links=host.texts("Links"),
     )
 
 

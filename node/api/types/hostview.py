@@ -56,7 +56,7 @@ def _security(spec: CreateSpec) -> Json:
         "GroupAdd": list(security.group_add) or None,
         "IpcMode": namespaces.ipc or "private",
         "Cgroup": "",
-        "Links": None,
+        "Links": [_link(link, spec.name) for link in spec.network.links] or None,
         "PidMode": namespaces.pid,
         "Privileged": security.privileged,
         "ReadonlyRootfs": security.read_only_rootfs,
@@ -119,3 +119,9 @@ def _mount(item: MountSpec) -> Json:
     if item.kind == "tmpfs" and any(tmpfs.values()):
         document["TmpfsOptions"] = {name: value for name, value in tmpfs.items() if value}
     return document
+
+
+def _link(text: str, own: str) -> str:
+    """/other:/own/alias, as the client shows it."""
+    name, _, alias = text.partition(":")
+    return f"/{name.lstrip('/')}:/{own}/{alias.rpartition('/')[2] or name.lstrip('/')}"

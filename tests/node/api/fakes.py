@@ -38,6 +38,16 @@ from node.images.image import HistoryEntry, Image, ImageUsage, Part, Pruned, Pus
 from node.images.progress import Progress
 from node.linux.cgroups.stats import Cpu as CpuUse
 from node.linux.cgroups.stats import Stats
+from node.network import definition
+from node.network.model import (
+    EndpointSpec,
+    Network,
+    NetworkExists,
+    NetworkForbidden,
+    NetworkSpec,
+    NoSuchNetwork,
+    Pool,
+)
 from ocispec import manifest as manifests
 from ocispec.descriptor import Descriptor, Platform
 from ocispec.digest import Digest
@@ -122,6 +132,8 @@ class FakeContainers:
         self.changes: list[Change] = []
         self.looks = 0
         self.left: list[str] = []
+        self.connected: list[tuple[str, EndpointSpec]] = []
+        self.disconnected: list[tuple[str, str, bool]] = []
 
     def find(self, name: str) -> Running:
         for held in self.all.values():
@@ -163,6 +175,14 @@ class FakeContainers:
         for place in held.places:
             place.opened.set_result(None)
         self._settle(held, "removed")
+
+    async def connect(self, name: str, asked: EndpointSpec) -> None:
+        self.find(name)
+        self.connected.append((name, asked))
+
+    async def disconnect(self, name: str, network: str, *, force: bool = False) -> None:
+        self.find(name)
+        self.disconnected.append((name, network, force))
 
     async def rename(self, name: str, new: str) -> None:
         held = self.find(name)
@@ -530,31 +550,43 @@ class FakeImages:
         return [Removal("Untagged", held.repo_tags[0]), Removal("Deleted", str(held.id))]
 
 
-@dataclass(frozen=True)
-class FakeNetwork:
-    id: str
-    name: str
-    driver: str
-    subnet: str = ""
-    gateway: str = ""
-
-
 class FakeNetworks:
+    """Networks without a kernel; what they are is decided as the real ones do."""
+
     def __init__(self) -> None:
+        bridge = NetworkSpec("bridge", pools=(Pool("172.20.0.0/16", "172.20.0.1"),))
         self.held = [
-            FakeNetwork("1" * 64, "bridge", "bridge", "172.20.0.0/16", "172.20.0.1"),
-            FakeNetwork("2" * 64, "host", "host"),
-            FakeNetwork("3" * 64, "none", "null"),
+            Network("1" * 64, "2026-01-01T00:00:00Z", bridge),
+            Network("2" * 64, "2026-01-01T00:00:00Z", NetworkSpec("host", "host")),
+            Network("3" * 64, "2026-01-01T00:00:00Z", NetworkSpec("none", "null")),
         ]
+        self.busy: set[str] = set()
 
-    def list(self) -> Sequence[FakeNetwork]:
-        return self.held
+    def list(self) -> Sequence[Network]:
+        return list(self.held)
 
-    def inspect(self, name_or_id: str) -> FakeNetwork:
+    def inspect(self, name_or_id: str) -> Network:
         for held in self.held:
             if name_or_id in (held.name, held.id):
                 return held
-        raise NotFound(f"network {name_or_id} not found")
+        raise NoSuchNetwork(name_or_id)
+
+    async def create(self, spec: NetworkSpec) -> Network:
+        definition.check(spec)
+        if any(held.name == spec.name for held in self.held):
+            raise NetworkExists(spec.name)
+        whole = definition.complete(definition.with_configuration(spec, self.held), self.held)
+        self.held.append(Network(f"{len(self.held):064x}", "2026-01-02T00:00:00Z", whole))
+        return self.held[-1]
+
+    async def remove(self, name_or_id: str) -> None:
+        found = self.inspect(name_or_id)
+        if found.builtin or found.id in self.busy:
+            raise NetworkForbidden(f"{found.name} cannot be removed")
+        self.held.remove(found)
+
+    def used(self) -> set[str]:
+        return self.busy
 
 
 @dataclass(frozen=True)

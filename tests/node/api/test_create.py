@@ -22,6 +22,7 @@ from node.containers.model import (
     RestartPolicy,
     Ulimit,
 )
+from node.network.model import EndpointSpec
 from ocispec.errors import InvalidArgument, SeawallError, Unimplemented
 
 # What Docker's client 28.2 sends for `docker run busybox`, field for field.
@@ -228,7 +229,7 @@ def test_refused_as_wrong(host: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     "host",
     [
-        {"VolumeDriver": "nfs"}, {"Links": ["a:b"]},
+        {"VolumeDriver": "nfs"},
         {"Mounts": [{"Type": "image", "Target": "/x"}]},
         {"Mounts": [{"Type": "volume", "Target": "/x", "VolumeOptions": {"Subpath": "s"}}]},
         {"LogConfig": {"Type": "gelf", "Config": {"gelf-address": "udp://127.0.0.1:1"}}},
@@ -239,14 +240,31 @@ def test_refused_as_not_done_yet(host: dict[str, Any]) -> None:
         parse(host)
 
 
-@pytest.mark.parametrize(
-    "endpoints",
-    [{"mynet": {}}, {"bridge": {"Aliases": ["a"]}}, {"bridge": {"IPAMConfig": {"IPv4Address": "1.2.3.4"}}},
-     {"bridge": {"MacAddress": "02:00:00:00:00:01"}}, {"bridge": None, "other": None}],
-)  # fmt: skip
-def test_endpoints_that_are_not_done_yet(endpoints: dict[str, Any]) -> None:
-    with pytest.raises(Unimplemented):
-        parse(NetworkingConfig={"EndpointsConfig": endpoints})
+def test_endpoints() -> None:
+    asked = {
+        "back": {"GwPriority": 3, "DriverOpts": {"k": "v"}},
+        "front": {"Aliases": ["a"], "IPAMConfig": {"IPv4Address": "10.1.0.9", "IPv6Address": "fd00::9"},
+                  "MacAddress": "02:00:00:00:00:01", "Links": ["db:d"], "NetworkID": "x", "IPAddress": "1.2.3.4"},
+    }  # fmt: skip
+    network = parse({"NetworkMode": "front"}, NetworkingConfig={"EndpointsConfig": asked}).network
+    assert network.endpoints == (
+        EndpointSpec("front", aliases=("a",), ipv4="10.1.0.9", ipv6="fd00::9", mac="02:00:00:00:00:01", links=("db:d",)),
+        EndpointSpec("back", driver_opts={"k": "v"}, gw_priority=3),
+    )
+    network = parse({"NetworkMode": "default"}, NetworkingConfig={"EndpointsConfig": {"default": {}}}).network
+    assert network.endpoints == (EndpointSpec("bridge"),)
+    assert parse({"NetworkMode": "n"}, MacAddress="02:00:00:00:00:02").network.endpoints[0].mac == "02:00:00:00:00:02"
+    assert parse({"NetworkMode": "n", "Links": ["a:b"]}).network.endpoints[0].links == ("a:b",)
+    assert parse({"Links": ["a:b"]}).network.links == ("a:b",)
+
+
+def test_endpoints_that_are_wrong() -> None:
+    with pytest.raises(InvalidArgument, match="must match the endpoint-specific MAC"):
+        parse({"NetworkMode": "n"}, MacAddress="02:00:00:00:00:02",
+              NetworkingConfig={"EndpointsConfig": {"n": {"MacAddress": "02:00:00:00:00:01"}}})  # fmt: skip
+    body = Fields({"Image": "x", "NetworkingConfig": {"EndpointsConfig": {"b": {}, "a": {}}}})
+    with pytest.raises(InvalidArgument, match="cannot be connected to network endpoints: a, b"):
+        parse_create(body, name="", platform="", several=False)
 
 
 def test_names_match_whatever_their_case_and_unknown_ones_are_ignored() -> None:

@@ -218,7 +218,20 @@ async def test_networks(node: Node) -> None:
     assert len(found) == 1
     assert (await node.call("GET", "/networks/bridge"))[1]["Driver"] == "bridge"
     assert (await node.call("GET", "/networks/nothere"))[0] == 404
-    assert (await node.call("POST", "/networks/create", {"Name": "x"}))[0] == 501
+    status, made = await node.call("POST", "/networks/create", {"Name": "x", "Labels": {"a": "b"}})
+    assert (status, made["Warning"]) == (201, "")
+    assert (await node.call("POST", "/networks/create", {"Name": "x"}))[0] == 409
+    assert (await node.call("POST", "/networks/create", {"Name": "bridge"}))[0] == 403
+    assert (await node.call("POST", "/networks/create", {"Name": "y", "Driver": "overlay"}))[0] == 503
+    assert (await node.call("POST", "/networks/create", {"Name": "y", "Driver": "none"}))[0] == 404
+    for filters in ('{"label":["a=b"]}', '{"type":["custom"]}', '{"dangling":["true"]}', '{"name":["^x$"]}'):
+        _, found = await node.call("GET", "/networks", params={"filters": filters})
+        assert [network["Name"] for network in found] == ["x"], filters
+    assert (await node.call("GET", "/networks", params={"filters": '{"type":["odd"]}'}))[0] == 400
+    assert (await node.call("POST", "/networks/none/connect", {"Container": "nothere"}))[0] == 404
+    assert (await node.call("POST", "/networks/prune"))[1] == {"NetworksDeleted": ["x"]}
+    assert (await node.call("DELETE", "/networks/bridge"))[0] == 403
+    assert (await node.call("DELETE", "/networks/x"))[0] == 404
 
 
 async def test_volumes(node: Node) -> None:

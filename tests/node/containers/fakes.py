@@ -9,7 +9,7 @@ from node.containers import clock
 from node.containers.monitor import ExitStatus, HeldExec, MonitorGone, StartFailed
 from node.images.errors import ImageNotFound
 from node.linux.cgroups.stats import Stats
-from node.network.model import Endpoint, PortBinding
+from node.network.model import Endpoint, Network, NetworkSpec, NoSuchNetwork, PortBinding
 from node.snapshots.mounts import Difference, RootMount
 from ocispec.digest import Digest
 from ocispec.errors import FailedPrecondition
@@ -204,6 +204,8 @@ class FakeNetworks:
         self.attached: dict[str, str] = {}
         self.readopted: list[str] = []
         self.ports: dict[int, str] = {}
+        self.more: dict[str, list[Endpoint]] = {}
+        self.names: dict[str, str] = {}
         self.closed = 0
 
     async def attach(self, joining):
@@ -235,6 +237,30 @@ class FakeNetworks:
     async def readopt(self, joining, endpoints, published, pid) -> None:
         self.readopted.append(joining.container_id)
         self.attached[joining.container_id] = "bridge" if endpoints else "none"
+
+    def inspect(self, name_or_id):
+        names = {"bridge": "n" * 64, "front": "f" * 64, "host": "h" * 64, "none": "0" * 64}
+        for name, network_id in names.items():
+            if name_or_id in (name, network_id):
+                return Network(network_id, "", NetworkSpec(name, {"host": "host", "none": "null"}.get(name, "bridge")))
+        raise NoSuchNetwork(name_or_id)
+
+    def check(self, network_id, asked) -> None:
+        pass
+
+    async def connect(self, container_id, asked, pid):
+        network = self.inspect(asked.network)
+        self.more.setdefault(container_id, []).append(
+            Endpoint("10.1.0.2", 16, "10.1.0.1", "02:42:0a:01:00:02", network.id, "e" * 64, network.name, "bridge")
+        )
+        return self.more[container_id]
+
+    async def disconnect(self, container_id, network_id, pid):
+        self.more[container_id] = [end for end in self.more.get(container_id, []) if end.network_id != network_id]
+        return self.more[container_id]
+
+    async def renamed(self, container_id, old, new, pid) -> None:
+        self.names[container_id] = new
 
     async def settle(self) -> None:
         self.settled = True

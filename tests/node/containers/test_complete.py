@@ -139,8 +139,6 @@ def test_refuses(values, message):
 @pytest.mark.parametrize(
     "values",
     [
-        {"network": NetworkSpec("mynet")},
-        {"network": NetworkSpec(mac_address="02:00:00:00:00:01")},
         {"namespaces": Namespaces(user="private")},
         {"security": Security(security_opt=("label=type:x",))},
     ],

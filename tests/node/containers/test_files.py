@@ -9,7 +9,7 @@ from node.containers import files
 from node.containers.model import Container, CreateSpec, NetworkSpec
 from node.network.model import Endpoint, Sandbox
 
-BRIDGED = Sandbox("/proc/1/fd/3", endpoints=(Endpoint("172.16.0.2", 16, "172.16.0.1", "02:42:ac:10:00:02", "n", "e"),))
+BRIDGED = Sandbox("/proc/1/fd/3", endpoints=(Endpoint("172.16.0.2", 16, "172.16.0.1", "02:42:ac:10:00:02", "n", "e", "bridge"),))
 ALONE = Sandbox("/proc/1/fd/3")
 HOSTS_OWN = Sandbox(None)
 

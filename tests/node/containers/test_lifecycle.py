@@ -142,7 +142,7 @@ async def test_an_auto_removed_container_is_gone_when_its_waiter_hears(node):
     assert (await waiting).status_code == 7
     assert await node.containers.list(all=True) == []
     assert node.volumes.held == {}
-    assert node.actions()[-2:] == ["die", "destroy"]
+    assert node.actions()[-3:] == ["die", "unmount", "destroy"]
 
 
 async def test_an_auto_removed_container_that_cannot_start_is_removed(node):
