@@ -37,6 +37,7 @@ from node.images.keeping import Keeper, Policy, disk_use
 from node.images.mirrors import joined, parse_mirror_flag, read_rules
 from node.images.news import ImageNews
 from node.images.opening import open_images
+from node.images.shared import open_shared
 from node.images.store import ImageSettings
 from node.journal import open_journal
 from node.linux import capabilities, cgroups
@@ -77,8 +78,11 @@ async def open_node(settings: Settings) -> AsyncIterator[Engine]:
         snapshots = await open_snapshotter(settings.snapshots, settings.snapshotter)
         image_settings = _image_settings(settings)
         collector = Collector(content_database, blobs, keep_untagged=True)
+        folder = settings.sources.shared
+        shared = await open_shared(folder, settings.home) if folder else None
         images = await enter(
-            open_images(content, blobs, Leases(content_database), collector, snapshots, state, image_settings)
+            open_images(content, blobs, Leases(content_database), collector, snapshots, state, image_settings,
+                        shared)
         )
         journal = await enter(open_journal(settings.run / "events.log"))
         events = EventBus(journal.append)
@@ -104,7 +108,7 @@ async def open_node(settings: Settings) -> AsyncIterator[Engine]:
         files = ContainerFiles(containers.live, snapshots, workers, News(events))
         policy = Policy(settings.collect.unused, settings.collect.disk, settings.collect.keep)
         keeper = Keeper(images, ImageUseRows(state), containers.in_use, ImageNews(events), policy,
-                        disk_use(settings.home))
+                        disk_use(settings.home), shared)
         await enter(_beside(keeper.run()))
         archives = Archives(content, images, workers, settings.run / "archives", image_settings.platform)
         await archives.clear()
@@ -224,6 +228,7 @@ def check_privileges() -> None:
 @click.option("--registry-mirror", "registry_mirrors", metavar="[HOST=]URL", multiple=True,
               help="Asked before the registry HOST (docker.io when not said); may be repeated.")  # fmt: skip
 @click.option("--registries", metavar="FILE", help="Mirrors and insecure registries (docs/images.md).")
+@click.option("--shared-layers", metavar="DIR", help="Share unpacked layers with other nodes of this machine.")
 @click.option("--image-gc-unused", metavar="TIME", help="Remove images that nothing used for so long, like 30d.")
 @click.option("--image-gc-disk", metavar="PERCENT", help="From so full a disk on, remove those unused for longest.")
 @click.option("--image-gc-keep", metavar="PATTERN", multiple=True, help="Names that stay; may be repeated.")

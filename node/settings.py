@@ -66,6 +66,8 @@ class ImageSources:
     """[HOST=]URL."""
 
     file: Path | None = None
+    shared: Path | None = None
+    """Folder of layers that the nodes of this machine share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +209,8 @@ class Settings:
             ),
             collect=_collect_settings(pick("image_gc_unused"), pick("image_gc_disk"), words("image_gc_keep")),
             sources=ImageSources(words("registry_mirrors"),
-                                 Path(pick("registries")).absolute() if pick("registries") else None),
+                                 Path(pick("registries")).absolute() if pick("registries") else None,
+                                 Path(pick("shared_layers")).absolute() if pick("shared_layers") else None),
             restart_unhealthy=flag(pick("restart_unhealthy")),
             publish=_publish_settings(words("publish_addresses"), past_firewall=flag(pick("publish_past_firewall"))),
         )

@@ -192,6 +192,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--ours", choices=("daemon", "library"), default="daemon")
     parser.add_argument("--only-ours", action="store_true", help="no peers (for profiling)")
+    parser.add_argument("--shared", action="store_true", help="our node shares its layers with others of the machine")
     arguments = parser.parse_args()
     in_own_namespaces()
     root = Path(tempfile.mkdtemp(dir="/dev/shm", prefix="seawall-bench-"))
@@ -211,6 +212,7 @@ def main() -> None:
             else:
                 ours = root / "node.sock"
                 stack.enter_context(process(str(BIN / "seawalld"), "--home", str(root / "node"), "--socket", str(ours),
+                                            *(("--shared-layers", str(root / "shared")) if arguments.shared else ()),
                                             log=root / "node.log"))
                 wait_for(ours)
                 pulls["Seawall"] = by_docker(arguments.client, ours)
@@ -224,6 +226,8 @@ def main() -> None:
                 pulls["Docker"] = by_docker(arguments.client, theirs)
                 pulls["podman"] = by_podman(root)
             spans: dict[str, list[float]] = {name: [] for name in pulls}
+            if arguments.shared:
+                pulls["Seawall"]()  # the first node of the machine pulls as ever
             for _ in range(arguments.rounds):
                 for name, pull in pulls.items():
                     spans[name].append(pull())

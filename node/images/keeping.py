@@ -24,6 +24,9 @@ log = getLogger(__name__)
 
 EVERY = timedelta(minutes=10)
 DOWNLOADS_KEPT = timedelta(days=7)
+SHARED_KEPT = timedelta(days=14)
+"""How long a shared layer stays that no node takes."""
+
 EASED = 5
 """Percent points below the mark at which the disk is full enough that collecting ends."""
 
@@ -50,6 +53,12 @@ class Collected(Protocol):
     async def tidy(self, older_than: timedelta) -> None: ...
 
 
+class Expires(Protocol):
+    """Part of node.images.shared.SharedLayers."""
+
+    async def expire(self, older_than: timedelta) -> Sequence[str]: ...
+
+
 Uses = Callable[[], Mapping[str, Sequence[str]]]
 """Image id to the containers made from it."""
 
@@ -68,13 +77,14 @@ def disk_use(root: Path) -> DiskUse:
 
 class Keeper:
     def __init__(self, images: Collected, rows: ImageUseRows, uses: Uses, news: ImageNews, policy: Policy,
-                 disk: DiskUse) -> None:
+                 disk: DiskUse, shared: Expires | None = None) -> None:
         self._images = images
         self._rows = rows
         self._uses = uses
         self._news = news
         self._policy = policy
         self._disk = disk
+        self._shared = shared
 
     async def run(self) -> None:
         """Until cancelled. A turn that fails is said in the log, and the next one tries again."""
@@ -82,6 +92,8 @@ class Keeper:
             await asyncio.sleep(EVERY.total_seconds())
             try:
                 await self._images.tidy(DOWNLOADS_KEPT)
+                if self._shared is not None:
+                    await self._shared.expire(SHARED_KEPT)
                 await self.turn(datetime.now(UTC))
             except SeawallError as error:
                 log.warning("images could not be collected: %s", error.message)

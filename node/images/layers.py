@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from node.images.errors import DiffIdMismatch
 from node.images.flights import Flight, Flights, Listener
 from node.images.image import Layer
+from node.images.shared import SharedLayers
 from node.images.unpack.pool import Feed, NeedsMergedTree, Unpacked, UnpackJob, UnpackPool, make_feed
 from node.snapshots.store import LayerTarget, Snapshotter
 from node.state.snapshots import Download, DownloadRows, LayerSizeRows
@@ -25,6 +26,7 @@ from ocispec.descriptor import Descriptor
 from ocispec.digest import Digest
 from ocispec.errors import NotFound
 from ocispec.reference import RepositoryName
+from storage.blobs.store import CannotShare
 from storage.errors import DigestMismatch
 from storage.metadata.blobs import BlobInfo
 from storage.remote.client import RemoteRegistry
@@ -70,12 +72,13 @@ class Layers:
     """All work on layers of this node. Close it before the snapshotter and the content store go."""
 
     def __init__(self, content: ContentStore, snapshots: Snapshotter, pool: UnpackPool,
-                 sizes: LayerSizeRows, downloads: DownloadRows) -> None:
+                 sizes: LayerSizeRows, downloads: DownloadRows, shared: SharedLayers | None = None) -> None:
         self._content = content
         self._snapshots = snapshots
         self._pool = pool
         self._sizes = sizes
         self._downloads = downloads
+        self._shared = shared
         self._fetches: Flights[Digest, BlobInfo] = Flights()
         self._unpacks: Flights[Digest, None] = Flights()
         self._pinned: Counter[Digest] = Counter()
@@ -119,6 +122,58 @@ class Layers:
 
     async def publish(self, chain: Sequence[Digest]) -> None:
         await self._snapshots.publish(chain)
+
+    async def share(self, wanted: Wanted) -> None:
+        """Give the image's layers, which are published, to the machine's other nodes."""
+        if self._shared is None or not self._snapshots.bare:
+            return
+        sizes = await self._sizes.get(layer.diff_id for layer in wanted.layers)
+        for layer in wanted.layers:
+            info = await self._held_blob(wanted.repository, layer.descriptor.digest)
+            path = self._content.blobs.local_path(info) if info else None
+            if path is not None and layer.diff_id in sizes:
+                tree = self._snapshots.tree(layer.chain_id)
+                await self._shared.give(layer.chain_id, tree, sizes[layer.diff_id], layer.descriptor.digest, path)
+
+    async def _take_shared(self, wanted: Wanted, number: int, flight: Flight[None]) -> bool:
+        """Whether the layer came from another node of this machine, without a byte copied."""
+        layer = wanted.layers[number]
+        if self._shared is None or not await self._shared_blob(self._shared, wanted.repository, layer.descriptor):
+            return False
+        target = await self._snapshots.prepare(layer.chain)
+        try:
+            size = await self._shared.take(layer.chain_id, target.directory)
+            if size is None:
+                await self._snapshots.discard(target)
+                return False
+            await self._below(wanted, number)
+            await self._sizes.put(layer.diff_id, size)
+            await self._snapshots.settle(target)
+        except BaseException:
+            await self._snapshots.discard(target)
+            raise
+        flight.tell("Pull complete")
+        return True
+
+    async def _shared_blob(self, shared: SharedLayers, repository: RepositoryName, descriptor: Descriptor) -> bool:
+        """Have the blob in the repository, if it is here already or shared."""
+        if await self._held_blob(repository, descriptor.digest) is not None:
+            return True
+        if self._fetches.active(descriptor.digest):
+            return False
+        file = await shared.open_blob(descriptor.digest)
+        if file is None:
+            return False
+        try:
+            if os.fstat(file).st_size != descriptor.size:
+                return False
+            info = await self._content.intake.share(file, descriptor.digest, descriptor.size)
+            await self._content.intake.record(repository, info)
+        except CannotShare:
+            return False
+        finally:
+            os.close(file)
+        return True
 
     # -- blobs
 
@@ -193,6 +248,8 @@ class Layers:
         layer = wanted.layers[number]
         with self.pinned(layer.chain):
             if self._snapshots.bare:
+                if await self._take_shared(wanted, number, flight):
+                    return
                 await self._make_bare(wanted, number, flight)
             else:
                 info = await self._fetch(wanted, layer.descriptor, None, flight.tell)

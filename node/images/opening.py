@@ -9,6 +9,7 @@ from node.images.census import Census
 from node.images.layers import Layers
 from node.images.pull import Puller
 from node.images.push import Pusher
+from node.images.shared import SharedLayers
 from node.images.store import Images, ImageSettings
 from node.images.unpack.pool import UnpackPool
 from node.snapshots.store import Snapshotter
@@ -23,11 +24,12 @@ from storage.repository.store import ContentStore
 
 @contextlib.asynccontextmanager
 async def open_images(content: ContentStore, content_blobs: BlobAdmin, leases: Leases, collector: Collector,
-                      snapshots: Snapshotter, state: State, settings: ImageSettings) -> AsyncIterator[Images]:
+                      snapshots: Snapshotter, state: State, settings: ImageSettings,
+                      shared: SharedLayers | None = None) -> AsyncIterator[Images]:
     """Starts the unpack workers; ending it cancels every pull."""
     sizes = LayerSizeRows(state)
     async with UnpackPool(settings.unpack, settings.workers) as pool:
-        layers = Layers(content, snapshots, pool, sizes, DownloadRows(state))
+        layers = Layers(content, snapshots, pool, sizes, DownloadRows(state), shared)
         reader = CatalogReader(content, sizes, settings.platform)
         census = Census(content_blobs, snapshots, sizes)
         puller = Puller(content, leases, layers, settings.downloads)

@@ -64,9 +64,11 @@ class Puller:
             config = await self._config(source, image)
             chain = config.chain_ids()
             with self._layers.pinned(chain):
-                await self.layers(Wanted(layers_of(image, config), reference.repository, source), progress)
+                wanted = Wanted(layers_of(image, config), reference.repository, source)
+                await self.layers(wanted, progress)
                 await self._layers.publish(chain)
                 changed = await self._record(reference, resolved)
+                await self._layers.share(wanted)
         await self._say_end(reference, resolved.top.digest, progress, changed=changed)
         return resolved.top.digest
 

@@ -49,6 +49,9 @@ class OverlaySnapshotter:
     def chains(self) -> Sequence[Digest]:
         return self._index.published()
 
+    def tree(self, chain_id: Digest) -> Path:
+        return self._index.directory(self._index.number(chain_id))
+
     async def layers_usage(self, known: Mapping[Digest, int]) -> tuple[Mapping[Digest, int], int]:
         here, strays = {}, 0
         for number, chain_id in self._index.present().items():

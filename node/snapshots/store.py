@@ -127,6 +127,10 @@ class MergedViews(Protocol):
         """The chain id of every published layer."""
         ...
 
+    def tree(self, chain_id: Digest) -> Path:
+        """Where the layer's own files lie. Raises SnapshotMissing."""
+        ...
+
     async def layers_usage(self, known: Mapping[Digest, int]) -> tuple[Mapping[Digest, int], int]:
         """Bytes of every published layer that is in `known` (which says how large each layer's own files are), and of
         all others together, those that only containers still stand on among them."""

@@ -36,6 +36,9 @@ class VfsSnapshotter:
     def chains(self) -> Sequence[Digest]:
         return self._index.published()
 
+    def tree(self, chain_id: Digest) -> Path:
+        return self._index.directory(self._index.number(chain_id))
+
     async def layers_usage(self, known: Mapping[Digest, int]) -> tuple[Mapping[Digest, int], int]:
         """A layer's folder holds those below it too, and that is what it takes."""
         here, strays = {}, 0

@@ -3,6 +3,7 @@
 from storage.blobs.store import BlobStore
 from storage.metadata.engine import Database
 from storage.repository.blobs import RepositoryBlobs
+from storage.repository.intake import Intake
 from storage.repository.manifests import Manifests
 from storage.repository.overview import Overview
 from storage.repository.pulls import Pulls
@@ -24,6 +25,7 @@ class ContentStore:
         self.rules = rules or Rules(database)
         self.blobs = RepositoryBlobs(database, blobs, settings, self.rules)
         self.uploads = Uploads(database, blobs, settings, Quotas(self.rules))
+        self.intake = Intake(database, blobs, settings, self.rules)
         self.manifests = Manifests(database, settings, self.rules)
         self.tags = Tags(database, self.rules)
         self.referrers = Referrers(database)

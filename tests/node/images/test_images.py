@@ -17,6 +17,7 @@ from node.images.mirrors import InvalidMirror, Mirror, RegistryRule, joined, par
 from node.images.mirrors import Rules as Registries
 from node.images.news import ImageNews
 from node.images.opening import open_images
+from node.images.shared import SharedLayers
 from node.images.store import Images, ImageSettings
 from node.snapshots.choose import open_snapshotter
 from node.snapshots.store import Snapshotter
@@ -60,7 +61,8 @@ class Room:
 
 
 @contextlib.asynccontextmanager
-async def opened(home: Path, registries: Registries | None = None, kind: str = "overlay") -> AsyncIterator[Room]:
+async def opened(home: Path, registries: Registries | None = None, kind: str = "overlay",
+                 shared: SharedLayers | None = None) -> AsyncIterator[Room]:
     home.mkdir(exist_ok=True)
     blobs = DiskBlobs(home / "content")
     await blobs.prepare()
@@ -72,7 +74,8 @@ async def opened(home: Path, registries: Registries | None = None, kind: str = "
         remote = RemoteSettings(attempts=2, first_pause=0.01, longest_pause=0.02)
         settings = ImageSettings(remote=remote, registries=registries or Registries(), platform=AMD)
         async with open_images(ContentStore(database, blobs), blobs, Leases(database),
-                               Collector(database, blobs, keep_untagged=True), snapshots, state, settings) as images:
+                               Collector(database, blobs, keep_untagged=True), snapshots, state, settings,
+                               shared) as images:
             yield Room(home, images, snapshots, ImageUseRows(state))
 
 
