@@ -113,9 +113,8 @@ class TarReader:
                 raise InvalidLayer("the archive has a zero block between entries")
             return None
         stored = _number(block[148:156], "checksum")
-        rest = block[:148] + block[156:]
-        total = sum(rest) + 8 * 32
-        if stored != total and stored != total - 256 * sum(byte > 127 for byte in rest):  # some old tars sum signed
+        total = sum(block) - sum(block[148:156]) + 8 * 32
+        if stored != total and stored != total - 256 * _high(block):  # some old tars sum signed
             raise InvalidLayer("a tar header has a wrong checksum")
         return block
 
@@ -311,8 +310,15 @@ def _text(raw: bytes) -> bytes:
     return raw.partition(b"\0")[0]
 
 
+def _high(block: bytes) -> int:
+    return sum(byte > 127 for byte in block[:148] + block[156:])
+
+
 def _number(raw: bytes, what: str, *, signed: bool = False) -> int:
     """Octal text, or base-256 when the first bit is set (GNU)."""
+    text = raw.rstrip(b"\0 ")
+    if text.isdigit() and b"8" not in text and b"9" not in text:  # nearly all of them, of which a layer has very many
+        return int(text, 8)
     if raw[0] & 0x80:
         value = int.from_bytes(raw, "big", signed=True)
         if raw[0] != 0xFF:
