@@ -71,7 +71,6 @@ async def test_a_pull_ends_when_its_client_goes(node: Node, until: Until) -> Non
     ("query", "status", "message"),
     [
         ("fromImage=UPPER&tag=x", 400, "invalid reference format: repository name (library/UPPER) must be lowercase"),
-        ("fromSrc=-", 501, "ImageCreate with fromSrc (docker import) is not supported yet"),
         ("", 400, "fromImage must name an image"),
         ("fromImage=a&tag=b&platform=linux/a/b/c", 400, "invalid platform: 'linux/a/b/c'"),
     ],
