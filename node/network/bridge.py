@@ -4,7 +4,6 @@ import contextlib
 import errno
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
-from pathlib import Path
 
 from node.linux.conntrack import Conntrack
 from node.linux.netlink import Netlink
@@ -51,7 +50,6 @@ class Bridge:
             host.set_up(self._index)
             for pool in self._network.spec.pools:
                 self._add_gateway(host, pool)
-        sysctl("net/ipv4/ip_forward", "1")
         sysctl(f"net/ipv4/conf/{self.name}/route_localnet", "1")
 
     def _add_gateway(self, host: Netlink, pool: Pool) -> None:
@@ -66,8 +64,6 @@ class Bridge:
                 host.add_address(self._index, ROUTER, 64)
             else:
                 host.add_address(self._index, gateway, subnet.prefixlen, subnet.broadcast_address)
-        if gateway.version == 6 and not internal:
-            _forward_ipv6()
 
     def remove(self) -> None:
         with Netlink() as host:
@@ -174,14 +170,3 @@ def veth_name(container_id: str) -> str:
 def _no_router(interface: str) -> None:
     """No container announces itself as the router of others, or of the host (CVE-2020-13401)."""
     sysctl(f"net/ipv6/conf/{interface}/accept_ra", "0")
-
-
-def _forward_ipv6() -> None:
-    """A host that forwards no longer hears its own router unless told to (accept_ra 2): its default route would go."""
-    base = Path("/proc/sys/net/ipv6/conf")
-    if (base / "all/forwarding").read_text().strip() == "1":
-        return
-    for file in base.glob("*/accept_ra"):
-        if file.read_text().strip() == "1":
-            file.write_text("2")
-    sysctl("net/ipv6/conf/all/forwarding", "1")

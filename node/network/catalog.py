@@ -5,11 +5,13 @@ import logging
 import secrets
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from ipaddress import ip_network
 
 from node.linux.nftables import Nftables, RulesRefused
 from node.network import rules
 from node.network.bridge import exists
 from node.network.definition import check, complete, with_configuration
+from node.network.forwarding import Forwarding
 from node.network.held import Held, decode, encode, hold
 from node.network.macvlan import probe
 from node.network.model import (
@@ -27,7 +29,9 @@ log = logging.getLogger(__name__)
 
 
 class Catalog:
-    def __init__(self, rows: NetworkRows, tables: Nftables, table: str, builtin: Sequence[Held]) -> None:
+    def __init__(self, rows: NetworkRows, tables: Nftables, table: str, builtin: Sequence[Held],
+                 forwarding: Forwarding) -> None:
+        self._forwarding = forwarding
         self._rows = rows
         self._tables = tables
         self.table = table
@@ -98,6 +102,7 @@ class Catalog:
             return
         driver, text = held.driver, rules.add_network(self.table, held.rules) if held.rules else ""
         try:
+            await asyncio.to_thread(self._forward, held)
             await asyncio.to_thread(driver.prepare, ours=ours)
             if text:
                 await asyncio.to_thread(self._tables.run, text)
@@ -158,15 +163,23 @@ class Catalog:
         for held in self._held.values():
             try:
                 if held.driver is not None and not held.network.builtin:
+                    self._forward(held)
                     held.driver.prepare(ours=True)
             except OSError as error:
                 log.warning("network %s cannot be made: %s", held.network.name, error)
+
+    def _forward(self, held: Held) -> None:
+        """Blocks; raises OSError."""
+        if held.bridge is not None and not held.network.spec.internal:
+            for version in {ip_network(pool.subnet).version for pool in held.network.spec.pools}:
+                self._forwarding.enable(version)
 
     def take_down(self) -> None:
         """Nobody is on any network and the node stops: bridges go, the networks stay known. Blocks."""
         for held in self._held.values():
             if held.driver is not None:
                 held.driver.remove()
+        self._forwarding.disable()
 
 
 def now() -> str:

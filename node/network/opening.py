@@ -13,6 +13,7 @@ from node.network import published, rules
 from node.network.bridge import exists
 from node.network.care import Care
 from node.network.catalog import Catalog, now
+from node.network.forwarding import Forwarding
 from node.network.front import Front
 from node.network.held import hold
 from node.network.hostports import EVERYWHERE
@@ -49,8 +50,11 @@ async def open_networks(settings: Settings, state: State, events: EventBus | Non
     try:
         tables = await asyncio.to_thread(Nftables)
         assert builtin[0].driver is not None
+        forwarding = Forwarding(settings.run / "forwarding.json", tables, f"{settings.nft_table}_fence",
+                                (settings.bridge_name, *Front(settings.tag).names))
+        await asyncio.to_thread(forwarding.enable, 4)
         await asyncio.to_thread(builtin[0].driver.prepare, ours=await _is_ours(settings, rows))
-        catalog = Catalog(NetworkRows(state), tables, settings.nft_table, builtin)
+        catalog = Catalog(NetworkRows(state), tables, settings.nft_table, builtin, forwarding)
         await catalog.restore()
         front = await asyncio.to_thread(_prepare_ports, settings, tables, catalog)
     except OSError as error:
