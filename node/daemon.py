@@ -42,12 +42,14 @@ from node.images.store import ImageSettings
 from node.journal import open_journal
 from node.linux import capabilities, cgroups
 from node.network.opening import open_networks
+from node.secrets.store import Secrets
 from node.settings import SNAPSHOTTERS, Settings
 from node.snapshots.choose import open_snapshotter
 from node.snapshots.overlay import OverlaySnapshotter
 from node.state.containers import ContainerRows
 from node.state.database import open_state
 from node.state.images import ImageUseRows
+from node.state.secrets import SecretRows
 from node.state.settings import SettingRows
 from node.volumes.opening import open_volumes
 from ocispec.errors import SeawallError
@@ -88,6 +90,7 @@ async def open_node(settings: Settings) -> AsyncIterator[Engine]:
         events = EventBus(journal.append)
         volumes = await enter(open_volumes(settings.volumes, state, events))
         networks = await enter(open_networks(settings, state, events))
+        held_secrets = Secrets(SecretRows(state), settings.secrets_key or settings.home / "secrets.key", events)
         groups = cgroups.detect()
         near = Neighbours(
             ContainerRows(state),
@@ -96,13 +99,15 @@ async def open_node(settings: Settings) -> AsyncIterator[Engine]:
             snapshots,
             networks,
             volumes,
+            held_secrets,
             launcher,
             Monitor.connect,
             CgroupFreezer(groups, settings.cgroup_parent),
         )
         limits = HostLimits.of_this_host(groups.features())
         site = Site(settings.cgroup_parent, settings.log, limits, find_init(settings.init_path),
-                    restart_unhealthy=settings.restart_unhealthy)  # fmt: skip
+                    restart_unhealthy=settings.restart_unhealthy,
+                    create_bind_sources=settings.create_bind_sources)  # fmt: skip
         containers, execs = await enter(open_containers(settings.containers, site, near))
         workers = await enter(Workers(settings.run, image_settings.unpack))
         files = ContainerFiles(containers.live, snapshots, workers, News(events))
@@ -123,7 +128,7 @@ async def open_node(settings: Settings) -> AsyncIterator[Engine]:
         search = RegistrySearch(image_settings.insecure)
         yield Engine(
             containers, execs, images, networks, volumes, search, events, facts, files, archives, commits,
-            settings.search_registry, journal,
+            held_secrets, settings.search_registry, journal,
         )
 
 
@@ -243,6 +248,9 @@ def check_privileges() -> None:
               help="An option of that driver; may be repeated.")  # fmt: skip
 @click.option("--restart-unhealthy", is_flag=True, default=None,
               help="Start containers again that become unhealthy, unless their label seawall.restart-unhealthy=false.")
+@click.option("--no-create-bind-sources", is_flag=True, default=None,
+              help="A missing source of -v is an error, not a new folder of root's.")  # fmt: skip
+@click.option("--secrets-key", metavar="FILE", help="Key of secrets at rest. [default: secrets.key in the home]")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="warning",
               show_default=True)  # fmt: skip
 @click.version_option(package_name="seawall")

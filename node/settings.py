@@ -137,6 +137,11 @@ class Settings:
     """Containers that become unhealthy are started again unless their label says no."""
 
     publish: PublishSettings = field(default_factory=PublishSettings)
+    create_bind_sources: bool = True
+    """`-v` makes a folder of the host that is missing, as Docker does; otherwise it is an error."""
+
+    secrets_key: Path | None = None
+    """What encrypts secrets; None: `secrets.key` in the home, made when the first secret is."""
 
     @classmethod
     def make(
@@ -156,6 +161,8 @@ class Settings:
         sources: ImageSources | None = None,
         restart_unhealthy: bool = False,
         publish: PublishSettings | None = None,
+        create_bind_sources: bool = True,
+        secrets_key: str = "",
     ) -> "Settings":
         """The settings with what was left out filled in. Raises InvalidSettings."""
         root = Path(home).absolute().resolve()
@@ -177,6 +184,8 @@ class Settings:
             sources=sources or ImageSources(),
             restart_unhealthy=restart_unhealthy,
             publish=publish or PublishSettings(),
+            create_bind_sources=create_bind_sources,
+            secrets_key=Path(secrets_key).absolute() if secrets_key else root / "secrets.key",
         )  # fmt: skip
 
     @classmethod
@@ -213,6 +222,8 @@ class Settings:
                                  Path(pick("shared_layers")).absolute() if pick("shared_layers") else None),
             restart_unhealthy=flag(pick("restart_unhealthy")),
             publish=_publish_settings(words("publish_addresses"), past_firewall=flag(pick("publish_past_firewall"))),
+            create_bind_sources=not flag(pick("no_create_bind_sources")),
+            secrets_key=pick("secrets_key"),
         )
 
     @property

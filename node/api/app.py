@@ -33,9 +33,11 @@ from node.api.parts import (
     Images,
     Networks,
     Searches,
+    Secrets,
     Volumes,
 )
 from node.api.routes import Groups, routes
+from node.api.secrets import SecretRoutes
 from node.api.stats import StatsRoutes
 from node.api.streams import EngineConnection
 from node.api.system import Facts, SystemRoutes
@@ -76,6 +78,7 @@ class Engine:
     files: FilesOfContainers
     archives: ImageArchives
     commits: Commits
+    secrets: Secrets
     search_registry: str = ""
     journal: OlderEvents | None = None
 
@@ -111,6 +114,8 @@ def groups(engine: Engine) -> Groups:
         volumes=VolumeRoutes(engine.volumes, containers),
         archives=ArchiveRoutes(engine.files),
         imagefiles=imagefiles,
+        secrets=SecretRoutes("secret", engine.secrets, containers),
+        configs=SecretRoutes("config", engine.secrets, containers),
     )
 
 

@@ -41,7 +41,8 @@ class ContainerRoutes:
         if body.empty:
             raise InvalidArgument("config cannot be empty in order to create a container")
         spec = parse_create(
-            body, name=call.text("name"), platform=call.text("platform"), several=call.version >= SEVERAL_NETWORKS
+            body, name=call.text("name"), platform=call.text("platform"), several=call.version >= SEVERAL_NETWORKS,
+            version=call.version,
         )
         created = await self._catalogue.create(spec)
         warnings = [*discarded(body.object("HostConfig"), call.version), *created.warnings]

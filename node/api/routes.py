@@ -11,6 +11,7 @@ from node.api.imagefiles import ImageFileRoutes
 from node.api.images import ImageRoutes
 from node.api.networks import NetworkRoutes
 from node.api.observe import ObserveRoutes
+from node.api.secrets import SecretRoutes
 from node.api.stats import StatsRoutes
 from node.api.system import SystemRoutes
 from node.api.transfer import TransferRoutes
@@ -37,6 +38,8 @@ class Groups:
     volumes: VolumeRoutes
     archives: ArchiveRoutes
     imagefiles: ImageFileRoutes
+    secrets: SecretRoutes
+    configs: SecretRoutes
 
 
 def routes(on: Groups) -> list[Route]:
@@ -137,16 +140,16 @@ def routes(on: Groups) -> list[Route]:
         Route("GET", "/tasks", "TaskList"),
         Route("GET", "/tasks/{id}", "TaskInspect"),
         Route("GET", "/tasks/{id}/logs", "TaskLogs"),
-        Route("GET", "/secrets", "SecretList"),
-        Route("POST", "/secrets/create", "SecretCreate"),
-        Route("GET", "/secrets/{id}", "SecretInspect"),
-        Route("DELETE", "/secrets/{id}", "SecretDelete"),
-        Route("POST", "/secrets/{id}/update", "SecretUpdate"),
-        Route("GET", "/configs", "ConfigList"),
-        Route("POST", "/configs/create", "ConfigCreate"),
-        Route("GET", "/configs/{id}", "ConfigInspect"),
-        Route("DELETE", "/configs/{id}", "ConfigDelete"),
-        Route("POST", "/configs/{id}/update", "ConfigUpdate"),
+        Route("GET", "/secrets", "SecretList", on.secrets.list),
+        Route("POST", "/secrets/create", "SecretCreate", on.secrets.create),
+        Route("GET", "/secrets/{id}", "SecretInspect", on.secrets.inspect),
+        Route("DELETE", "/secrets/{id}", "SecretDelete", on.secrets.delete),
+        Route("POST", "/secrets/{id}/update", "SecretUpdate", on.secrets.update),
+        Route("GET", "/configs", "ConfigList", on.configs.list),
+        Route("POST", "/configs/create", "ConfigCreate", on.configs.create),
+        Route("GET", "/configs/{id}", "ConfigInspect", on.configs.inspect),
+        Route("DELETE", "/configs/{id}", "ConfigDelete", on.configs.delete),
+        Route("POST", "/configs/{id}/update", "ConfigUpdate", on.configs.update),
 
         Route("GET", "/plugins", "PluginList"),
         Route("GET", "/plugins/privileges", "GetPluginPrivileges"),

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import secrets
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from node.containers.mountpoints import MountPoints
 from node.containers.news import News
 from node.containers.parts import FindsImages
 from node.containers.persistence import Records
+from node.containers.privatemounts import PrivateMounts
 from node.containers.startup import Site
 from node.images.image import Image
 from node.snapshots.store import RootSnapshots
@@ -38,6 +38,7 @@ class Creator:
         images: FindsImages,
         snapshots: RootSnapshots,
         mount_points: MountPoints,
+        private: PrivateMounts,
         site: Site,
     ) -> None:
         self._site = site
@@ -48,6 +49,7 @@ class Creator:
         self._images = images
         self._snapshots = snapshots
         self._mount_points = mount_points
+        self._private = private
         self._claimed: dict[str, str] = {}
         """Names of containers that are being made, to the ids they will have."""
 
@@ -100,11 +102,11 @@ class Creator:
             # The folder first: by it the next daemon finds the snapshot of a creation that a kill cut short.
             await asyncio.to_thread(directory.mkdir, mode=0o700)
             await self._snapshots.create(live.id, chain)
+            await self._private.prepare(live.container)
             await self._mount_points.fill(live.container)
             await self._records.add(live)
         except BaseException as error:
-            await self._snapshots.remove(live.id)
-            await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+            await self._private.remove(live.id, directory)
             if isinstance(error, ContainerRowExists):
                 raise NameInUse(live.container.name, "another container") from error
             raise

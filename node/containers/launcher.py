@@ -49,6 +49,18 @@ class LogTarget:
 
 
 @dataclass(frozen=True, slots=True)
+class FileAbout:
+    size: int
+    uid: int
+    gid: int
+    mode: int
+
+
+def _mount(root: RootMount) -> dict[str, Any]:
+    return {"type": root.type, "source": root.source, "options": list(root.options), "cwd": root.cwd}
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchRequest:
     """One container to be made. `bundle` holds config.json; `rootfs` is mounted on <bundle>/rootfs by the monitor in
     its own mount namespace; `state_dir` gets monitor.sock and exit.json; `log` None means no log; `fds` go to
@@ -62,12 +74,19 @@ class LaunchRequest:
     open_stdin: bool
     stdin_once: bool
     fds: tuple[int, ...] = ()
+    images: tuple[tuple[RootMount, Path], ...] = ()
+    """Mounted beside the root file system, each on its path."""
+
+    files: tuple[FileAbout, ...] = ()
+    """Written to `<state_dir>/files/<number>` on a tmpfs of the monitor's; their contents, one behind the other, are
+    the last of `fds`."""
 
     def to_json(self) -> dict[str, Any]:
         return {
             "container_id": self.container_id, "bundle": str(self.bundle), "state_dir": str(self.state_dir),
-            "rootfs": [{"type": root.type, "source": root.source, "options": list(root.options), "cwd": root.cwd}
-                       for root in self.rootfs],
+            "rootfs": [_mount(root) for root in self.rootfs],
+            "images": [_mount(root) | {"target": str(target)} for root, target in self.images],
+            "files": [{"size": f.size, "uid": f.uid, "gid": f.gid, "mode": f.mode} for f in self.files],
             "log": self.log.to_json() if self.log else None, "open_stdin": self.open_stdin,
             "stdin_once": self.stdin_once,
         }

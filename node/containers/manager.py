@@ -255,6 +255,14 @@ class Containers:
             (point.name, live.id) for live in self._index.all() for point in live.container.mounts if point.name
         )
 
+    def secrets_in_use(self) -> "Mapping[str, Ids]":
+        """Id of a secret or config to the names of containers that have it."""
+        return _grouped(
+            (held, live.container.name)
+            for live in self._index.all()
+            for held in {point.reference for point in live.container.mounts if point.kind in ("secret", "config")}
+        )
+
     def counts(self) -> Mapping[str, int]:
         """running, paused, stopped: Docker's three, every container in one of them."""
         states = [live.state.status for live in self._index.all()]

@@ -260,6 +260,7 @@ class CreateSpec:
     """Path to mount options, of `--tmpfs`."""
 
     volumes_from: tuple[str, ...] = ()
+    volume_driver: str = ""
     resources: Resources = field(default_factory=Resources)
     security: Security = field(default_factory=Security)
     namespaces: Namespaces = field(default_factory=Namespaces)
@@ -343,7 +344,7 @@ class MountPoint:
     """A mount as the container has it; volumes have been made, sources are absolute host paths."""
 
     kind: str
-    """bind, volume or tmpfs."""
+    """bind, volume, tmpfs, image, secret or config."""
 
     target: str
     source: str = ""
@@ -363,6 +364,17 @@ class MountPoint:
 
     create_source: bool = False
     """Of a bind: a missing folder of the host is made at each start."""
+
+    read_only_below: bool = True
+    """Of a read-only mount: what is mounted below is read-only too."""
+
+    subpath: str = ""
+    idmap: str = ""
+    reference: str = ""
+    """Of an image, secret or config: its id. What lies at `source` exists in the monitor's mount namespace alone."""
+
+    owner: tuple[int, int] = (0, 0)
+    file_mode: int = 0o444
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,9 +24,11 @@ from node.containers.parts import (
     Launches,
     MonitorHandle,
     NetworksOfContainers,
+    ReadsSecrets,
     VolumesOfContainers,
 )
 from node.containers.persistence import Records
+from node.containers.privatemounts import PrivateMounts
 from node.containers.pruning import Pruner
 from node.containers.recovery import Recovery
 from node.containers.revival import Revival
@@ -52,6 +54,7 @@ class Neighbours:
     snapshots: RootSnapshots
     networks: NetworksOfContainers
     volumes: VolumesOfContainers
+    secrets: ReadsSecrets
     launcher: Launches
     connect: Callable[[Path], Awaitable[MonitorHandle]]
     freezer: Groups
@@ -69,10 +72,13 @@ async def open_containers(home: Path, site: Site, near: Neighbours) -> AsyncIter
         return live(name).container
 
     near.freezer.locate(lambda container_id: group_path(container(container_id), site.cgroup_parent))
-    points = MountPoints(near.volumes, near.snapshots, container)
+    points = MountPoints(
+        near.volumes, near.snapshots, near.images, near.secrets, container, create_sources=site.create_bind_sources
+    )
+    private = PrivateMounts(near.images, near.snapshots, near.secrets)
     mounting = Mounting(near.volumes, near.events)
     runner = Runner(
-        Startup(site, near.snapshots, near.networks, near.launcher, live, mounting),
+        Startup(site, near.snapshots, near.networks, near.launcher, live, mounting, private),
         near.networks,
         near.freezer,
         records,
@@ -81,7 +87,7 @@ async def open_containers(home: Path, site: Site, near: Neighbours) -> AsyncIter
         mounting,
     )
     stopper = Stopper(records, news, near.freezer)
-    remover = Remover(index, records, news, stopper, near.snapshots, points, tasks)
+    remover = Remover(index, records, news, stopper, private, points, tasks)
     execs = Execs(live, index.all, news, tasks)
     runner.on_auto_remove = remover.remove_ended
     revival = Revival(stopper, tasks, by_default=site.restart_unhealthy)
@@ -93,9 +99,9 @@ async def open_containers(home: Path, site: Site, near: Neighbours) -> AsyncIter
         couriers.begin(live)
 
     runner.on_started = started
-    creator = Creator(home, index, records, news, near.images, near.snapshots, points, site)
+    creator = Creator(home, index, records, news, near.images, near.snapshots, points, private, site)
     recovery = Recovery(
-        home, index, records, runner, remover, near.networks, near.snapshots, near.connect, tasks, mounting
+        home, index, records, runner, remover, near.networks, private, near.connect, tasks, mounting
     )
     recovery.adopt = execs.adopt
     try:

@@ -106,6 +106,22 @@ class MountsVolumes(Protocol):
     async def settle(self) -> None: ...
 
 
+class Secret(Protocol):
+    """A secret or config, without its data (node.secrets.store.Secret)."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+
+
+class ReadsSecrets(Protocol):
+    """Secrets and configs, by kind and name or id (node.secrets.store.Secrets)."""
+
+    async def find(self, kind: str, name: str) -> Secret: ...
+    async def read(self, kind: str, name: str) -> bytes: ...
+
+
 class VolumesOfContainers(KeepsVolumes, MountsVolumes, Protocol):
     """All that this room asks of volumes."""
 

@@ -3,7 +3,6 @@ owns any more is swept, and policies that say so start containers again."""
 
 import asyncio
 import logging
-import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -15,11 +14,11 @@ from node.containers.mounting import Mounting
 from node.containers.order import PATIENCE_SECONDS, Turns
 from node.containers.parts import MonitorHandle, Readopts
 from node.containers.persistence import Records
+from node.containers.privatemounts import PrivateMounts
 from node.containers.running import Runner, wants_restart
 from node.containers.stopping import Remover
 from node.containers.tasks import Tasks
 from node.network.model import Joining, PortBinding
-from node.snapshots.store import RootSnapshots
 from ocispec.errors import SeawallError
 
 log = logging.getLogger(__name__)
@@ -37,7 +36,7 @@ class Recovery:
         runner: Runner,
         remover: Remover,
         networks: Readopts,
-        snapshots: RootSnapshots,
+        private: PrivateMounts,
         connect: Callable[[Path], Awaitable[MonitorHandle]],
         tasks: Tasks,
         mounting: Mounting,
@@ -48,7 +47,7 @@ class Recovery:
         self._runner = runner
         self._remover = remover
         self._networks = networks
-        self._snapshots = snapshots
+        self._private = private
         self._connect = connect
         self._tasks = tasks
         self.adopt: Callable[[Live, MonitorHandle], Awaitable[None]] | None = None
@@ -118,8 +117,7 @@ class Recovery:
         """Snapshots and folders of containers whose removal or creation was cut short; the folder goes last."""
         for folder in await asyncio.to_thread(lambda: sorted(self._home.iterdir())):
             if self._index.get(folder.name) is None:
-                await self._snapshots.remove(folder.name)
-                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+                await self._private.remove(folder.name, folder)
 
 
 def _joining(container: Container) -> Joining:

@@ -23,6 +23,7 @@ from node.containers.model import Container, Place, Port, PublishedPort, Status
 from node.containers.monitor import StartFailed
 from node.containers.mounting import Mounting
 from node.containers.parts import Connects, Launches, MonitorHandle
+from node.containers.privatemounts import PrivateMounts, in_memory
 from node.network.model import Endpoint, EndpointSpec, Joining, PortBinding, Sandbox
 from node.settings import LogSettings
 from node.snapshots.mounts import RootMount
@@ -51,6 +52,9 @@ class Site:
     restart_unhealthy: bool = False
     """Containers that become unhealthy are started again unless their label says no."""
 
+    create_bind_sources: bool = True
+    """`-v` makes a folder of the host that is missing."""
+
 
 class Startup:
     def __init__(
@@ -61,6 +65,7 @@ class Startup:
         launcher: Launches,
         find: Callable[[str], Live],
         mounting: Mounting,
+        private: PrivateMounts,
     ) -> None:
         self._site = site
         self._snapshots = snapshots
@@ -68,6 +73,7 @@ class Startup:
         self._launcher = launcher
         self._find = find
         self._mounting = mounting
+        self._private = private
 
     async def bring_up(self, live: Live) -> None:
         """Afterwards the container runs and `live` says so. Raises CannotInvoke, CannotStart or what a part raises;
@@ -119,18 +125,23 @@ class Startup:
     async def _launch(self, live: Live, sandbox: Sandbox, root: RootMount) -> MonitorHandle:
         container, spec = live.container, live.container.spec
         directory = Path(container.directory)
-        monitor = await self._launcher.create(
-            LaunchRequest(
-                container_id=container.id,
-                bundle=directory,
-                rootfs=(root,),
-                state_dir=directory,
-                log=logdrivers.target(container, self._site.log),
-                open_stdin=spec.open_stdin,
-                stdin_once=spec.stdin_once,
-                fds=sandbox.fds,
-            )
+        request = LaunchRequest(
+            container_id=container.id,
+            bundle=directory,
+            rootfs=(root,),
+            state_dir=directory,
+            log=logdrivers.target(container, self._site.log),
+            open_stdin=spec.open_stdin,
+            stdin_once=spec.stdin_once,
+            fds=sandbox.fds,
+            images=await self._private.images(container),
         )
+        files, contents = await self._private.contents(container)
+        if files:
+            with in_memory(contents) as held:
+                monitor = await self._launcher.create(replace(request, files=files, fds=(*sandbox.fds, held)))
+        else:
+            monitor = await self._launcher.create(request)
         try:
             await live.fill_places(monitor)
             await monitor.start()
@@ -150,7 +161,7 @@ class Startup:
             container = replace(container, spec=replace(container.spec, env=env))
         layers = LayeredRoot.of_mount(root.type, root.source, root.options, root.cwd)
         place = group_path(container, self._site.cgroup_parent)
-        around = Surroundings(place, sandbox.netns_path, joins, self._site.init, layers.read)
+        around = Surroundings(place, sandbox.netns_path, joins, self._site.init, layers.read, _owner)
         (Path(container.directory) / "config.json").write_text(json.dumps(config(container, around)))
 
     def _joining(self, container: Container, other_netns: str | None) -> Joining:
@@ -193,6 +204,15 @@ class Startup:
         if not other.state.running or not other.state.pid:
             raise NotRunning(other.id)
         return other.state.pid
+
+
+def _owner(path: str) -> tuple[int, int]:
+    """Raises CannotStart."""
+    try:
+        about = Path(path).stat()
+    except OSError as error:
+        raise CannotStart(f"the owner of {path}, for an id-mapped mount: {error.strerror}") from error
+    return about.st_uid, about.st_gid
 
 
 def _unless_failed(result: T | BaseException) -> T:

@@ -6,7 +6,6 @@ Waiting for an exit happens outside the lock; who holds it is checked again afte
 import asyncio
 import contextlib
 import logging
-import shutil
 import signal
 from pathlib import Path
 
@@ -20,9 +19,9 @@ from node.containers.mountpoints import MountPoints
 from node.containers.news import News
 from node.containers.parts import Freezes
 from node.containers.persistence import Records
+from node.containers.privatemounts import PrivateMounts
 from node.containers.running import cancel_restart
 from node.containers.tasks import Tasks
-from node.snapshots.store import RootSnapshots
 
 DEFAULT_TIMEOUT = 10
 KILL_PATIENCE = 10.0
@@ -150,7 +149,7 @@ class Remover:
         records: Records,
         news: News,
         stopper: Stopper,
-        snapshots: RootSnapshots,
+        private: PrivateMounts,
         mount_points: MountPoints,
         tasks: Tasks,
     ) -> None:
@@ -158,7 +157,7 @@ class Remover:
         self._records = records
         self._news = news
         self._stopper = stopper
-        self._snapshots = snapshots
+        self._private = private
         self._mount_points = mount_points
         self._tasks = tasks
 
@@ -207,8 +206,7 @@ class Remover:
         self._tasks.spawn(self._sweep(live), f"sweep {live.id}")
 
     async def _sweep(self, live: Live) -> None:
-        await self._snapshots.remove(live.id)
-        await asyncio.to_thread(shutil.rmtree, Path(live.container.directory), ignore_errors=True)
+        await self._private.remove(live.id, Path(live.container.directory))
 
 
 def _stop_signal(live: Live, asked: str = "") -> int:

@@ -34,6 +34,7 @@ AT_RECURSIVE = 0x8000
 RESOLVE_NO_XDEV = 1
 RESOLVE_NO_MAGICLINKS = 2
 RESOLVE_NO_SYMLINKS = 4
+RESOLVE_BENEATH = 8
 RESOLVE_IN_ROOT = 16
 
 OPEN_TREE_CLONE = 1
@@ -46,7 +47,7 @@ FSCONFIG_SET_FLAG, FSCONFIG_SET_STRING, FSCONFIG_CMD_CREATE = 0, 1, 6
 
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 1, 2, 4, 8
 MOUNT_ATTR__ATIME, MOUNT_ATTR_RELATIME, MOUNT_ATTR_NOATIME, MOUNT_ATTR_STRICTATIME = 0x70, 0, 0x10, 0x20
-MOUNT_ATTR_NODIRATIME, MOUNT_ATTR_NOSYMFOLLOW = 0x80, 0x200000
+MOUNT_ATTR_NODIRATIME, MOUNT_ATTR_NOSYMFOLLOW, MOUNT_ATTR_IDMAP = 0x80, 0x200000, 0x100000
 
 PROC_SUPER_MAGIC = 0x9FA0
 
@@ -130,9 +131,11 @@ class _MountAttr(ctypes.Structure):
                 ("userns_fd", ctypes.c_uint64))
 
 
-def mount_setattr(fd: int, *, set_: int = 0, clear: int = 0, propagation: int = 0, recursive: bool = False) -> None:
-    """mount_setattr(2) on an opened mount."""
-    attr = _MountAttr(set_, clear, propagation, 0)
+def mount_setattr(
+    fd: int, *, set_: int = 0, clear: int = 0, propagation: int = 0, recursive: bool = False, userns: int = 0
+) -> None:
+    """mount_setattr(2) on an opened mount; `userns`: a user namespace, for MOUNT_ATTR_IDMAP."""
+    attr = _MountAttr(set_, clear, propagation, userns)
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
     _checked(_syscall(ctypes.c_long(_MOUNT_SETATTR), ctypes.c_int(fd), b"", ctypes.c_uint(flags), ctypes.byref(attr),
                       ctypes.c_size_t(ctypes.sizeof(attr))), "mount_setattr")

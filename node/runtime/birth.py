@@ -73,10 +73,11 @@ class Stdio:
 
 def be_born(
     sync: Sync, config: Config, groups: Cgroups, confinement: Confinement, trees: dict[str, int], stdio: Stdio | None,
+    id_maps: dict[object, int] | None = None,
 ) -> None:
     """The container's own process, from fork to execve. Never returns normally; raises what went wrong.
 
-    `trees`: mounts of the host that are already copied, by source.
+    `trees`: mounts of the host that are already copied, by source. `id_maps`: user namespaces of id-mapped mounts.
     """
     process = config.process
     _detach()
@@ -94,7 +95,8 @@ def be_born(
         if step.kind == "cgroup":
             _cgroup(root, step, groups, config)
         else:
-            rootfs.build(root, step, trees.get(step.source) if step.kind == "bind" else None)
+            rootfs.build(root, step, trees.get(step.source) if step.kind == "bind" else None,
+                         -1 if id_maps is None else id_maps.get(step.id_map, -1))
     if not joined:
         _join_group(sync, config, groups)
     if rootfs.has_own_dev(steps):

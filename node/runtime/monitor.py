@@ -77,6 +77,8 @@ class Job:
         self.confinement = confinement
         self.host = host
         self.rootfs: list[dict[str, object]] = request["rootfs"]  # type: ignore[assignment]
+        self.images: list[dict[str, object]] = request.get("images", [])  # type: ignore[assignment]
+        self.files: list[dict[str, object]] = request.get("files", [])  # type: ignore[assignment]
         self.state_dir = str(request["state_dir"])
         self.log: dict[str, object] | None = request["log"]  # type: ignore[assignment]
         self.open_stdin = bool(request["open_stdin"])
@@ -100,6 +102,7 @@ class Monitor:
     def __init__(self, job: Job) -> None:
         self._state_dir = job.state_dir
         self._root = job.config.root
+        self._images = [str(mount["target"]) for mount in job.images]
         self._confinement = job.confinement
         self._ports = job.ports
         self._poller = Poller()
@@ -121,13 +124,13 @@ class Monitor:
 
     # -- life
 
-    def bear(self, job: Job, trees: dict[str, int]) -> None:
+    def bear(self, job: Job, trees: dict[str, int], id_maps: dict[object, int]) -> None:
         """Fork the container's process, and make its cgroup while it is being born. Raises OSError."""
         place.enter_pid_namespace(job.config)
         config, groups, confinement = job.config, job.groups, job.confinement
-        self._init.fork(lambda sync, stdio: birth.be_born(sync, config, groups, confinement, trees, stdio),
-                        trees.values())
-        for fd in trees.values():
+        self._init.fork(lambda sync, stdio: birth.be_born(sync, config, groups, confinement, trees, stdio, id_maps),
+                        (*trees.values(), *id_maps.values()))
+        for fd in (*trees.values(), *id_maps.values()):
             os.close(fd)
         try:
             self._group = groups.create(config.cgroup, config.resources)
@@ -198,7 +201,8 @@ class Monitor:
         # the same ports.
         if self._group is not None:
             delete_group(self._group, self._state_dir)
-        place.unmount_root(self._root)
+        for target in (*self._images, self._root):
+            place.unmount_root(target)
         for fd in self._ports:
             os.close(fd)
         self._init.status = status
@@ -408,8 +412,14 @@ def live(job: Job) -> None:
         os.close(job.host)
         for mount in job.rootfs:
             place.mount_root(mount, job.config.root)
+        for mount in job.images:
+            place.mount_root(mount, str(mount["target"]))
+        if job.files:
+            # The last descriptor holds their contents: on a tmpfs of this mount namespace nobody else meets them.
+            place.write_files(os.path.join(state_dir, place.FILES), job.files, job.ports.pop())
+        id_maps = place.id_maps(job.config)
         monitor = Monitor(job)
-        monitor.bear(job, trees)
+        monitor.bear(job, trees, id_maps)
         del job  # config.json's objects are of no use any more
         monitor.serve()
     except BaseException as error:

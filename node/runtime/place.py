@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 
@@ -105,3 +106,72 @@ def enter_pid_namespace(config: Config) -> None:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         syscalls.setns(fd, syscalls.CLONE_NEWPID)
         os.close(fd)
+
+
+def id_maps(config: Config) -> dict[object, int]:
+    """A user namespace for each mapping of an id-mapped mount. Before the pid namespace is entered: /proc must mean
+    the processes we fork."""
+    return {mount.id_map: _user_namespace(*mount.id_map) for mount in config.mounts if mount.id_map is not None}
+
+
+def _user_namespace(uids: tuple[tuple[int, int, int], ...], gids: tuple[tuple[int, int, int], ...]) -> int:
+    """A descriptor of it. It holds nobody: a child makes it, waits until its maps are written, and goes."""
+    made, say_made = os.pipe2(os.O_CLOEXEC)
+    wait, let_go = os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(let_go)
+            syscalls.unshare(syscalls.CLONE_NEWUSER)
+            # Or its /proc/<pid>/ns would be closed to us too.
+            syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
+            os.write(say_made, b".")
+            os.read(wait, 1)
+        finally:
+            os._exit(0)
+    os.close(say_made)
+    os.close(wait)
+    try:
+        if not os.read(made, 1):
+            raise OSError(errno.EPERM, "this host lets nobody make a user namespace, which id-mapped mounts need")
+        for name, extents in (("uid_map", uids), ("gid_map", gids)):
+            with open(f"/proc/{child}/{name}", "w") as file:
+                file.write("".join(f"{disk} {seen} {count}\n" for disk, seen, count in extents))
+        return os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(made)
+        os.close(let_go)
+        os.waitpid(child, 0)
+
+
+FILES = "files"
+"""The folder in a container's own where its secrets lie, in its monitor's mount namespace."""
+
+
+def write_files(folder: str, files: list[dict[str, object]], contents: int) -> None:
+    """Each a part of `contents` (a memfd, closed here), in memory only, named by its number, read-only."""
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    attributes = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV | syscalls.MOUNT_ATTR_NOEXEC
+    try:
+        mount = syscalls.new_mount("tmpfs", [("mode", "0700"), ("noswap", None)], attributes)
+    except OSError:  # before Linux 6.4 tmpfs knows no noswap
+        mount = syscalls.new_mount("tmpfs", [("mode", "0700")], attributes)
+    place = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    syscalls.move_mount(mount, place)
+    os.close(place)
+    offset = 0
+    for number, about in enumerate(files):
+        size, uid, gid, mode = (int(str(about[name])) for name in ("size", "uid", "gid", "mode"))
+        file = os.open(str(number), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=mount)
+        end = offset + size
+        while offset < end:
+            sent = os.sendfile(file, contents, offset, end - offset)
+            if not sent:
+                raise OSError(errno.EIO, "the contents of a secret are cut short")
+            offset += sent
+        os.fchown(file, uid, gid)
+        os.fchmod(file, mode)
+        os.close(file)
+    syscalls.mount_setattr(mount, set_=syscalls.MOUNT_ATTR_RDONLY)
+    os.close(mount)
+    os.close(contents)

@@ -70,6 +70,17 @@ class Step:
     recursive: bool
     data: tuple[tuple[str, str | None], ...]
     propagation: str
+    subdir: str = ""
+    """Of a bind: only this folder or file below the source (mount(8), X-mount.subdir)."""
+
+    id_map: object = None
+    """A key of the user namespaces that `build` is given."""
+
+    id_map_below: bool = False
+
+
+SUBDIR = "X-mount.subdir="
+_ELSEWHERE = frozenset(("defaults", "idmap", "ridmap"))
 
 
 def plan(config: Config) -> list[Step]:
@@ -81,8 +92,9 @@ def _step(mount: Mount) -> Step:
     attributes = clear = recursive_attributes = 0
     recursive = bind = False
     propagation = ""
+    subdir = next((option[len(SUBDIR):] for option in mount.options if option.startswith(SUBDIR)), "")
     data: list[tuple[str, str | None]] = []
-    for option in mount.options:
+    for option in (option for option in mount.options if option not in _ELSEWHERE and not option.startswith(SUBDIR)):
         plain = option[1:] if option.startswith("r") and option[1:] in {*ATTRIBUTES, *_OPPOSITE} else option
         if option in ("bind", "rbind"):
             bind, recursive = True, option == "rbind"
@@ -98,18 +110,28 @@ def _step(mount: Mount) -> Step:
             recursive_attributes |= ATTRIBUTES[plain]
         elif option in PROPAGATION:
             propagation = option
-        elif option != "defaults":
+        else:
             name, equals, value = option.partition("=")
             data.append((name, value if equals else None))
     kind = "bind" if bind or mount.kind == "bind" else mount.kind
+    _check_step(mount, kind, subdir, propagation, data)
+    return Step(mount.destination, kind, mount.source, attributes, clear, recursive_attributes, recursive,
+                tuple(data), propagation, subdir, mount.id_map, "ridmap" in mount.options)
+
+
+def _check_step(
+    mount: Mount, kind: str, subdir: str, propagation: str, data: list[tuple[str, str | None]]
+) -> None:
     if kind == "bind" and data:
         raise InvalidConfig(f"mount of {mount.destination}: a bind has no option {data[0][0]!r}")
     if kind != "bind" and kind not in NEW_TYPES:
         raise InvalidConfig(f"mount of {mount.destination}: type {kind!r} is not supported")
     if kind == "bind" and not mount.source:
         raise InvalidConfig(f"mount of {mount.destination}: a bind needs a source")
-    return Step(mount.destination, kind, mount.source, attributes, clear, recursive_attributes, recursive,
-                tuple(data), propagation)
+    if kind != "bind" and (subdir or mount.id_map):
+        raise InvalidConfig(f"mount of {mount.destination}: only binds are id-mapped or of a part")
+    if subdir and propagation.endswith("shared"):
+        raise InvalidConfig(f"mount of {mount.destination}: a part cannot be shared")
 
 
 class Root:
@@ -183,12 +205,12 @@ def _make_folder(parent: int, name: str, mode: int) -> int:
     return sys.openat2(parent, name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, resolve=sys.RESOLVE_NO_SYMLINKS)
 
 
-def build(root: Root, step: Step, tree: int | None = None) -> None:
-    """Carry out one step; `tree` is the mount to bind when it has been copied already. Raises OSError naming source
-    and target."""
+def build(root: Root, step: Step, tree: int | None = None, userns: int = -1) -> None:
+    """Carry out one step; `tree` is the mount to bind when it has been copied already, `userns` the user namespace that
+    says who owns what in it. Raises OSError naming source and target."""
     try:
         if step.kind == "bind":
-            _bind(root, step, tree)
+            _bind(root, step, tree, userns)
         else:
             _new(root, step)
     except Misplaced:
@@ -226,14 +248,47 @@ def new_inside(parent: int, name: str, kind: str, data: tuple[tuple[str, str | N
     os.close(place)
 
 
-def _bind(root: Root, step: Step, tree: int | None) -> None:
+def _bind(root: Root, step: Step, tree: int | None, userns: int) -> None:
     if tree is None:
         flags = sys.OPEN_TREE_CLONE | (sys.AT_RECURSIVE if step.recursive else 0)
-        tree = sys.open_tree(sys.AT_FDCWD, step.source, flags)
+        if step.subdir:
+            tree = _copy_part(step, flags)
+        else:
+            tree = sys.open_tree(sys.AT_FDCWD, step.source, flags)
+    if userns >= 0:
+        _map_ids(tree, step, userns)
     # What was copied says what it is, not the path: that may name something else by now.
     is_folder = stat.S_ISDIR(os.fstat(tree).st_mode)
     place = root.make_folder(step.target) if is_folder else root.make_file(step.target)
     _attach(tree, place, step)
+
+
+def _copy_part(step: Step, flags: int) -> int:
+    """The part may be a link that a container made: it is followed inside the source and nowhere else."""
+    top = os.open(step.source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        part = sys.openat2(top, step.subdir, os.O_PATH, resolve=sys.RESOLVE_BENEATH | sys.RESOLVE_NO_MAGICLINKS)
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            raise Misplaced(errno.EPERM, f"mount on {step.target}: subpath {step.subdir} leads out of it") from error
+        reason = os.strerror(error.errno or 0).lower()
+        raise Misplaced(error.errno, f"cannot access path {step.source}/{step.subdir}: {reason}") from error
+    finally:
+        os.close(top)
+    try:
+        return sys.open_tree(part, "", flags | sys.AT_EMPTY_PATH)
+    finally:
+        os.close(part)
+
+
+def _map_ids(tree: int, step: Step, userns: int) -> None:
+    try:
+        sys.mount_setattr(tree, set_=sys.MOUNT_ATTR_IDMAP, userns=userns, recursive=step.id_map_below)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise Misplaced(errno.EINVAL, f"mount on {step.target}: the file system of {step.source} (or one mounted below "
+                        "it) has no id-mapped mounts") from error
 
 
 def _attach(mount: int, place: int, step: Step) -> None:

@@ -34,6 +34,8 @@ class Mount:
     kind: str
     source: str
     options: tuple[str, ...]
+    id_map: tuple[tuple[tuple[int, int, int], ...], tuple[tuple[int, int, int], ...]] | None
+    """uidMappings and gidMappings, each (id on disk, id as seen, how many)."""
 
 
 @record
@@ -211,15 +213,30 @@ def _rlimit(value: object) -> tuple[str, int, int]:
 
 def _mount(value: object) -> Mount:
     item = _object(value, "mounts[]")
-    if item.get("uidMappings") or item.get("gidMappings"):
-        raise InvalidConfig("mounts[].uidMappings is not supported yet")
     destination = _text(item, "destination", "mounts[]")
     if not destination.startswith("/"):
         raise InvalidConfig(f"mounts[].destination is not absolute: {destination!r}")
     if os.path.normpath(destination).strip("/") == "":
         raise InvalidConfig("mounts[].destination is the root itself")
     return Mount(destination, _text(item, "type", "mounts[]"), _text(item, "source", "mounts[]"),
-                 _texts(item, "options"))
+                 _texts(item, "options"), _id_map(item))
+
+
+def _id_map(
+    item: dict[str, object]
+) -> tuple[tuple[tuple[int, int, int], ...], tuple[tuple[int, int, int], ...]] | None:
+    uids, gids = _extents(item, "uidMappings"), _extents(item, "gidMappings")
+    if bool(uids) != bool(gids):
+        raise InvalidConfig("mounts[]: uidMappings and gidMappings go together")
+    if not uids and {"idmap", "ridmap"} & set(_texts(item, "options")):
+        raise InvalidConfig("mounts[]: idmap needs uidMappings, for the container has no user namespace")
+    return (uids, gids) if uids else None
+
+
+def _extents(item: dict[str, object], field: str) -> tuple[tuple[int, int, int], ...]:
+    extents = [_object(value, f"mounts[].{field}[]") for value in _list(item, field)]
+    return tuple((_number(extent, "containerID", 0), _number(extent, "hostID", 0), _number(extent, "size", 0))
+                 for extent in extents)
 
 
 def _namespaces(linux: dict[str, object]) -> dict[str, str]:

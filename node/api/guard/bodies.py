@@ -10,7 +10,7 @@ from posixpath import normpath
 from node.access.rules import NotAllowed, Rights
 from node.api.guard.owned import LABEL, Owned
 from node.api.types.fields import Fields
-from node.api.types.hostconfig import parse_mounts
+from node.api.types.mounts import parse_mounts
 
 CONFIG = frozenset({
     "hostname", "domainname", "user", "attachstdin", "attachstdout", "attachstderr", "tty", "openstdin", "stdinonce",

@@ -52,7 +52,7 @@ def inspect(
         "ExecIDs": list(container.exec_ids) or None,
         "HostConfig": host_config(container.spec, version),
         "GraphDriver": {"Data": None, "Name": driver},
-        "Mounts": [mount(item) for item in container.mounts],
+        "Mounts": [mount(item) for item in container.mounts if item.target not in container.spec.tmpfs],
         "Config": config(container),
         "NetworkSettings": network_settings(container, short_id=version < ID_IN_ALIASES),
     }
@@ -200,7 +200,7 @@ def summary(
         "Status": status_text(container.state, now),
         "HostConfig": {"NetworkMode": container.spec.network.mode},
         "NetworkSettings": {"Networks": endpoints(container)},
-        "Mounts": [mount(item) for item in container.mounts],
+        "Mounts": [mount(item) for item in container.mounts if item.target not in container.spec.tmpfs],
     }
     if version >= PLAIN_NETWORKS and (feels := container.state.health):
         document["Health"] = {"Status": feels.status, "FailingStreak": feels.failing_streak}

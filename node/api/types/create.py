@@ -11,26 +11,27 @@ from node.api.types.fields import Fields
 from node.api.types.hostconfig import (
     container_port,
     parse_log,
-    parse_mounts,
     parse_namespaces,
     parse_network,
     parse_restart,
     parse_security,
 )
 from node.api.types.limits import parse_limits, parse_runtime
+from node.api.types.mounts import parse_mounts
+from node.api.version import NEWEST, ApiVersion
 from node.containers.model import CreateSpec, ExecSpec, Healthcheck
 from ocispec.errors import InvalidArgument
 
 _REFUSED = ("ArgsEscaped",)
-_REFUSED_HOST = ("VolumeDriver",)
 
 
-def parse_create(body: Fields, *, name: str, platform: str, several: bool = True) -> CreateSpec:
+def parse_create(
+    body: Fields, *, name: str, platform: str, several: bool = True, version: ApiVersion = NEWEST
+) -> CreateSpec:
     """`several`: networks at create, since API 1.44. Raises InvalidArgument (400) or Unimplemented (501), naming the
     field."""
     host = body.object("HostConfig")
     body.refuse(_REFUSED)
-    host.refuse(_REFUSED_HOST)
     if not body.text("Image"):
         raise InvalidArgument("no image specified: Image must name one")
     network = parse_network(host, body.text("MacAddress"))
@@ -60,7 +61,8 @@ def parse_create(body: Fields, *, name: str, platform: str, several: bool = True
         stop_signal=body.text("StopSignal"),
         stop_timeout=body.optional_number("StopTimeout"),
         healthcheck=_healthcheck(body),
-        mounts=parse_mounts(host),
+        mounts=parse_mounts(host, version, body.mapping("Labels")),
+        volume_driver=host.text("VolumeDriver"),
         tmpfs=host.mapping("Tmpfs"),
         volumes_from=host.texts("VolumesFrom"),
         resources=parse_limits(host),

@@ -14,8 +14,7 @@ from node.containers.model import (
     RestartPolicy,
     Security,
 )
-from node.containers.mountspec import MountSpec, check_target
-from ocispec.errors import InvalidArgument, Unimplemented
+from ocispec.errors import InvalidArgument
 
 _BINDING_ERROR = 'invalid port specification: "{}"'
 
@@ -109,60 +108,3 @@ def parse_restart(policy: Fields) -> RestartPolicy:
             "or 'unless-stopped'"
         )
     return RestartPolicy(RestartMode(name), policy.number("MaximumRetryCount"))
-
-
-def parse_mounts(host: Fields) -> tuple[MountSpec, ...]:
-    """Binds, then Mounts. The same target twice is refused, as in Docker."""
-    mounts = [MountSpec.parse_bind(text) for text in host.texts("Binds")]
-    mounts += [_mount(item) for item in host.objects("Mounts")]
-    seen = set(host.mapping("Tmpfs"))
-    for mount in mounts:
-        if mount.target in seen:
-            raise InvalidArgument(f"Duplicate mount point: {mount.target}")
-        seen.add(mount.target)
-    return tuple(mounts)
-
-
-def _mount(item: Fields) -> MountSpec:
-    kind, source, target = item.text("Type"), item.text("Source"), item.text("Target")
-    if kind in ("npipe", "cluster", "image"):
-        raise Unimplemented(f"{item.name('Type')}: mounts of type {kind} are not supported yet")
-    if kind not in ("bind", "volume", "tmpfs"):
-        raise InvalidArgument(f'mount type unknown: "{kind[:50]}"')
-    _mount_checks(item, kind, source, target)
-    bind, volume, tmpfs = (item.object(f"{name}Options") for name in ("Bind", "Volume", "Tmpfs"))
-    volume.refuse(("Subpath",))
-    tmpfs.refuse(("Options",))
-    bind.refuse(("ReadOnlyNonRecursive", "ReadOnlyForceRecursive"))
-    driver = volume.object("DriverConfig")
-    if driver.text("Name") not in ("", "local"):
-        raise Unimplemented(f"{driver.name('Name')}: volume driver {driver.text('Name')} is not supported yet")
-    return MountSpec(
-        kind,
-        check_target(target),
-        source,
-        read_only=item.flag("ReadOnly"),
-        propagation=bind.text("Propagation"),
-        no_copy=volume.flag("NoCopy"),
-        create_source=bind.flag("CreateMountpoint"),
-        recursive=not bind.flag("NonRecursive"),
-        labels=volume.mapping("Labels"),
-        driver_options=driver.mapping("Options"),
-        tmpfs_size=tmpfs.number("SizeBytes"),
-        tmpfs_mode=tmpfs.number("Mode"),
-    )
-
-
-def _mount_checks(item: Fields, kind: str, source: str, target: str) -> None:
-    problem = f'invalid mount config for type "{kind}": '
-    if not target:
-        raise InvalidArgument(f"{problem}field Target must not be empty")
-    if kind == "bind" and not source:
-        raise InvalidArgument(f"{problem}field Source must not be empty")
-    if kind == "bind" and not source.startswith("/"):
-        raise InvalidArgument(f"{problem}invalid mount path: '{source[:300]}' mount path must be absolute")
-    if kind == "tmpfs" and source:
-        raise InvalidArgument(f"{problem}field Source must not be specified")
-    for name in ("Bind", "Volume", "Tmpfs"):
-        if name.lower() != kind and item.has(f"{name}Options"):
-            raise InvalidArgument(f"{problem}field {name}Options must not be specified")

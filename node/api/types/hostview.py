@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from node.api.types.limits import limits_view
+from node.api.types.mounts import mount_view
 from node.api.version import NEWEST, ApiVersion
 from node.containers.bundle.security import MASKED, READONLY, thermal_throttles
 from node.containers.model import CreateSpec, PublishedPort, Security
-from node.containers.mountspec import MountSpec
 
 Json = dict[str, Any]
 
@@ -21,7 +21,7 @@ def host_config(spec: CreateSpec, version: ApiVersion = NEWEST) -> Json:
         "PortBindings": port_bindings(spec.network.bindings),
         "RestartPolicy": {"Name": spec.restart.mode.value, "MaximumRetryCount": spec.restart.max_retries},
         "AutoRemove": spec.auto_remove,
-        "VolumeDriver": "",
+        "VolumeDriver": spec.volume_driver,
         "VolumesFrom": list(spec.volumes_from) or None,
         "ConsoleSize": list(spec.console_size),
         **({"Annotations": dict(spec.annotations)} if spec.annotations else {}),
@@ -29,7 +29,7 @@ def host_config(spec: CreateSpec, version: ApiVersion = NEWEST) -> Json:
         **_network(spec),
         "CgroupParent": spec.cgroup_parent,
         **limits_view(spec.resources, version),
-        **({"Mounts": [_mount(item) for item in spec.mounts if not item.from_bind]} if _has_mounts(spec) else {}),
+        **({"Mounts": [mount_view(item) for item in spec.mounts if not item.from_bind]} if _has_mounts(spec) else {}),
         **({"Tmpfs": dict(spec.tmpfs)} if spec.tmpfs else {}),
     }
 
@@ -89,36 +89,6 @@ def _network(spec: CreateSpec) -> Json:
         "ExtraHosts": list(network.extra_hosts) or None,
         "PublishAllPorts": network.publish_all,
     }
-
-
-def _mount(item: MountSpec) -> Json:
-    document: Json = {"Type": item.kind, "Target": item.target}
-    if item.source:
-        document["Source"] = item.source
-    if item.read_only:
-        document["ReadOnly"] = True
-    bind = {
-        name: value
-        for name, value in (
-            ("Propagation", item.propagation),
-            ("NonRecursive", not item.recursive),
-            ("CreateMountpoint", item.create_source),
-        )
-        if value
-    }
-    if item.kind == "bind" and bind:
-        document["BindOptions"] = bind
-    volume: Json = {"Labels": dict(item.labels)} if item.labels else {}
-    if item.no_copy:
-        volume["NoCopy"] = True
-    if item.driver_options:
-        volume["DriverConfig"] = {"Name": "local", "Options": dict(item.driver_options)}
-    if volume:
-        document["VolumeOptions"] = volume
-    tmpfs = {"SizeBytes": item.tmpfs_size, "Mode": item.tmpfs_mode}
-    if item.kind == "tmpfs" and any(tmpfs.values()):
-        document["TmpfsOptions"] = {name: value for name, value in tmpfs.items() if value}
-    return document
 
 
 def _link(text: str, own: str) -> str:

@@ -48,6 +48,9 @@ class Surroundings:
     read: Callable[[str], bytes | None] = lambda _path: None
     """A file of the root (`rootfiles.LayeredRoot.read`)."""
 
+    owner: Callable[[str], tuple[int, int]] = lambda _path: (0, 0)
+    """uid and gid of a path of the host."""
+
 
 def config(container: Container, around: Surroundings) -> dict[str, Any]:
     """Raises UnknownUser, InvalidSpec, Unimplemented."""
@@ -87,6 +90,8 @@ def config(container: Container, around: Surroundings) -> dict[str, Any]:
             cgroup_private=spec.namespaces.cgroup != "host",
             shm_of=around.joins.ipc,
             init=around.init if _init(container, around) else "",
+            user=(user.uid, user.gid),
+            owner=around.owner,
         ),
         "linux": linux,
         "annotations": dict(spec.annotations),

@@ -4,21 +4,40 @@ Order matters: a mount hides what was mounted below its destination before, so u
 A user mount on a default's destination replaces the default.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from node.containers.errors import InvalidSpec
+from node.containers.idmap import Extents, IdMap, exchange, parse_idmap
 from node.containers.initprogram import TARGET as INIT_TARGET
 from node.containers.model import Container, MountPoint
 
 FILES = ("resolv.conf", "hostname", "hosts")
+IMAGES, HELD_FILES = "images", "files"
+"""Folders in a container's own."""
+
 SHM = "/dev/shm"  # noqa: S108
 TMPFS_DEFAULTS = ("noexec", "nosuid", "nodev")
+SUBDIR = "X-mount.subdir="
+Owner = Callable[[str], tuple[int, int]]
 
 
-def mounts(container: Container, *, cgroup_private: bool, init: str = "", shm_of: int = 0) -> list[dict[str, Any]]:
+def _nobody(_path: str) -> tuple[int, int]:
+    return 0, 0
+
+
+def mounts(
+    container: Container, *, cgroup_private: bool, init: str = "", user: tuple[int, int] = (0, 0),
+    owner: Owner = _nobody, shm_of: int = 0,
+) -> list[dict[str, Any]]:
+    """`user`: uid and gid of the container's process; `owner` says those of a path on the host."""
     spec = container.spec
-    wanted = [_user_mount(point) for point in sorted(container.mounts, key=lambda m: m.target.count("/"))]
+    wanted = [
+        _user_mount(point, source, _id_map(point, user, owner))
+        for point, source in sorted(
+            zip(container.mounts, _sources(container), strict=True), key=lambda pair: pair[0].target.count("/")
+        )
+    ]
     taken = {mount["destination"] for mount in wanted}
     base = _defaults(spec.resources.shm_size, privileged=spec.security.privileged, ipc=spec.namespaces.ipc)
     if shm_of:
@@ -71,14 +90,49 @@ def _mount(destination: str, kind: str, options: Sequence[str], source: str = ""
     return {"destination": destination, "type": kind, "source": source or kind, "options": list(options)}
 
 
-def _user_mount(point: MountPoint) -> dict[str, Any]:
+def _user_mount(point: MountPoint, source: str, id_map: IdMap | None) -> dict[str, Any]:
     if point.kind == "tmpfs":
         return _mount(point.target, "tmpfs", [*point.options, *(["ro"] if point.read_only else [])])
     options = ["rbind" if point.recursive else "bind", point.propagation or "rprivate"]
     if point.read_only:
         # rro: read-only for what is mounted below as well (mount_setattr AT_RECURSIVE); a plain ro is not.
-        options.append("rro" if point.recursive else "ro")
-    return _mount(point.target, "bind", options, point.source)
+        options.append("rro" if point.recursive and point.read_only_below else "ro")
+    if point.kind in ("secret", "config"):
+        options += ["nosuid", "nodev", "noexec"]
+    if point.subpath:
+        options.append(f"{SUBDIR}{point.subpath}")
+    if id_map is None:
+        return _mount(point.target, "bind", options, source)
+    options.append("ridmap" if point.recursive else "idmap")
+    return _mount(point.target, "bind", options, source) | {
+        "uidMappings": _extents(id_map.uids), "gidMappings": _extents(id_map.gids),
+    }  # fmt: skip
+
+
+def _extents(extents: Extents) -> list[dict[str, int]]:
+    return [{"containerID": disk, "hostID": seen, "size": count} for disk, seen, count in extents]
+
+
+def _sources(container: Container) -> list[str]:
+    """Where each mount comes from. Images and files have been put below the container's folder by its monitor, where
+    the host does not see them."""
+    sources, images, held = [], 0, 0
+    for point in container.mounts:
+        if point.kind == "image":
+            sources.append(f"{container.directory}/{IMAGES}/{images}")
+            images += 1
+        elif point.kind in ("secret", "config"):
+            sources.append(f"{container.directory}/{HELD_FILES}/{held}")
+            held += 1
+        else:
+            sources.append(point.source)
+    return sources
+
+
+def _id_map(point: MountPoint, user: tuple[int, int], owner: Owner) -> IdMap | None:
+    if not point.idmap:
+        return None
+    return parse_idmap(point.idmap) or exchange(owner(point.source), user)
 
 
 def tmpfs_points(tmpfs: Mapping[str, str]) -> list[MountPoint]:

@@ -13,6 +13,7 @@ import pytest
 from node.api.app import Engine, build, serve
 from node.api.system import Facts
 from node.events import EventBus
+from node.secrets.store import Secrets
 from tests.node.api.fakes import (
     FakeArchives,
     FakeCommits,
@@ -22,6 +23,7 @@ from tests.node.api.fakes import (
     FakeImages,
     FakeNetworks,
     FakeSearches,
+    FakeSecretRows,
     FakeVolumes,
 )
 
@@ -94,6 +96,7 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
         files=files,
         archives=archives,
         commits=commits,
+        secrets=Secrets(FakeSecretRows(), tmp_path / "secrets.key", bus),
     )
     path = tmp_path / "node.sock"
     async with (

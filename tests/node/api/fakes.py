@@ -48,6 +48,7 @@ from node.network.model import (
     NoSuchNetwork,
     Pool,
 )
+from node.state.secrets import SecretRow, SecretRowExists
 from ocispec import manifest as manifests
 from ocispec.descriptor import Descriptor, Platform
 from ocispec.digest import Digest
@@ -327,6 +328,9 @@ class FakeContainers:
 
     def in_use(self) -> Mapping[str, Sequence[str]]:
         return {str(image().id): tuple(self.all)}
+
+    def secrets_in_use(self):
+        return {self.secret_used: ["box"]} if getattr(self, "secret_used", "") else {}
 
     def volumes_in_use(self) -> "Mapping[str, list[str]]":
         used: dict = {}
@@ -635,6 +639,27 @@ class FakeVolumes:
         for name in gone:
             del self.held[name]
         return gone, 42 * len(gone)
+
+
+class FakeSecretRows:
+    """node.state.secrets.SecretRows without a database."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, SecretRow] = {}
+
+    async def all(self, kind: str) -> list[SecretRow]:
+        return sorted((row for row in self.held.values() if row.kind == kind), key=lambda row: row.name)
+
+    async def add(self, row: SecretRow) -> None:
+        if any((other.kind, other.name) == (row.kind, row.name) for other in self.held.values()):
+            raise SecretRowExists(row.name)
+        self.held[row.id] = row
+
+    async def relabel(self, row: SecretRow) -> None:
+        self.held[row.id] = row
+
+    async def delete(self, secret_id: str) -> None:
+        del self.held[secret_id]
 
 
 class FakeSearches:

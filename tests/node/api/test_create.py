@@ -229,9 +229,7 @@ def test_refused_as_wrong(host: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     "host",
     [
-        {"VolumeDriver": "nfs"},
-        {"Mounts": [{"Type": "image", "Target": "/x"}]},
-        {"Mounts": [{"Type": "volume", "Target": "/x", "VolumeOptions": {"Subpath": "s"}}]},
+        {"Mounts": [{"Type": "cluster", "Target": "/x"}]},
         {"LogConfig": {"Type": "gelf", "Config": {"gelf-address": "udp://127.0.0.1:1"}}},
     ],
 )  # fmt: skip

@@ -19,6 +19,7 @@ from tests.node.containers.fakes import (
     FakeImages,
     FakeLauncher,
     FakeNetworks,
+    FakeSecrets,
     FakeSnapshots,
     FakeVolumes,
 )
@@ -46,6 +47,7 @@ class Node:
     networks: FakeNetworks
     snapshots: FakeSnapshots
     volumes: FakeVolumes
+    secrets: FakeSecrets = field(default_factory=FakeSecrets)
     images: FakeImages = field(default_factory=FakeImages)
     freezer: FakeFreezer = field(default_factory=FakeFreezer)
     events: EventBus = field(default_factory=EventBus)
@@ -65,6 +67,7 @@ class Node:
                 self.snapshots,
                 self.networks,
                 self.volumes,
+                self.secrets,
                 self.launcher,
                 self.launcher.connect,
                 self.freezer,

@@ -12,7 +12,7 @@ from node.linux.cgroups.stats import Stats
 from node.network.model import Endpoint, Network, NetworkSpec, NoSuchNetwork, PortBinding
 from node.snapshots.mounts import Difference, RootMount
 from ocispec.digest import Digest
-from ocispec.errors import FailedPrecondition
+from ocispec.errors import FailedPrecondition, NotFound
 from ocispec.image import ImageConfig
 
 CHAIN = (Digest.of(b"layer"),)
@@ -330,6 +330,26 @@ class FakeVolumes:
 
     async def settle(self) -> None:
         self.settled = True
+
+
+@dataclass(frozen=True)
+class FakeSecret:
+    id: str
+    name: str
+
+
+class FakeSecrets:
+    def __init__(self) -> None:
+        self.held = {("secret", "password"): b"hunter2", ("config", "motd"): b"hello"}
+
+    async def find(self, kind, name):
+        await self.read(kind, name)
+        return FakeSecret(name, name)
+
+    async def read(self, kind, name):
+        if (kind, name) not in self.held:
+            raise NotFound(f"{kind} {name} not found")
+        return self.held[kind, name]
 
 
 class FakeFreezer:

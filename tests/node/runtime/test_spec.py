@@ -62,7 +62,7 @@ def test_the_least_that_is_a_container() -> None:
     ({"process__user": {"uid": True}}, "uid is not a whole number"),
     ({"mounts": [{"destination": "/x/..", "type": "tmpfs"}]}, "the root itself"),
     ({"mounts": [{"destination": "x", "type": "tmpfs"}]}, "not absolute"),
-    ({"mounts": [{"destination": "/x", "uidMappings": [{}]}]}, "uidMappings is not supported yet"),
+    ({"mounts": [{"destination": "/x", "uidMappings": [{}]}]}, "uidMappings and gidMappings go together"),
     ({"root": None}, "root is not an object"),
     ({"process": []}, "process is not an object"),
     ({"mounts": {}}, "mounts is not a list"),
