@@ -5,7 +5,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_interface
 from typing import Any
@@ -311,9 +311,8 @@ class Care:
 
     # -- how it is done
 
-    def _taken(self) -> dict[tuple[str, str, int], str]:
-        return {(port.proto, port.host_ip, port.host_port): container
-                for container, kept in self._kept.items() for port in kept.ports}
+    def _taken(self) -> Iterator[tuple[str, str, int]]:
+        return ((port.proto, port.host_ip, port.host_port) for kept in self._kept.values() for port in kept.ports)
 
     async def _forget_udp(self, ports: Iterable[PortBinding]) -> None:
         if udp := [port for port in ports if port.proto == "udp"]:

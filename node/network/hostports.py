@@ -4,7 +4,7 @@ import errno
 import os
 import random
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
@@ -19,8 +19,8 @@ EVERYWHERE = (ANY, ANY6)
 TRIES = 20
 EPHEMERAL = range(32768, 61000)
 
-Taken = Mapping[tuple[str, str, int], str]
-"""(protocol, host address, host port) → container."""
+Taken = Iterable[tuple[str, str, int]]
+"""(protocol, host address, host port)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,24 @@ class Held:
             self.socket.close()
 
 
+class Occupied:
+    """Which ports are taken, asked for quickly: one container may have thousands."""
+
+    def __init__(self, taken: Taken) -> None:
+        self._addresses: dict[tuple[str, bool, int], set[str]] = {}
+        for proto, address, port in taken:
+            self.add(proto, address, port)
+
+    def add(self, proto: str, address: str, port: int) -> None:
+        self._addresses.setdefault((proto, ":" in address, port), set()).add(address)
+
+    def meets(self, binding: PortBinding) -> bool:
+        six = ":" in binding.host_ip
+        taken = self._addresses.get((binding.proto, six, binding.host_port))
+        everywhere = ANY6 if six else ANY
+        return taken is not None and (binding.host_ip in taken or everywhere in taken or binding.host_ip == everywhere)
+
+
 def key(binding: PortBinding) -> str:
     """What it is called where it is kept."""
     return f"{binding.proto} {binding.host_ip} {binding.host_port}"
@@ -47,12 +65,12 @@ def hold(published: Sequence[PortBinding], taken: Taken, everywhere: Sequence[st
     InvalidArgument, OSError (no more descriptors).
     """
     held: list[Held] = []
-    mine = dict(taken)
+    occupied = Occupied(taken)
     try:
         for wanted in published:
-            for made in _hold(wanted, mine, everywhere):
+            for made in _hold(wanted, occupied, everywhere):
                 held.append(made)
-                mine[made.binding.proto, made.binding.host_ip, made.binding.host_port] = ""
+                occupied.add(made.binding.proto, made.binding.host_ip, made.binding.host_port)
     except BaseException:
         for made in held:
             made.close()
@@ -69,7 +87,7 @@ def again(bindings: Sequence[PortBinding]) -> Iterator[Held]:
             continue
 
 
-def _hold(wanted: PortBinding, taken: Taken, everywhere: Sequence[str]) -> list[Held]:
+def _hold(wanted: PortBinding, occupied: Occupied, everywhere: Sequence[str]) -> list[Held]:
     addresses = _addresses(wanted, everywhere)
     numbers = range(wanted.host_port, max(wanted.host_port, wanted.host_port_end) + 1)
     if not wanted.host_port:
@@ -77,21 +95,21 @@ def _hold(wanted: PortBinding, taken: Taken, everywhere: Sequence[str]) -> list[
     for number in numbers:
         try:
             return _hold_one(replace(wanted, host_port=number if wanted.host_port else 0, host_port_end=0), addresses,
-                             taken, implied=not wanted.host_ip)
+                             occupied, implied=not wanted.host_ip)
         except PortInUse:
             if number == numbers[-1]:
                 raise
     raise AssertionError("a range of ports is never empty")
 
 
-def _hold_one(wanted: PortBinding, addresses: Sequence[str], taken: Taken, *, implied: bool) -> list[Held]:
+def _hold_one(wanted: PortBinding, addresses: Sequence[str], occupied: Occupied, *, implied: bool) -> list[Held]:
     """On every address or on none."""
     held: list[Held] = []
     number = wanted.host_port
     try:
         for address in addresses:
             binding = replace(wanted, host_ip=address, host_port=number)
-            _check(binding, taken)
+            _check(binding, occupied)
             try:
                 sock = _bind(binding)
             except OSError as error:
@@ -124,12 +142,9 @@ def _parsed(text: str) -> IPv4Address | IPv6Address:
     return address
 
 
-def _check(binding: PortBinding, taken: Taken) -> None:
-    any_of_them = ANY6 if ":" in binding.host_ip else ANY
-    for proto, address, port in taken if binding.host_port else ():
-        if (proto, port) == (binding.proto, binding.host_port) and (":" in address) == (":" in binding.host_ip) and (
-                address == binding.host_ip or any_of_them in (address, binding.host_ip)):
-            raise PortInUse(f"Bind for {_shown(binding)} failed: port is already allocated")
+def _check(binding: PortBinding, occupied: Occupied) -> None:
+    if binding.host_port and occupied.meets(binding):
+        raise PortInUse(f"Bind for {_shown(binding)} failed: port is already allocated")
 
 
 def _shown(binding: PortBinding) -> str:
