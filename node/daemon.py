@@ -41,6 +41,7 @@ from node.images.shared import open_shared
 from node.images.store import ImageSettings
 from node.journal import open_journal
 from node.linux import capabilities, cgroups
+from node.network import definition
 from node.network.opening import open_networks
 from node.secrets.store import Secrets
 from node.settings import SNAPSHOTTERS, Settings
@@ -123,7 +124,13 @@ async def open_node(settings: Settings) -> AsyncIterator[Engine]:
             storage_driver="overlay2" if isinstance(snapshots, OverlaySnapshotter) else "vfs",
             cgroup_version=str(groups.version),
             root=settings.home,
-            insecure_registries=settings.insecure_registries,
+            insecure_registries=(*settings.insecure_registries, *image_settings.registries.insecure()),
+            limits=groups.features(),
+            mirrors={rule.host: [str(mirror) for mirror in rule.mirrors] for rule in image_settings.registries.rules},
+            log_driver=settings.log.driver,
+            log_drivers=sorted(logdrivers.OPTIONS),
+            network_drivers=(*definition.DRIVERS, "host", "null"),
+            init=site.init,
         )
         search = RegistrySearch(image_settings.insecure)
         yield Engine(

@@ -64,6 +64,10 @@ class EventBus:
         for subscription in self._subscriptions:
             subscription.offer(event)
 
+    @property
+    def listeners(self) -> int:
+        return len(self._subscriptions)
+
     @contextmanager
     def subscribe(self) -> Iterator[Subscription]:
         """No event published inside the block is missed, however late the iteration begins."""

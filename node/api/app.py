@@ -98,7 +98,7 @@ def groups(engine: Engine) -> Groups:
     driver, containers, images = engine.facts.storage_driver, engine.containers, engine.images
     imagefiles = ImageFileRoutes(engine.archives, engine.commits, engine.events)
     return Groups(
-        system=SystemRoutes(engine.facts, containers, images),
+        system=SystemRoutes(engine.facts, containers, images, engine.events),
         usage=UsageRoutes(containers, containers, images, engine.volumes),
         events=EventRoutes(engine.events, engine.journal),
         containers=ContainerRoutes(containers, containers, containers, images, driver=driver),

@@ -1,9 +1,11 @@
 """The daemon itself: ping, version, info."""
 
+import asyncio
 import os
 import platform
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -15,6 +17,7 @@ from node.api.call import Call
 from node.api.parts import ImageShelf, Usage
 from node.api.types import system as view
 from node.api.version import NEWEST, OLDEST
+from node.events import EventBus
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +31,24 @@ class Facts:
 
     root: Path
     insecure_registries: Sequence[str] = ()
-    warnings: Sequence[str] = ()
-    """What the host cannot do, for `docker info`."""
+    limits: Collection[str] = view.EVERY_LIMIT
+    """Kinds of limits that the host has (node.linux.cgroups.store.Groups.features)."""
+
+    mirrors: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Of each registry that has some."""
+
+    log_driver: str = "json-file"
+    log_drivers: Sequence[str] = ("json-file", "none")
+    network_drivers: Sequence[str] = ("bridge", "host", "null")
+    init: str = ""
 
 
 class SystemRoutes:
-    def __init__(self, facts: Facts, usage: Usage, images: ImageShelf) -> None:
+    def __init__(self, facts: Facts, usage: Usage, images: ImageShelf, events: EventBus) -> None:
         self._facts = facts
         self._usage = usage
         self._images = images
+        self._events = events
 
     async def ping(self, call: Call) -> web.StreamResponse:
         headers = {
@@ -53,7 +65,7 @@ class SystemRoutes:
         product = view.Product(seawall_version(), f"{NEWEST}", f"{OLDEST}", host.release, host.machine)
         return reply(view.version(product, python=platform.python_version()))
 
-    async def info(self, _call: Call) -> web.StreamResponse:
+    async def info(self, call: Call) -> web.StreamResponse:
         host = os.uname()
         machine = view.Machine(
             name=host.nodename,
@@ -61,6 +73,7 @@ class SystemRoutes:
             architecture=host.machine,
             system=_system_name(),
             cpus=len(os.sched_getaffinity(0)),
+            forwards=_forwards(),
             memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
             now=datetime.now(UTC).isoformat().replace("+00:00", "Z"),
         )
@@ -71,9 +84,18 @@ class SystemRoutes:
             cgroup_version=self._facts.cgroup_version,
             root=str(self._facts.root),
             insecure_registries=tuple(self._facts.insecure_registries),
-            warnings=tuple(self._facts.warnings),
+            limits=frozenset(self._facts.limits),
+            mirrors=self._facts.mirrors,
+            log_driver=self._facts.log_driver,
+            plugins={"Volume": ["local"], "Network": list(self._facts.network_drivers),
+                     "Log": list(self._facts.log_drivers)},
+            init=self._facts.init,
         )
-        return reply(view.info(node, machine, self._usage.counts(), images=len(await self._images.list())))
+        work = view.Work(files=len(await asyncio.to_thread(os.listdir, "/proc/self/fd")),
+                         tasks=len(asyncio.all_tasks()), listeners=self._events.listeners)
+        backing = await asyncio.to_thread(_file_system, self._facts.root)
+        document = view.info(node, machine, self._usage.counts(), images=len(await self._images.list()))
+        return reply(document | view.work(work, backing=backing) | view.by_version(call.version))
 
 
 def seawall_version() -> str:
@@ -81,6 +103,25 @@ def seawall_version() -> str:
         return metadata.version("seawall")
     except metadata.PackageNotFoundError:
         return "0+unknown"
+
+
+def _forwards() -> bool:
+    try:
+        return Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "1"
+    except OSError:
+        return False
+
+
+def _file_system(root: Path) -> str:
+    """The type of the file system that holds `root`: of all mounts above it the nearest."""
+    best, kind = "", "unknown"
+    with suppress(OSError):
+        for line in Path("/proc/self/mountinfo").read_text().splitlines():
+            fields = line.split()
+            place, separator = fields[4], fields.index("-")
+            if len(place) >= len(best) and Path(place) in (root, *root.parents):
+                best, kind = place, fields[separator + 1]
+    return kind
 
 
 def _system_name() -> str:

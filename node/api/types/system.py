@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from node.api.version import ApiVersion
+
 Json = dict[str, Any]
 
 GO_NAMES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
@@ -29,6 +31,7 @@ class Machine:
     cpus: int
     memory: int
     now: str
+    forwards: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,35 @@ class Node:
     cgroup_version: str
     root: str
     insecure_registries: Sequence[str]
-    warnings: Sequence[str]
+    limits: frozenset[str]
+    mirrors: Mapping[str, Sequence[str]]
+    log_driver: str
+    plugins: Mapping[str, Sequence[str]]
+    init: str
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What the daemon has open; `tasks` are what Docker's goroutines are to it."""
+
+    files: int
+    tasks: int
+    listeners: int
+
+
+# Docker's names of what a host can limit, by ours; and the kinds whose absence it warns of, in its words.
+_ABILITIES = {
+    "MemoryLimit": "memory", "SwapLimit": "swap", "CpuCfsPeriod": "cpu_quota", "CpuCfsQuota": "cpu_quota",
+    "CPUShares": "cpu_shares", "CPUSet": "cpuset", "PidsLimit": "pids", "OomKillDisable": "oom_control",
+    "KernelMemoryTCP": "kernel_tcp",
+}
+_MISSED = {
+    "memory": "No memory limit support", "swap": "No swap limit support", "cpu_quota": "No cpu cfs quota support",
+    "cpu_shares": "No cpu shares support", "cpuset": "No cpuset support",
+    "blkio_throttle": "No blkio throttle.read_bps_device support",
+}
+EVERY_LIMIT = frozenset({*_ABILITIES.values(), *_MISSED})
+FIREWALL, BRIDGE_FILTERS_GONE = ApiVersion(1, 49), ApiVersion(1, 50)
 
 
 def version(product: Product, *, python: str) -> Json:
@@ -81,22 +112,14 @@ def info(node: Node, machine: Machine, counts: Mapping[str, int], *, images: int
         "ContainersStopped": stopped,
         "Images": images,
         "Driver": node.driver,
-        "DriverStatus": [],
-        "Plugins": {
-            "Volume": ["local"],
-            "Network": ["bridge", "host", "null"],
-            "Authorization": None,
-            "Log": ["json-file", "none"],
-        },
-        **_abilities(),
+        "Plugins": {**node.plugins, "Authorization": None},
+        **_abilities(node.limits),
+        "IPv4Forwarding": machine.forwards,
         "CgroupDriver": "cgroupfs",
         "CgroupVersion": node.cgroup_version,
-        "NEventsListener": 0,
-        "NFd": 0,
-        "NGoroutines": 0,
         "Debug": False,
         "SystemTime": machine.now,
-        "LoggingDriver": "json-file",
+        "LoggingDriver": node.log_driver,
         "KernelVersion": machine.kernel,
         "OperatingSystem": machine.system,
         "OSVersion": "",
@@ -105,7 +128,7 @@ def info(node: Node, machine: Machine, counts: Mapping[str, int], *, images: int
         "NCPU": machine.cpus,
         "MemTotal": machine.memory,
         "IndexServerAddress": "https://index.docker.io/v1/",
-        "RegistryConfig": _registries(node.insecure_registries),
+        "RegistryConfig": _registries(node.insecure_registries, node.mirrors),
         "GenericResources": None,
         "DockerRootDir": node.root,
         "HttpProxy": "",
@@ -122,36 +145,52 @@ def info(node: Node, machine: Machine, counts: Mapping[str, int], *, images: int
         # Containers outlive the daemon by design: what Docker offers as an option is the only way here.
         "LiveRestoreEnabled": True,
         "Isolation": "",
-        "InitBinary": "",
+        "InitBinary": node.init,
         "ContainerdCommit": {"ID": ""},
         "RuncCommit": {"ID": ""},
         "InitCommit": {"ID": ""},
         "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
         "ProductLicense": "",
-        "Warnings": list(node.warnings) or None,
+        "Warnings": _warnings(node.limits, forwards=machine.forwards) or None,
     }
 
 
-def _abilities() -> Json:
-    names = ("MemoryLimit", "SwapLimit", "CpuCfsPeriod", "CpuCfsQuota", "CPUShares", "CPUSet", "PidsLimit",
-             "IPv4Forwarding", "OomKillDisable")
-    return dict.fromkeys(names, True) | {
-        "BridgeNfIptables": False,
-        "BridgeNfIp6tables": False,
-        "KernelMemory": False,
-        "KernelMemoryTCP": False,
+def work(value: Work, *, backing: str) -> Json:
+    return {
+        "DriverStatus": [["Backing Filesystem", backing]],
+        "NEventsListener": value.listeners,
+        "NFd": value.files,
+        "NGoroutines": value.tasks,
     }
 
 
-def _registries(insecure: Sequence[str]) -> Json:
+def by_version(version: ApiVersion) -> Json:
+    document: Json = {"FirewallBackend": {"Driver": "nftables"}} if version >= FIREWALL else {}
+    if version < BRIDGE_FILTERS_GONE:
+        # The rules are in tables of the inet and ip families: bridged frames do not pass through iptables for them.
+        document |= {"BridgeNfIptables": False, "BridgeNfIp6tables": False}
+    return document
+
+
+def _warnings(limits: frozenset[str], *, forwards: bool) -> list[str]:
+    missed = [f"WARNING: {text}" for limit, text in _MISSED.items() if limit not in limits]
+    return missed if forwards else [*missed, "WARNING: IPv4 forwarding is disabled"]
+
+
+def _abilities(limits: frozenset[str]) -> Json:
+    return {name: limit in limits for name, limit in _ABILITIES.items()} | {"KernelMemory": False}
+
+
+def _registries(insecure: Sequence[str], mirrors: Mapping[str, Sequence[str]]) -> Json:
+    named = {host: False for host in insecure if "/" not in host} | {host: host not in insecure for host in mirrors}
     configs = {
-        host: {"Name": host, "Mirrors": [], "Secure": False, "Official": False}
-        for host in insecure if "/" not in host
+        host: {"Name": host, "Mirrors": list(mirrors.get(host, ())), "Secure": secure, "Official": host == "docker.io"}
+        for host, secure in {"docker.io": True, **named}.items()
     }
     return {
         "AllowNondistributableArtifactsCIDRs": None,
         "AllowNondistributableArtifactsHostnames": None,
         "InsecureRegistryCIDRs": ["127.0.0.0/8", *(host for host in insecure if "/" in host)],
         "IndexConfigs": configs,
-        "Mirrors": None,
+        "Mirrors": list(mirrors.get("docker.io", ())) or None,
     }
