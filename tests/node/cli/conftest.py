@@ -17,6 +17,7 @@ from node.api.app import Engine, build, serve
 from node.api.system import Facts
 from node.client import Client
 from node.events import EventBus
+from node.secrets.store import Secrets
 from tests.node.api.fakes import (
     FakeArchives,
     FakeCommits,
@@ -76,7 +77,8 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
         images, searches, stop = FakeImages(), FakeSearches(), asyncio.Event()
         facts = Facts("an-id", "overlay", "1", tmp_path)
         engine = Engine(containers, FakeExecs(containers), images, FakeNetworks(), FakeVolumes(), searches, bus, facts,
-                        FakeFiles(containers), FakeArchives(), FakeCommits(), "127.0.0.1:5000")  # fmt: skip
+                        FakeFiles(containers), FakeArchives(), FakeCommits(),
+                        Secrets(FakeSecretRows(), tmp_path / "secrets.key", bus), "127.0.0.1:5000")  # fmt: skip
         path = tmp_path / "node.sock"
         async with serve(build(engine), path):
             loop = asyncio.get_running_loop()
