@@ -140,6 +140,7 @@ def main() -> None:
                 wait_for(place)
             push(arguments.image, root)
             mine = measure(ours, arguments, [f"seawalld --home {root}"])
+            print(mine, flush=True)
             peer = measure(theirs, arguments, [f"dockerd --data-root {root}", f"containerd --config {root}"])
         print(f"{'':24} {'Seawall':>10} {'Docker':>10} {'ratio':>6}")
         for name, value in mine.items():

@@ -20,6 +20,7 @@ CLONE_NEWIPC = 0x0800_0000
 CLONE_NEWUSER = 0x1000_0000
 CLONE_NEWPID = 0x2000_0000
 CLONE_NEWNET = 0x4000_0000
+CLONE_PARENT = 0x8000
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 MS_REMOUNT, MS_BIND, MS_MOVE, MS_REC = 32, 4096, 8192, 16384
@@ -56,8 +57,8 @@ PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 38
 
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 428, 429, 430, 431, 432
 _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 436, 437, 442
-_PIVOT_ROOT, _KEYCTL, _GETCWD, _RT_SIGACTION = (
-    (155, 250, 79, 13) if os.uname().machine == "x86_64" else (41, 219, 17, 134)
+_PIVOT_ROOT, _KEYCTL, _GETCWD, _RT_SIGACTION, _CLONE = (
+    (155, 250, 79, 13, 56) if os.uname().machine == "x86_64" else (41, 219, 17, 134, 220)
 )
 _BUSY_LOOKUPS = 64
 
@@ -72,6 +73,13 @@ def _checked(result: int, what: str) -> int:
 def unshare(flags: int) -> None:
     """unshare(2)."""
     _checked(_libc.unshare(ctypes.c_int(flags)), "unshare")
+
+
+def fork_sibling() -> int:
+    """clone(2) with CLONE_PARENT: the child is our parent's, not ours. 0 in it, which is a copy without Python's own
+    care for forks: single-threaded processes only, and on the way to execve."""
+    flags = ctypes.c_ulong(CLONE_PARENT | signal.SIGCHLD)
+    return _checked(_syscall(ctypes.c_long(_CLONE), flags, None, None, None, None), "clone")
 
 
 def setns(fd: int, kind: int) -> None:

@@ -115,17 +115,23 @@ def be_born(
 
 
 def be_executed(
-    sync: Sync, process: Process, init: int, group: Cgroup, confinement: Confinement, stdio: Stdio | None
+    sync: Sync, process: Process, init: int, group: Cgroup, confinement: Confinement, stdio: Stdio | None,
+    *, outside: bool,
 ) -> None:
-    """A further process in a running container; `init` is a pidfd of the container's own."""
-    _detach()
+    """A further process in a running container; `init` is a pidfd of the container's own.
+
+    `outside`: this process stands outside the container's pid namespace and gives birth to the one that enters it when
+    nothing is left that it must not have. A container with CAP_SYS_PTRACE may take over whatever it sees, and must not
+    see a process that still has our capabilities.
+    """
+    _detach(session=not outside)
     warnings = _limits(process)
     group.join()
     # One call for all: a process that dies in between cannot leave us in half of its namespaces.
-    sys.setns(init, EXECUTION)
+    sys.setns(init, EXECUTION | (sys.CLONE_NEWPID if outside else 0))
     sys.join_new_session_keyring()
     console = _console(process, bind=False) if process.terminal else None
-    _become(sync, process, confinement, stdio, console, warnings)
+    _become(sync, process, confinement, stdio, console, warnings, outside=outside)
 
 
 def _join_group(sync: Sync, config: Config, groups: Cgroups) -> None:
@@ -137,9 +143,10 @@ def _join_group(sync: Sync, config: Config, groups: Cgroups) -> None:
         sys.unshare(sys.CLONE_NEWCGROUP)
 
 
-def _detach() -> None:
+def _detach(*, session: bool = True) -> None:
     sys.reset_signals()
-    os.setsid()
+    if session:
+        os.setsid()
     # Nobody in the container may open our memory, descriptors or executable through /proc (CVE-2019-5736,
     # -2016-9962); execve makes the process dumpable again.
     sys.prctl(sys.PR_SET_DUMPABLE, 0)
@@ -294,11 +301,11 @@ def _confine_tree(config: Config) -> None:
 
 def _become(
     sync: Sync, process: Process, confinement: Confinement, stdio: Stdio | None, console: tuple[int, int] | None,
-    warnings: list[str],
+    warnings: list[str], *, outside: bool = False,
 ) -> None:
     """Identity, command, leave to go, the filter, execve."""
     env = dict(entry.split("=", 1) for entry in process.env)
-    master = _take_stdio(process, stdio, console)
+    master = _take_stdio(process, stdio, console, lead=not outside)
     os.umask(0o022 if process.umask is None else process.umask)
     if confinement.program is not None and not process.no_new_privileges:
         # Without no_new_privs loading a filter needs CAP_SYS_ADMIN, which goes next.
@@ -311,7 +318,10 @@ def _become(
     if not sys.getcwd().startswith("/"):
         raise OSError(errno.EPERM, f"the working folder {process.cwd} lies outside the container")
     path = command.find(process.args[0], env)
-    sync.report({"ready": True, "warnings": warnings}, () if master is None else (master,))
+    if outside:
+        _enter_pids(sync, warnings, master)
+    else:
+        sync.report({"ready": True, "warnings": warnings}, () if master is None else (master,))
     if master is not None:
         os.close(master)
     sync.wait_for(b"go")
@@ -326,11 +336,32 @@ def _become(
         raise command.failed(path, error) from error
 
 
-def _take_stdio(process: Process, stdio: Stdio | None, console: tuple[int, int] | None) -> int | None:
+def _enter_pids(sync: Sync, warnings: list[str], master: int | None) -> None:
+    """Returns in the child, which is in the container's pid namespace; this process ends."""
+    try:
+        pid = sys.fork_sibling()
+    except OSError as error:
+        if error.errno == errno.ENOMEM:
+            # fork(2): the first process of the pid namespace has ended
+            raise command.CannotExecute("gone", "the container is not running") from error
+        raise
+    if pid:
+        sync.report({"ready": True, "warnings": warnings, "pid": pid}, () if master is None else (master,))
+        os._exit(0)
+    os.setsid()
+    if master is not None:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    sys.prctl(sys.PR_SET_PDEATHSIG, 9)
+
+
+def _take_stdio(
+    process: Process, stdio: Stdio | None, console: tuple[int, int] | None, *, lead: bool
+) -> int | None:
     """Put stdio on 0, 1, 2 and give it to the user. The master of a console is for the monitor."""
     if console is not None:
         slave = console[1]
-        fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+        if lead:
+            fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
         fds: tuple[int, int, int] = (slave, slave, slave)
     else:
         assert stdio is not None

@@ -107,6 +107,7 @@ class Monitor:
         self._ports = job.ports
         self._poller = Poller()
         self._control = Control(self._poller, self._request, self._on_lost)
+        self._births_outside = place.sees_births(job.config)
         self._own_pids = job.config.namespaces.get("pid") == ""
         self._group: Cgroup | None = None
         self._ooms = 0
@@ -132,6 +133,8 @@ class Monitor:
                         (*trees.values(), *id_maps.values()))
         for fd in (*trees.values(), *id_maps.values()):
             os.close(fd)
+        if self._births_outside:
+            place.leave_pid_namespace()
         try:
             self._group = groups.create(config.cgroup, config.resources)
             with contextlib.suppress(CgroupError):  # a host without the memory controller
@@ -325,10 +328,10 @@ class Monitor:
         task.on_ready = lambda _report: self._exec_ready(held)
         task.on_started = lambda: self._exec_started(held)
         task.on_ended = lambda: self._on_exec_end(held)
-        init, group = self._init.pidfd, self._group
+        init, group, outside = self._init.pidfd, self._group, self._births_outside
         try:
-            task.fork(lambda sync, stdio: birth.be_executed(sync, process, init, group, self._confinement, stdio),
-                      (init,))
+            task.fork(lambda sync, stdio: birth.be_executed(sync, process, init, group, self._confinement, stdio,
+                                                             outside=outside), (init,), outside=outside)
         except OSError as error:
             if error.errno == errno.ENOMEM and self._own_pids:
                 # fork(2): the first process of the pid namespace has ended

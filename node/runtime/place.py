@@ -175,3 +175,17 @@ def write_files(folder: str, files: list[dict[str, object]], contents: int) -> N
     syscalls.mount_setattr(mount, set_=syscalls.MOUNT_ATTR_RDONLY)
     os.close(mount)
     os.close(contents)
+
+
+def sees_births(config: Config) -> bool:
+    """Whether processes of the container could take over an exec that is being born among them. In the host's or
+    another container's pid namespace nothing is gained by hiding it."""
+    granted = config.process.capabilities
+    return config.namespaces.get("pid") == "" and (granted is None or "CAP_SYS_PTRACE" in granted["bounding"])
+
+
+def leave_pid_namespace() -> None:
+    """Later children of this process are born beside it again."""
+    fd = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    syscalls.setns(fd, syscalls.CLONE_NEWPID)
+    os.close(fd)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import errno
 import fcntl
 import json
@@ -51,13 +52,16 @@ class Task:
         self.failure: dict[str, object] | None = None
         self.started = False
         self._leave = False
+        self._outside = False
         self._sync: socket.socket | None = None
         self.on_ready: Callable[[dict[str, object]], None] = nothing
         self.on_started: Callable[[], None] = lambda: None
         self.on_ended: Callable[[], None] = lambda: None
 
-    def fork(self, birth: Birth, keep: Collection[int] = ()) -> None:
-        """`keep`: descriptors that `birth` needs. Raises OSError."""
+    def fork(self, birth: Birth, keep: Collection[int] = (), *, outside: bool = False) -> None:
+        """`keep`: descriptors that `birth` needs. `outside`: what is forked gives birth to the task itself, our child
+        too, and says so by its report. Raises OSError."""
+        self._outside = outside
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         stdio, stdin, outputs = (None, -1, {}) if self.streams.tty else self._pipes()
         given = {fd for fd in stdio.fds if fd >= 0} if stdio is not None else set()
@@ -98,8 +102,10 @@ class Task:
 
     def finish(self) -> None:
         """Kill it and wait for its end."""
-        if self.pidfd >= 0:
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        while self.pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOWAIT)
             self._on_end(self.pidfd, READ)
 
     def _pipes(self) -> tuple[Stdio, int, dict[int, int]]:
@@ -124,6 +130,8 @@ class Task:
                 self._take_master(payload)
         if data:
             report = json.loads(data)
+            if self._outside and "pid" in report:
+                self._hand_over(report["pid"])
             if "error" in report:
                 self.failure = report
             else:
@@ -137,6 +145,16 @@ class Task:
             self.on_started()
         elif self.failure is None:
             self.failure = {"error": DIED, "kind": "other"}
+
+    def _hand_over(self, pid: int) -> None:
+        """From the process that prepared it to the task's own. The new descriptor is opened first: under the old one's
+        number an event that is still to be handled would be taken for its end."""
+        old, self.pid, self.pidfd = self.pidfd, pid, os.pidfd_open(pid)
+        self._outside = False
+        self._poller.forget(old)
+        os.waitid(os.P_PIDFD, old, os.WEXITED)
+        os.close(old)
+        self._poller.watch(self.pidfd, READ, self._on_end)
 
     def _take_master(self, payload: bytes) -> None:
         fds = array.array("i")
@@ -152,8 +170,16 @@ class Task:
             self._sync = None
 
     def _on_end(self, _fd: int, _events: int) -> None:
-        result = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
-        assert result is not None
+        if self._outside and self._sync is not None:
+            self._on_sync(self._sync.fileno(), READ)
+            if not self._outside:
+                return
+            # It went without a word. Should it have had a child, that one waits for leave and goes when we close.
+            self._close_sync()
+            self.failure = self.failure or {"error": DIED, "kind": "other"}
+        result = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG)
+        if result is None:
+            return  # an event of a descriptor that had this number before
         # A short-lived command may have executed and ended before its channel was read: read what it holds. The
         # other end is closed, since nobody but the child ever had it.
         while self._sync is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from node.containers.monitor import Monitor, MonitorGone, StartFailed
+from node.linux import capabilities
 from node.linux.cgroups import detect
 from tests.conftest import Until
 from tests.node.runtime.conftest import Boxes, Stream, process
@@ -16,10 +17,14 @@ from tests.node.runtime.test_lifecycle import monitor_pid
 pytestmark = pytest.mark.root
 
 
-@pytest.fixture
-async def monitor(boxes: Boxes) -> Monitor:
-    """Of a container that sleeps."""
-    box = boxes("sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.05; done")
+PTRACE = [*capabilities.DEFAULT, "CAP_SYS_PTRACE"]
+
+
+@pytest.fixture(params=["born inside", "born outside"])
+async def monitor(request: pytest.FixtureRequest, boxes: Boxes) -> Monitor:
+    """Of a container that sleeps; what might trace its execs' birth does not see them before."""
+    more = {"caps": PTRACE} if request.param == "born outside" else {}
+    box = boxes("sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.05; done", **more)
     (box.root / "home").chmod(0o777)
     monitor = await box.create()
     await monitor.start()
@@ -190,3 +195,30 @@ async def test_the_interpreter_cannot_be_reached_from_inside(boxes: Boxes) -> No
     await monitor.kill_all()
     await monitor.wait()
     assert box.output() == ""
+
+
+WATCHER = """
+echo watching
+while :; do
+  for p in /proc/[0-9]*; do
+    [ $p = /proc/1 ] && continue
+    while read -r key value; do
+      [ "$key" = CapPrm: ] && [ $value != $OWN ] && echo "seen $value"
+    done < $p/status
+  done
+done 2>/dev/null
+"""
+
+
+async def test_a_container_that_may_trace_never_sees_an_exec_with_our_capabilities(boxes: Boxes) -> None:
+    own = f"{sum(1 << capabilities.ALL.index(name) for name in PTRACE):016x}"
+    box = boxes("sh", "-c", WATCHER, caps=PTRACE, env=["PATH=/usr/bin:/bin", f"OWN={own}"])
+    monitor = await box.create()
+    stream = Stream(await monitor.attach(stdin=False, stdout=True, stderr=True))
+    await monitor.start()
+    for _ in range(30):
+        assert await run(monitor, "true", caps=PTRACE) == (0, b"")
+    await monitor.kill_all()
+    frames = await stream.frames()
+    assert frames[1].startswith(b"watching")
+    assert b"seen" not in frames[1], frames[1][:200]
