@@ -171,8 +171,9 @@ class Task:
 
     def _on_end(self, _fd: int, _events: int) -> None:
         if self._outside and self._sync is not None:
+            known = self.pid
             self._on_sync(self._sync.fileno(), READ)
-            if not self._outside:
+            if self.pid != known:
                 return
             # It went without a word. Should it have had a child, that one waits for leave and goes when we close.
             self._close_sync()
