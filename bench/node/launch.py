@@ -21,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from node.containers.launcher import Launcher, LaunchRequest
+from node.containers.launcher import Launcher, LaunchRequest, LogTarget
 from node.containers.monitor import Monitor
 from node.linux import capabilities, seccomp
 from node.snapshots.mounts import RootMount
@@ -65,7 +65,8 @@ def bundle(folder: Path, name: str, *args: str) -> Path:
 
 async def create(launcher: Launcher, folder: Path) -> Monitor:
     mounts = (RootMount("bind", str(folder / "rootfs"), ("rbind",)),)
-    return await launcher.create(LaunchRequest(folder.name, folder, mounts, folder, folder / "log", 0, 1, False, False))
+    log = LogTarget(folder / "log")
+    return await launcher.create(LaunchRequest(folder.name, folder, mounts, folder, log, False, False))
 
 
 async def ours(launcher: Launcher, folder: Path) -> float:

@@ -168,13 +168,13 @@ async def test_it_is_found_again_by_its_socket(boxes: Boxes) -> None:
 DAEMON = """
 import asyncio, json, sys
 from pathlib import Path
-from node.containers.launcher import Launcher, LaunchRequest
+from node.containers.launcher import Launcher, LaunchRequest, LogTarget
 from node.snapshots.mounts import RootMount
 
 async def main(folder):
     async with Launcher() as launcher:
         monitor = await launcher.create(LaunchRequest("x" * 64, folder, (RootMount("bind", str(folder / "image"),
-            ("rbind",)),), folder, folder / "json.log", 0, 1, False, False))
+            ("rbind",)),), folder, LogTarget(folder / "json.log"), False, False))
         await monitor.start()
         print(monitor.pid, launcher.pid, flush=True)
         await asyncio.sleep(60)
