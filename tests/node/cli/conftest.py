@@ -27,6 +27,7 @@ from tests.node.api.fakes import (
     FakeImages,
     FakeNetworks,
     FakeSearches,
+    FakeSecretRows,
     FakeVolumes,
 )
 
