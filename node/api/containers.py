@@ -15,9 +15,11 @@ from node.api.types.create import parse_create
 from node.api.types.limits import discarded
 from node.api.types.update import parse_update
 from node.api.version import ApiVersion
+from node.containers.errors import NotRunning, WrongState
 from node.containers.filters import Filters
 from node.containers.model import Container
 from node.containers.pruning import PruneFilter
+from node.images.errors import ImageNotFound
 from ocispec.errors import InvalidArgument, NotFound, Unimplemented
 
 _NOT_MODIFIED = 304
@@ -44,7 +46,13 @@ class ContainerRoutes:
             body, name=call.text("name"), platform=call.text("platform"), several=call.version >= SEVERAL_NETWORKS,
             version=call.version,
         )
-        created = await self._catalogue.create(spec)
+        try:
+            created = await self._catalogue.create(spec)
+        except ImageNotFound:
+            raise
+        except NotFound as error:
+            # Only a missing image is a 404 of a create: clients pull it then, and try again.
+            raise InvalidArgument(error.message) from error
         warnings = [*discarded(body.object("HostConfig"), call.version), *created.warnings]
         return reply({"Id": created.id, "Warnings": warnings}, 201)
 
@@ -84,7 +92,10 @@ class ContainerRoutes:
         return empty()
 
     async def kill(self, call: Call) -> web.StreamResponse:
-        await self._lifecycle.kill(call.path["id"], call.text("signal") or "KILL")
+        try:
+            await self._lifecycle.kill(call.path["id"], call.text("signal") or "KILL")
+        except NotRunning as error:
+            raise WrongState(f"cannot kill container: {call.path['id']}: {error.message}") from error
         return empty()
 
     async def pause(self, call: Call) -> web.StreamResponse:
@@ -108,7 +119,11 @@ class ContainerRoutes:
         return empty()
 
     async def update(self, call: Call) -> web.StreamResponse:
-        warnings = await self._upkeep.update(call.path["id"], parse_update(await call.fields()))
+        container, change = await self._catalogue.get(call.path["id"]), parse_update(await call.fields())
+        try:
+            warnings = await self._upkeep.update(container.id, change)
+        except WrongState as error:
+            raise WrongState(f"Cannot update container {container.id}: {error.message}") from error
         return reply({"Warnings": list(warnings) or None})
 
     async def prune(self, call: Call) -> web.StreamResponse:

@@ -61,8 +61,7 @@ class Changer:
         """Gives warnings. Raises InvalidSpec, WrongState, CgroupFailed."""
         async with live.lock:
             if live.removing:
-                raise WrongState(f"Cannot update container {live.id}: container is marked for removal and cannot be "
-                                 '"update"')
+                raise WrongState('Container is marked for removal and cannot be "update".')
             old = live.container.spec
             merged = merge(old.resources, change)
             bundle.check(merged)
@@ -136,7 +135,7 @@ def _check_conflicts(now: Resources, wanted: Resources) -> None:
             raise WrongState(f"Conflicting options: {name} cannot be updated as NanoCPUs has already been set")
     swap = now.memory_swap or 2 * now.memory
     if wanted.memory and not wanted.memory_swap and 0 < swap < wanted.memory:
-        raise InvalidSpec("Memory limit should be smaller than already set memoryswap limit, update the memoryswap at "
+        raise WrongState("Memory limit should be smaller than already set memoryswap limit, update the memoryswap at "
                           "the same time")
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from typing import Any
 
 from node.containers.bundle import resources
@@ -15,6 +16,7 @@ from node.containers.bundle.mounts import tmpfs_options
 from node.containers.bundle.process import check_ulimits, command, merge_env
 from node.containers.bundle.security import confine
 from node.containers.errors import InvalidSpec
+from node.containers.files import HOST_GATEWAY
 from node.containers.links import parse as parse_link
 from node.containers.model import CreateSpec, Healthcheck, Namespaces, Port, RestartMode, RestartPolicy
 from node.containers.mountspec import check_target
@@ -45,6 +47,9 @@ class Completed:
 
 def complete(spec: CreateSpec, image: Mapping[str, Any], container_id: str) -> Completed:
     """`image`: the `config` object of its configuration. Raises InvalidSpec, Unimplemented."""
+    for entry in spec.env:
+        if not entry or entry.startswith("="):
+            raise InvalidSpec(f"invalid environment variable: {entry[:300]}")
     entrypoint, cmd = command(spec.entrypoint, spec.cmd, image)
     words = (*entrypoint, *cmd)
     if not words or not words[0]:
@@ -102,6 +107,10 @@ def _check_namespaces(namespaces: Namespaces) -> None:
 def _check_network(spec: CreateSpec) -> None:
     network, mode = spec.network, spec.network.mode
     shares = mode.startswith("container:")
+    if mode == "container:":
+        raise InvalidSpec("Invalid network mode: invalid container format container:<name|id>")
+    for entry in network.extra_hosts:
+        _check_extra_host(entry)
     if shares and (network.bindings or network.publish_all):
         raise InvalidSpec("conflicting options: port publishing and the container type network mode")
     if shares and (network.dns or network.extra_hosts):
@@ -118,6 +127,18 @@ def _check_network(spec: CreateSpec) -> None:
         parse_link(link)
     for end in network.endpoints:
         _check_endpoint(end, shares=shares)
+
+
+def _check_extra_host(entry: str) -> None:
+    name, colon, address = entry.partition(":")
+    if not colon or not name or any(letter.isspace() for letter in entry):
+        raise InvalidSpec(f'bad format for add-host: "{entry[:300]}"')
+    if address == HOST_GATEWAY:
+        return
+    try:
+        ip_address(address.removeprefix("[").removesuffix("]"))
+    except ValueError as error:
+        raise InvalidSpec(f'invalid IP address in add-host: "{address[:300]}"') from error
 
 
 def _check_endpoint(end: EndpointSpec, *, shares: bool) -> None:
@@ -198,8 +219,9 @@ def parse_signal(text: str) -> int:
 
 
 def _hostname(spec: CreateSpec, container_id: str) -> str:
-    if len(spec.hostname) > MAX_HOSTNAME or len(spec.domainname) > MAX_HOSTNAME:
-        raise InvalidSpec(f"invalid hostname {spec.hostname!r}: longer than {MAX_HOSTNAME} bytes")
+    for kind, name in (("hostname", spec.hostname), ("domainname", spec.domainname)):
+        if len(name.encode(errors="surrogateescape")) > MAX_HOSTNAME or set(name) & set("\0\n"):
+            raise InvalidSpec(f"invalid {kind} {name[:80]!r}: it must be one line of at most {MAX_HOSTNAME} bytes")
     if spec.namespaces.uts == "host" or spec.network.mode == "host":
         if spec.hostname and spec.namespaces.uts == "host":
             raise InvalidSpec("conflicting options: hostname and the UTS mode")

@@ -9,14 +9,14 @@ from pathlib import Path
 from node.containers import clock, logdrivers, names
 from node.containers.complete import complete
 from node.containers.errors import InvalidSpec, NameInUse
-from node.containers.live import Index, Live
+from node.containers.live import Index, Live, find
 from node.containers.model import Container, Created, CreateSpec
 from node.containers.mountpoints import MountPoints
 from node.containers.news import News
 from node.containers.parts import FindsImages
 from node.containers.persistence import Records
 from node.containers.privatemounts import PrivateMounts
-from node.containers.startup import Site
+from node.containers.startup import JOIN, Site
 from node.images.image import Image
 from node.snapshots.store import RootSnapshots
 from node.state.containers import ContainerRowExists
@@ -66,6 +66,7 @@ class Creator:
             settled = replace(whole.spec, resources=limits)
             if settled.init and not self._site.init:
                 raise InvalidSpec(NO_INIT)
+            self._check_joined(settled)
             points = await self._mount_points.settle(settled)
             container = Container(
                 container_id,
@@ -110,6 +111,12 @@ class Creator:
             if isinstance(error, ContainerRowExists):
                 raise NameInUse(live.container.name, "another container") from error
             raise
+
+    def _check_joined(self, spec: CreateSpec) -> None:
+        """Containers whose namespaces it shares. Raises NoSuchContainer."""
+        for mode in (spec.network.mode, spec.namespaces.pid, spec.namespaces.ipc):
+            if mode.startswith(JOIN):
+                find(self._index, mode.removeprefix(JOIN))
 
     def _claim(self, wanted: str, container_id: str) -> str:
         """Nothing is awaited between the look and the claim, so no two get one name."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from node.containers.errors import AmbiguousPrefix, NoSuchContainer
 from node.containers.model import Container, ContainerState, Exec, Place, Status
 from node.containers.parts import MonitorHandle
 from node.network.model import EndpointSpec
@@ -202,3 +203,17 @@ class Index:
 
     def with_prefix(self, prefix: str) -> list[Live]:
         return [live for container_id, live in self._by_id.items() if container_id.startswith(prefix)]
+
+
+def find(index: Index, name: str) -> Live:
+    """Full id, then name, then unambiguous prefix. Raises NoSuchContainer, AmbiguousPrefix."""
+    bare = name.removeprefix("/")
+    found = index.get(bare) or index.get(index.owner_of(bare) or "")
+    if found is not None:
+        return found
+    candidates = index.with_prefix(bare) if bare else []
+    if len(candidates) > 1:
+        raise AmbiguousPrefix(bare)
+    if not candidates:
+        raise NoSuchContainer(bare)
+    return candidates[0]

@@ -10,9 +10,9 @@ from node.containers import names, top
 from node.containers.changing import Change, Changer
 from node.containers.connecting import Connector
 from node.containers.creation import Creator
-from node.containers.errors import AmbiguousPrefix, NameInUse, NoSuchContainer, NotRunning, WrongState
+from node.containers.errors import NameInUse, NoSuchContainer, NotRunning, WrongState
 from node.containers.filters import NOTHING, Filters
-from node.containers.live import CONDITIONS, AttachQuery, AttachStream, Index, Live, WaitResult
+from node.containers.live import CONDITIONS, AttachQuery, AttachStream, Index, Live, WaitResult, find
 from node.containers.logs import read_log
 from node.containers.model import Container, Created, CreateSpec, LogQuery, Processes, Status
 from node.containers.monitor import MonitorGone
@@ -269,20 +269,6 @@ class Containers:
         paused = states.count(Status.PAUSED)
         running = states.count(Status.RUNNING) + states.count(Status.RESTARTING)
         return {"running": running, "paused": paused, "stopped": len(states) - running - paused}
-
-
-def find(index: Index, name: str) -> Live:
-    """Full id, then name, then unambiguous prefix. Raises NoSuchContainer, AmbiguousPrefix."""
-    bare = name.removeprefix("/")
-    found = index.get(bare) or index.get(index.owner_of(bare) or "")
-    if found is not None:
-        return found
-    candidates = index.with_prefix(bare) if bare else []
-    if len(candidates) > 1:
-        raise AmbiguousPrefix(bare)
-    if not candidates:
-        raise NoSuchContainer(bare)
-    return candidates[0]
 
 
 def value(live: Live) -> Container:

@@ -12,8 +12,8 @@ from node.containers.delivery.courier import Couriers
 from node.containers.execs import Execs
 from node.containers.freezer import CgroupFreezer, group_path
 from node.containers.health import HealthChecks
-from node.containers.live import Index, Live
-from node.containers.manager import Containers, find
+from node.containers.live import Index, Live, find
+from node.containers.manager import Containers
 from node.containers.model import Container
 from node.containers.mounting import Mounting
 from node.containers.mountpoints import MountPoints

@@ -50,6 +50,8 @@ def confine(spec: Security) -> Confinement:
             profile = value
         elif name == "systempaths" and value == "unconfined":
             masked, readonly = (), ()
+        elif name not in ("label", "apparmor", "systempaths"):
+            raise InvalidSpec(f'invalid --security-opt: "{option[:300]}"')
         elif not _is_harmless(name, value):
             raise Unimplemented(f'security option "{option}" is not supported yet')
     return Confinement(
@@ -63,20 +65,23 @@ def confine(spec: Security) -> Confinement:
 
 def capability_set(add: Sequence[str], drop: Sequence[str], *, privileged: bool = False) -> tuple[str, ...]:
     """Docker's rules: ALL in either list stands for every capability this kernel knows. Raises InvalidSpec."""
-    added, dropped = _parse(add), _parse(drop)
+    added, dropped = _parse(add, "CapAdd"), _parse(drop, "CapDrop")
     if privileged:
-        return _parse(["ALL"])
+        return _parse(["ALL"], "CapAdd")
     if any(name.upper() in ("ALL", "CAP_ALL") for name in add):
         return tuple(name for name in added if name not in dropped)
     kept = [name for name in capabilities.DEFAULT if name not in dropped]
     return (*kept, *(name for name in added if name not in kept))
 
 
-def _parse(names: Sequence[str]) -> tuple[str, ...]:
+def _parse(names: Sequence[str], field: str) -> tuple[str, ...]:
     try:
         return capabilities.parse(names)
     except capabilities.UnknownCapability as error:
-        raise InvalidSpec(f"invalid capability: {error}") from error
+        known = {name.removeprefix("CAP_") for name in (*capabilities.ALL, "ALL")}
+        wrong = next((bare for name in names if (bare := name.upper().removeprefix("CAP_")) not in known), "")
+        text = f'unknown capability: "CAP_{wrong[:100]}"' if wrong else str(error)
+        raise InvalidSpec(f"invalid {field}: {text}") from error
 
 
 def _boolean(value: str) -> bool:

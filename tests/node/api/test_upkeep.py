@@ -8,6 +8,7 @@ import pytest
 
 from node.api.types.stats import usage
 from node.containers.changing import Change
+from node.containers.errors import NoSuchContainer
 from node.containers.model import Container, CreateSpec, Port, PublishedPort, Resources, RestartMode, RestartPolicy
 from node.containers.usage import Look, Machine, Traffic
 from node.linux.cgroups.stats import Cpu, Io, Memory, Pids, Stats
@@ -138,3 +139,15 @@ def test_the_second_version_is_shown_as_docker_shows_it() -> None:
     assert shown["blkio_stats"]["io_service_bytes_recursive"] == [{"major": 8, "minor": 0, "op": "read", "value": 10}]
     assert shown["blkio_stats"]["io_queue_recursive"] is None
     assert "networks" not in shown
+
+
+async def test_only_a_missing_image_is_not_found_by_a_create(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client pulls the image then and tries again, which helps nobody whose volume is missing."""
+
+    async def refuse(_spec: CreateSpec) -> None:
+        raise NoSuchContainer("other")
+
+    assert (await node.call("POST", "/containers/create", {"Image": "missing"}))[0] == 404
+    monkeypatch.setattr(node.containers, "create", refuse)
+    status, body = await node.call("POST", "/containers/create", {"Image": "busybox"})
+    assert (status, body["message"]) == (400, "No such container: other")

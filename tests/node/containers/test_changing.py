@@ -27,7 +27,7 @@ def test_swap_keeps_what_it_meant():
     assert merge(Resources(memory=64 * MB), Change(Resources(memory=32 * MB))).memory_swap == 128 * MB
     assert merge(Resources(), Change(Resources(memory=32 * MB))).memory_swap == 64 * MB
     assert merge(Resources(memory=9 * MB, memory_swap=-1), Change(Resources(memory=32 * MB))).memory_swap == -1
-    with pytest.raises(InvalidSpec, match="update the memoryswap at the same time"):
+    with pytest.raises(WrongState, match="update the memoryswap at the same time"):
         merge(Resources(memory=64 * MB), Change(Resources(memory=256 * MB)))
 
 

@@ -111,7 +111,7 @@ REFUSED = [
     ({"resources": Resources(sysctls={"kernel.hostname": "x"})}, "is not whitelisted"),
     ({"resources": Resources(sysctls={"net.x": "1"}), "network": NetworkSpec("host")}, "not in a separate namespace"),
     ({"resources": Resources(device_cgroup_rules=("c 1 rwm",))}, "invalid device cgroup rule format"),
-    ({"security": Security(cap_add=("FLY",))}, "invalid capability"),
+    ({"security": Security(cap_add=("FLY",))}, "invalid CapAdd"),
     ({"security": Security(security_opt=("seccomp={",))}, "Decoding seccomp profile failed"),
     ({"security": Security(security_opt=('seccomp={"defaultAction":7}',))}, "Decoding seccomp profile failed"),
     ({"security": Security(security_opt=("no-new-privileges=maybe",))}, "neither true nor false"),
@@ -164,3 +164,25 @@ def test_no_signals(text):
 def test_a_complete_spec_stays_as_it_is():
     once = done().spec
     assert complete(replace(once), {}, ID).spec == once
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"env": ("=x",)}, "invalid environment variable: =x"),
+        ({"env": ("",)}, "invalid environment variable: "),
+        ({"network": NetworkSpec("container:")}, "invalid container format container:<name|id>"),
+        ({"network": NetworkSpec(extra_hosts=("x",))}, 'bad format for add-host: "x"'),
+        ({"network": NetworkSpec(extra_hosts=("x:y",))}, 'invalid IP address in add-host: "y"'),
+        ({"network": NetworkSpec(extra_hosts=("x\ny:1.1.1.1",))}, "bad format for add-host"),
+        ({"domainname": "d" * 65}, "invalid domainname"),
+        ({"hostname": "a\nb"}, "invalid hostname"),
+        ({"security": Security(cap_add=("NOPE",))}, 'invalid CapAdd: unknown capability: "CAP_NOPE"'),
+        ({"security": Security(cap_drop=("x",))}, 'invalid CapDrop: unknown capability: "CAP_X"'),
+        ({"security": Security(security_opt=("x",))}, 'invalid --security-opt: "x"'),
+    ],
+)
+def test_wrong_in_dockers_words(values, words):
+    with pytest.raises(InvalidSpec) as refused:
+        complete(CreateSpec("x", **values), IMAGE, "a" * 64)
+    assert words in refused.value.message
