@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import click
 
 from node.cli import options as parse
+from node.cli.mounts import mount
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -94,7 +95,8 @@ _OPTIONS: Sequence[Callable[[Any], Any]] = (
     click.option("--memory-reservation", type=SIZE, default="0", metavar="BYTES", help="Soft limit."),
     click.option("--memory-swap", type=SIZE, default="0", metavar="BYTES", help="Memory and swap; -1: no limit."),
     click.option("--memory-swappiness", type=int, default=-1, help="0 to 100."),
-    _many("--mount", metavar="MOUNT", help="type=bind|volume|tmpfs,source=…,target=…[,readonly]"),
+    _many("--mount", metavar="MOUNT",
+          help="type=bind|volume|tmpfs|image|secret|config,source=…,target=…[,readonly][,…] (docs/volumes.md)"),
     _text("--name", metavar="NAME", help="The container's name."),
     _text("--network", "--net", metavar="NETWORK", help="bridge, host, none or container:NAME."),
     click.option("--no-healthcheck", is_flag=True, help="None, whatever the image says."),
@@ -127,6 +129,7 @@ _OPTIONS: Sequence[Callable[[Any], Any]] = (
     _text("--userns", metavar="MODE", help="User namespace."),
     _text("--uts", metavar="MODE", help="UTS namespace."),
     _many("-v", "--volume", metavar="[SOURCE:]PATH[:OPTIONS]", help="A folder of the host, or a volume."),
+    _text("--volume-driver", metavar="NAME", help="Of volumes that are made; the node has one: local."),
     _many("--volumes-from", metavar="CONTAINER[:ro]", help="The mounts of another container."),
     _text("-w", "--workdir", metavar="PATH", help="Where the command starts."),
 )  # fmt: skip
@@ -183,9 +186,10 @@ def _host(flags: Flags, binds: Sequence[str], bindings: Mapping[str, Any]) -> di
     security, paths = parse.security_options(flags["security_opt"])
     document = {
         "Binds": list(binds),
-        "Mounts": [parse.mount(text) for text in flags["mount"]],
+        "Mounts": [mount(text) for text in flags["mount"]],
         "Tmpfs": {text.partition(":")[0]: text.partition(":")[2] for text in flags["tmpfs"]},
         "VolumesFrom": list(flags["volumes_from"]),
+        "VolumeDriver": flags["volume_driver"] or "",
         "PortBindings": dict(bindings),
         "PublishAllPorts": flags["publish_all"],
         "NetworkMode": flags["network"] or "default",

@@ -16,6 +16,8 @@ KINDS = {
     "image": "/images/{}/json",
     "network": "/networks/{}",
     "volume": "/volumes/{}",
+    "secret": "/secrets/{}",
+    "config": "/configs/{}",
 }
 
 

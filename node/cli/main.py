@@ -81,6 +81,16 @@ GROUPS = {
             "rm": "volume:rm", "remove": "volume:rm", "prune": "volume:prune",
         },
     ),
+    "secret": (
+        "Manage secrets",
+        {name: f"secret:secret_{name}" for name in ("create", "inspect", "label", "ls", "rm")}
+        | {"list": "secret:secret_ls", "remove": "secret:secret_rm"},
+    ),
+    "config": (
+        "Manage configs",
+        {name: f"secret:config_{name}" for name in ("create", "inspect", "label", "ls", "rm")}
+        | {"list": "secret:config_ls", "remove": "secret:config_rm"},
+    ),
     "context": (
         "Manage contexts",
         {name: f"context:{name}" for name in ("create", "inspect", "ls", "rm", "show", "update", "use")}

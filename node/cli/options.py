@@ -4,7 +4,7 @@ import csv
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,62 +128,6 @@ def volumes(texts: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
         else:
             binds.append(text)
     return binds, anonymous
-
-
-def mount(text: str) -> dict[str, Any]:
-    """`type=bind,source=/a,target=/b,readonly` as an entry of HostConfig.Mounts."""
-    found: dict[str, Any] = {"Type": "volume"}
-    for field in next(csv.reader([text])):
-        key, equals, value = field.partition("=")
-        place = _MOUNT_KEYS.get(key.strip().lower())
-        if place is None:
-            raise click.BadParameter(f"unexpected key '{key}' in '{field}'", param_hint="--mount")
-        *path, name = place[0].split(".")
-        holder = found
-        for part in path:
-            holder = holder.setdefault(part, {})
-        holder[name] = _mount_value(place[1], value, equals, holder.get(name), field)
-    if not found.get("Target"):
-        raise click.BadParameter("target is required", param_hint="--mount")
-    return found
-
-
-def _mount_value(kind: str, value: str, equals: str, before: Any, field: str) -> Any:
-    match kind:
-        case "flag":
-            if value.lower() not in ("", "true", "false", "1", "0"):
-                raise click.BadParameter(f"invalid value for {field}", param_hint="--mount")
-            return not equals or value.lower() in ("true", "1")
-        case "size":
-            return size(value)
-        case "octal":
-            if not re.fullmatch(r"[0-7]{1,4}", value):
-                raise click.BadParameter(f"invalid value for {field}", param_hint="--mount")
-            return int(value, 8)
-        case "pair":
-            key, _, text = value.partition("=")
-            return {**(before or {}), key: text}
-        case "path":
-            return str(Path(value).absolute()) if value.startswith(".") else value
-        case _:
-            return value
-
-
-_MOUNT_KEYS: Mapping[str, tuple[str, str]] = {
-    "type": ("Type", "text"),
-    **dict.fromkeys(("source", "src"), ("Source", "path")),
-    **dict.fromkeys(("target", "destination", "dst"), ("Target", "text")),
-    **dict.fromkeys(("readonly", "ro"), ("ReadOnly", "flag")),
-    "bind-propagation": ("BindOptions.Propagation", "text"),
-    "bind-nonrecursive": ("BindOptions.NonRecursive", "flag"),
-    "volume-nocopy": ("VolumeOptions.NoCopy", "flag"),
-    "volume-label": ("VolumeOptions.Labels", "pair"),
-    "volume-subpath": ("VolumeOptions.Subpath", "text"),
-    "volume-driver": ("VolumeOptions.DriverConfig.Name", "text"),
-    "volume-opt": ("VolumeOptions.DriverConfig.Options", "pair"),
-    "tmpfs-size": ("TmpfsOptions.SizeBytes", "size"),
-    "tmpfs-mode": ("TmpfsOptions.Mode", "octal"),
-}
 
 
 def device(text: str) -> dict[str, str]:

@@ -192,3 +192,27 @@ def test_mounts_of_others_with_modes(docker: Docker, platform: Platform) -> None
     assert [mount["Destination"] for mount in mounts] == ["/s"], "--tmpfs is shown in HostConfig alone, as Docker does"
     driver = docker("run", "--rm", "--volume-driver", "nfs", "-v", "x1:/x", platform.image(), "true")
     assert 'error looking up volume plugin nfs: plugin "nfs" not found' in driver.stderr
+
+
+def test_our_own_command_says_all_of_it(seawall: Docker, platform: Platform, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("hunter2")
+    os.chown(tmp_path, 1234, 1234)
+    seawall.ok("secret", "create", "-l", "a=b", "key", str(tmp_path / "key"))
+    seawall.ok("config", "create", "motd", "-", stdin="welcome\n")
+    try:
+        text = seawall.ok(
+            "run", "--rm", "--mount", "type=secret,source=key,uid=33,mode=0400", "--mount", "type=config,source=motd",
+            "--mount", f"type=image,source={platform.image()},target=/img,image-subpath=etc",
+            "--mount", f"type=bind,source={tmp_path},target=/work,idmap=auto", "--volume-driver", "local", "-v", "d1:/d",
+            platform.image(), "sh", "-c", "cat /run/secrets/key /motd; stat -c %u:%a /run/secrets/key /work; ls /img/passwd",
+        )  # fmt: skip
+        assert text.split() == ["hunter2welcome", "33:400", "0:700", "/img/passwd"]
+        seawall.ok("secret", "label", "-l", "c=d", "key")
+        assert json.loads(seawall.ok("secret", "inspect", "key"))[0]["Spec"] == {"Name": "key", "Labels": {"c": "d"}}
+        assert "welcome" in seawall.ok("config", "inspect", "--pretty", "motd")
+        assert seawall.ok("secret", "ls", "--format", "{{.Name}}") == "key\n"
+        assert "d1" in seawall.ok("volume", "prune", "-a", "-f")
+    finally:
+        seawall("secret", "rm", "key")
+        seawall("config", "rm", "motd")
+    assert seawall.ok("config", "ls", "-q") == ""

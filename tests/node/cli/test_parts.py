@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.cli import options
+from node.cli import mounts, options
 from node.cli.frames import Frames
 from node.cli.output import human_size, span
 from node.cli.registryauth import AuthStore, BrokenConfig, HelperFailed
@@ -99,16 +99,28 @@ def test_sizes_spans_cpus() -> None:
 
 
 def test_mounts_and_volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert options.mount("type=bind,source=/a,target=/b,readonly,bind-propagation=rslave") == {
+    assert mounts.mount("type=bind,source=/a,target=/b,readonly,bind-propagation=rslave") == {
         "Type": "bind", "Source": "/a", "Target": "/b", "ReadOnly": True, "BindOptions": {"Propagation": "rslave"},
     }  # fmt: skip
-    assert options.mount('src=v,dst=/b,volume-opt=a=b,"volume-opt=o=x,y"') == {
+    assert mounts.mount('src=v,dst=/b,volume-opt=a=b,"volume-opt=o=x,y"') == {
         "Type": "volume", "Source": "v", "Target": "/b",
         "VolumeOptions": {"DriverConfig": {"Options": {"a": "b", "o": "x,y"}}},
     }  # fmt: skip
     for wrong in ("type=bind", "target=/x,nonsense=1", "target=/x,readonly=perhaps", "target=/x,tmpfs-mode=9"):
         with pytest.raises(click.BadParameter):
-            options.mount(wrong)
+            mounts.mount(wrong)
+    assert mounts.mount("type=bind,src=/a,dst=/b,ro,bind-propagation=rprivate,bind-recursive=readonly,idmap=auto") == {
+        "Type": "bind", "Source": "/a", "Target": "/b", "ReadOnly": True,
+        "BindOptions": {"Propagation": "rprivate", "ReadOnlyForceRecursive": True, "IdMap": "auto"},
+    }  # fmt: skip
+    assert mounts.mount("type=secret,src=key,uid=33,mode=0400") == {
+        "Type": "secret", "Source": "key", "SecretOptions": {"UID": "33", "Mode": 0o400}}  # fmt: skip
+    assert mounts.mount("type=tmpfs,dst=/t,tmpfs-opt=exec,tmpfs-opt=uid=1")["TmpfsOptions"] == {
+        "Options": [["exec"], ["uid", "1"]]}  # fmt: skip
+    for wrong in ("type=bind,src=/a,dst=/b,bind-recursive=readonly", "type=bind,src=/a,dst=/b,volume-nocopy",
+                  "type=bind,src=/a,dst=/b,bind-recursive=x"):  # fmt: skip
+        with pytest.raises(click.BadParameter):
+            mounts.mount(wrong)
     monkeypatch.chdir(tmp_path)
     assert options.volumes(["./x:/y", "v:/z", "/a"]) == ([f"{tmp_path}/x:/y", "v:/z"], {"/a": {}})
 
