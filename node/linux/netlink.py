@@ -150,10 +150,14 @@ class Netlink(Channel):
                   _link() + text(IFLA_IFNAME, name) + address + size + number(IFLA_LINK, parent)
                   + number(IFLA_NET_NS_FD, netns) + info, f"add {kind} interface {name}")
 
-    def add_dummy(self, name: str) -> None:
-        """An interface with nothing behind it, up."""
-        self.ask(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, _link(up=True) + text(IFLA_IFNAME, name)
-                 + attribute(IFLA_LINKINFO, text(IFLA_INFO_KIND, "dummy")), f"add dummy interface {name}")
+    def add_wire(self, name: str, other: str) -> None:
+        """A pair that leads nowhere, both ends here and up: a dummy interface for kernels that have none."""
+        peer = attribute(VETH_INFO_PEER, _link() + text(IFLA_IFNAME, other))
+        info = attribute(IFLA_LINKINFO, text(IFLA_INFO_KIND, "veth") + attribute(IFLA_INFO_DATA, peer))
+        self.ask(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, _link() + text(IFLA_IFNAME, name) + info,
+                 f"add interface {name}")
+        for end in (name, other):
+            self.set_up(self.index(end))
 
     def add_vlan(self, name: str, parent: int, tag: int) -> None:
         """An 802.1Q interface on `parent`, up."""

@@ -1,6 +1,6 @@
 """The kernel's part of macvlan and ipvlan networks: interfaces that stand on one of the host's. Everything here blocks.
 
-Without a parent they stand on a dummy interface, so that containers reach each other and nobody else.
+Without a parent they stand on a wire that leads nowhere, so that containers reach each other and nobody else.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ class Macvlan:
         base, dot, tag = self.name.rpartition(".")
         with Netlink() as host:
             if not self._network.spec.options.get("parent"):
-                host.add_dummy(self.name)
+                host.add_wire(self.name, f"dp-{self._network.id[:12]}")
             elif dot and tag.isascii() and tag.isdigit() and 0 < int(tag) < 4095:
                 host.add_vlan(self.name, host.index(base), int(tag))
             else:
@@ -84,7 +84,7 @@ def probe(spec: NetworkSpec) -> None:
     netns, inside = new_namespace()
     try:
         with inside:
-            inside.add_dummy("parent")
+            inside.add_wire("parent", "nowhere")
             inside.add_on(inside.index("parent"), "probe", spec.driver, driver_data(spec), mac="", netns=netns, mtu=0)
     except OSError as error:
         if error.errno != errno.EOPNOTSUPP:
