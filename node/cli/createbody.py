@@ -7,6 +7,7 @@ import click
 
 from node.cli import options as parse
 from node.cli.mounts import mount
+from node.cli.networking import network_options, networking
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -98,7 +99,7 @@ _OPTIONS: Sequence[Callable[[Any], Any]] = (
     _many("--mount", metavar="MOUNT",
           help="type=bind|volume|tmpfs|image|secret|config,source=…,target=…[,readonly][,…] (docs/volumes.md)"),
     _text("--name", metavar="NAME", help="The container's name."),
-    _text("--network", "--net", metavar="NETWORK", help="bridge, host, none or container:NAME."),
+    *network_options(_many, _text),
     click.option("--no-healthcheck", is_flag=True, help="None, whatever the image says."),
     click.option("--oom-kill-disable", is_flag=True, help="No OOM killer."),
     click.option("--oom-score-adj", type=int, default=0, help="-1000 to 1000."),
@@ -148,6 +149,7 @@ def body(flags: Flags, image: str, command: Sequence[str], *, attached: Sequence
     """The request. `attached`: the streams that will be attached to, of stdin, stdout and stderr."""
     binds, anonymous = parse.volumes(flags["volume"])
     bindings = parse.ports(flags["publish"])
+    mode, ends, links = networking(flags)
     labels = [line for name in flags["label_file"] for line in parse.file_lines(name)] + list(flags["label"])
     document: dict[str, Any] = {
         "Hostname": flags["hostname"] or "",
@@ -170,12 +172,15 @@ def body(flags: Flags, image: str, command: Sequence[str], *, attached: Sequence
         "Healthcheck": _health(flags),
         "StopSignal": flags["stop_signal"] or "",
         "StopTimeout": flags["stop_timeout"],
-        "HostConfig": _host(flags, binds, bindings),
+        "HostConfig": _host(flags, binds, bindings, mode, links),
+        "NetworkingConfig": {"EndpointsConfig": ends} if ends else {},
     }
     return {name: value for name, value in document.items() if value not in (None, "", {}, [])} | {"Image": image}
 
 
-def _host(flags: Flags, binds: Sequence[str], bindings: Mapping[str, Any]) -> dict[str, Any]:
+def _host(
+    flags: Flags, binds: Sequence[str], bindings: Mapping[str, Any], mode: str, links: Sequence[str]
+) -> dict[str, Any]:
     if not flags["disable_content_trust"]:
         raise click.UsageError("--disable-content-trust=false: images are not checked for signatures yet")
     if flags["use_api_socket"]:
@@ -192,7 +197,8 @@ def _host(flags: Flags, binds: Sequence[str], bindings: Mapping[str, Any]) -> di
         "VolumeDriver": flags["volume_driver"] or "",
         "PortBindings": dict(bindings),
         "PublishAllPorts": flags["publish_all"],
-        "NetworkMode": flags["network"] or "default",
+        "NetworkMode": mode,
+        "Links": list(links),
         "Dns": list(flags["dns"]),
         "DnsOptions": list(flags["dns_option"]),
         "DnsSearch": list(flags["dns_search"]),

@@ -73,7 +73,11 @@ GROUPS = {
         | {name: name for name in ("history", "inspect", "pull", "push", "tag")}
         | {"prune": "system:prune_images"},
     ),
-    "network": ("Manage networks", {"ls": "network:ls", "list": "network:ls", "inspect": "network:inspect"}),
+    "network": ("Manage networks", {
+        "ls": "network:ls", "list": "network:ls", "inspect": "network:inspect", "create": "network:create",
+        "rm": "network:rm", "remove": "network:rm", "prune": "network:prune", "connect": "network:connect",
+        "disconnect": "network:disconnect",
+    }),
     "volume": (
         "Manage volumes",
         {
