@@ -51,6 +51,7 @@ class Node:
     images: FakeImages = field(default_factory=FakeImages)
     freezer: FakeFreezer = field(default_factory=FakeFreezer)
     events: EventBus = field(default_factory=EventBus)
+    site: dict = field(default_factory=dict)
     containers: Containers = field(init=False)
     execs: Execs = field(init=False)
     rows: BrittleRows = field(init=False)
@@ -74,7 +75,7 @@ class Node:
             )
             folder = self.home / "containers"
             try:
-                async with open_containers(folder, Site("seawall-test", LogSettings()), near) as (
+                async with open_containers(folder, Site("seawall-test", LogSettings(), **self.site), near) as (
                     self.containers,
                     self.execs,
                 ):
