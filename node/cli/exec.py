@@ -1,5 +1,7 @@
 """`seawall exec`."""
 
+import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,7 +54,10 @@ def execute(session: Session, /, container: str, command: Sequence[str], **flags
 
 def _start(session: Session, exec_id: str, keys: DetachKeys, *, tty: bool, stdin: bool, detach: bool) -> int:
     client, path = session.client, f"/exec/{exec_id}"
-    body = {"Detach": detach, "Tty": tty}
+    body: dict[str, Any] = {"Detach": detach, "Tty": tty}
+    if tty and sys.stdout.isatty():
+        window = os.get_terminal_size(sys.stdout.fileno())
+        body["ConsoleSize"] = [window.lines, window.columns]
     if detach:
         client.json("POST", f"{path}/start", body=body)
         return 0

@@ -8,12 +8,17 @@ another. A compressed file says in its header which file it was made of (node.ru
 import gzip
 import os
 import tempfile
+import time
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
 MAX_FILES = 1001
+TRIES = 100
+"""Of a look at files that are being rotated, a millisecond apart."""
+
 CHUNK = 1024 * 1024
 _EXTRA = b"SW\x08\x00"
 
@@ -38,47 +43,94 @@ def open_all(path: Path, seek: Callable[[BinaryIO, int], tuple[int, bytes]], tai
     follow; it says how many there are and what is to be read before them."""
     opened: list[LogFile] = []
     left = tail
-    for number in range(MAX_FILES):
-        found = open_one(path, number)
-        if found is None:
-            if number:
-                break
+    for held in _snapshot(path, None):
+        if left is not None and left <= 0 and opened:
+            held.file.close()
             continue
+        found = held.plain(path.parent)
         opened.insert(0, found)
         if left is not None:
             count, found.rest = seek(found.file, left)
             left -= count
             found.begun = True
-            if left <= 0:
-                break
     return opened
 
 
 def open_newer(path: Path, current: LogFile | None) -> list[LogFile]:
     """The files begun since `current`, oldest first; more than one when rotation was faster than the reader."""
-    opened: list[LogFile] = []
+    return [held.plain(path.parent) for held in reversed(_snapshot(path, current))]
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """An open file as it is on disk."""
+
+    file: BinaryIO
+    identity: int
+    packed: bool
+
+    def plain(self, folder: Path) -> LogFile:
+        return LogFile(_inflated(self.file, folder) if self.packed else self.file, self.identity)
+
+
+class _Moving(Exception):
+    """The monitor is renaming files at this moment."""
+
+
+def _snapshot(path: Path, unless: LogFile | None) -> list[_Held]:
+    """The files, newest first, up to `unless`. Rotation renames them one after the other, the oldest first: who looks
+    meanwhile sees a gap, or a file twice, and looks again."""
+    for again in range(TRIES):
+        held: list[_Held] = []
+        try:
+            _collect(path, unless, held)
+        except _Moving:
+            if again == TRIES - 1:
+                break
+            for one in held:
+                one.file.close()
+            time.sleep(0.001)
+        else:
+            return held
+    return held
+
+
+def _collect(path: Path, unless: LogFile | None, held: list[_Held]) -> None:
+    seen = set[int]()
     for number in range(MAX_FILES):
-        found = open_one(path, number, current)
+        found = _open_one(path, number)
         if found is None:
-            break
-        opened.insert(0, found)
-    return opened
+            # A file once rotated away for good leaves no gap: behind the last there is nothing.
+            if _exists(path, number + 1):
+                raise _Moving
+            return
+        if unless is not None and found.identity == unless.identity:
+            found.file.close()
+            return
+        held.append(found)
+        if found.identity in seen:
+            raise _Moving
+        seen.add(found.identity)
 
 
-def open_one(path: Path, number: int, unless: LogFile | None = None) -> LogFile | None:
-    """None: there is none, or it is `unless`."""
-    plain = path.with_name(path.name + (f".{number}" if number else ""))
-    for name in (plain, plain.with_name(f"{plain.name}.gz")):
+def _open_one(path: Path, number: int) -> _Held | None:
+    for name in _names(path, number):
         try:
             file = cast("BinaryIO", open(name, "rb", opener=_opener))  # noqa: SIM115 -- the caller closes it
         except OSError:
             continue
-        identity = _origin(file) if name.suffix == ".gz" else os.fstat(file.fileno()).st_ino
-        if unless is not None and identity == unless.identity:
-            file.close()
-            return None
-        return LogFile(_inflated(file, path.parent) if name.suffix == ".gz" else file, identity)
+        packed = name.suffix == ".gz"
+        return _Held(file, _origin(file) if packed else os.fstat(file.fileno()).st_ino, packed)
     return None
+
+
+def _names(path: Path, number: int) -> tuple[Path, ...]:
+    plain = path.with_name(path.name + (f".{number}" if number else ""))
+    return plain, plain.with_name(f"{plain.name}.gz")
+
+
+def _exists(path: Path, number: int) -> bool:
+    return any(name.exists() for name in _names(path, number))
 
 
 def _opener(name: str, flags: int) -> int:

@@ -1,11 +1,13 @@
 """What the monitor's logs write and the daemon reads: both formats, rotated and compressed, whole and in part."""
 
+import asyncio
 import gzip
+import threading
 from pathlib import Path
 
 import pytest
 
-from node.containers.logfiles import open_newer, open_one
+from node.containers.logfiles import open_newer
 from node.containers.logs import read_log
 from node.containers.model import LogQuery
 from node.runtime.locallog import LocalLog
@@ -80,8 +82,7 @@ async def test_a_reader_knows_a_file_that_was_compressed_under_it(path: Path) ->
     log = log_at(path, 0, 3)
     fill(log)
     log.close()
-    held = open_one(path, 0)
-    assert held is not None
+    (held,) = open_newer(path, None)
     log = log_at(path, 1, 3, compress=True)
     log.write("stdout", b"a newer file\n")
     while log.work():
@@ -162,3 +163,24 @@ async def test_since_finds_its_place_in_a_large_file(tmp_path: Path) -> None:
     for wanted in (0, 1, 777, 19_998):
         got = await read(path, LogQuery(since=since + wanted * 10**9))
         assert [int(line) for line in got.split()] == list(range(wanted, 20_000))
+
+
+async def test_a_reader_meets_a_writer_that_rotates_all_the_time(path: Path) -> None:
+    """Nothing is lost or repeated, whatever moment of a rotation the reader looks at."""
+    wanted = b"".join(b"%d\n" % number for number in range(2_000))
+    over = threading.Event()
+
+    def write() -> None:
+        log = log_at(path, 3000, 1000, compress=True)
+        for start in range(0, len(wanted), 500):
+            log.write("stdout", wanted[start:start + 500])
+            for _ in range(start % 3):
+                log.work()
+        log.close()
+        over.set()
+
+    log_at(path).close()
+    writer = asyncio.create_task(asyncio.to_thread(write))
+    got = b"".join([batch async for batch in read_log(path, LogQuery(follow=True), tty=True, ended=over.is_set)])
+    await writer
+    assert got == wanted
