@@ -30,6 +30,9 @@ class Platform:
         if not 1 <= len(parts) <= 3 or not all(p and p.replace("_", "").replace("-", "").isalnum() for p in parts):
             raise InvalidArgument(f"invalid platform: {text[:100]!r} (want os/architecture[/variant])")
         if len(parts) == 1:
+            if parts[0] not in _SYSTEMS | _ARCHITECTURES:
+                # containerd's sentence, which clients know.
+                raise InvalidArgument(f'"{text[:100]}": unknown operating system or architecture: invalid argument')
             parts = [parts[0], ""] if parts[0] in _SYSTEMS else ["linux", parts[0]]
         os, architecture, *rest = parts
         architecture, variant = _normalise(architecture, rest[0] if rest else "")
@@ -56,6 +59,10 @@ class Platform:
 
 _ARMS = frozenset({"v5", "v6", "v7", "v8"})
 _SYSTEMS = frozenset({"linux", "windows", "darwin", "freebsd"})
+_ARCHITECTURES = frozenset({
+    "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64", "ppc64le", "riscv64",
+    "s390x", "wasm", "aarch64", "armel", "armhf", "i386", "x86-64", "x86_64",
+})  # fmt: skip
 
 
 def _normalise(architecture: str, variant: str) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 """Between the node and registries: pull, push, login, search."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from aiohttp import web
 
@@ -11,14 +12,14 @@ from node.api.dispatch import Handler
 from node.api.filters import parse_filters
 from node.api.parts import ImageExchange, Searches
 from node.api.progress import Lines
-from node.api.types.auth import parse_auth, parse_header, registry_host
+from node.api.types.auth import parse_auth, parse_header, read_header, registry_host
 from node.api.types.imageparts import parse_platform
 from node.api.types.imageparts import platform as platform_view
 from node.api.version import ApiVersion
 from node.events import Event, EventBus
 from ocispec.descriptor import Platform
 from ocispec.errors import FailedPrecondition, InvalidArgument
-from ocispec.reference import Reference
+from ocispec.reference import Reference, Tag
 from storage.remote.search import Found
 
 _PUSHES_PLATFORM = ApiVersion(1, 46)
@@ -53,7 +54,7 @@ class TransferRoutes:
         reference = _pulled(call.text("fromImage"), call.text("tag"))
         every = not call.text("tag") and reference.tag is None and reference.digest is None
         platform = Platform.parse(call.text("platform")) if call.text("platform") else None
-        auth = parse_header(call.request.headers.get("X-Registry-Auth", ""))
+        auth = read_header(call.request.headers.get("X-Registry-Auth", ""))
 
         async def pull(lines: Lines) -> None:
             if every:  # docker pull -a
@@ -68,9 +69,11 @@ class TransferRoutes:
     async def push(self, call: Call) -> web.StreamResponse:
         platform = parse_platform(call.text("platform")) if call.version >= _PUSHES_PLATFORM else None
         name, tag = call.path["name"], call.text("tag")
-        auth = parse_header(call.request.headers.get("X-Registry-Auth", ""))
+        auth = read_header(call.request.headers.get("X-Registry-Auth", ""))
         # Without a tag (`docker push -a`) every tag of the repository that the node has.
-        reference = Reference.parse(f"{name}:{tag}" if tag else name)
+        reference = Reference.parse(name)
+        if tag:
+            reference = replace(reference, tag=Tag.parse(tag))
 
         async def push(lines: Lines) -> None:
             await self._exchange.push(reference, platform=platform, auth=auth, progress=lines)

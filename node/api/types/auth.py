@@ -13,6 +13,15 @@ class InvalidAuth(InvalidArgument):
     """X-Registry-Auth is no base64url JSON object."""
 
 
+def read_header(value: str) -> Credentials | None:
+    """As `parse_header`, but what cannot be read is nobody: Docker pulls and pushes then as without a login, and some
+    clients that have none send a word of their own."""
+    try:
+        return parse_header(value)
+    except InvalidArgument:
+        return None
+
+
 def parse_header(value: str) -> Credentials | None:
     """None when it names nobody: clients send an empty object then. Raises InvalidAuth."""
     if not value:
