@@ -1,11 +1,12 @@
 """`seawall inspect`: whatever has that name."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
+from node.cli.images import platform_json
 from node.cli.output import FORMAT_HELP
 from node.cli.session import Session, session
 from node.cli.template import Template
@@ -25,24 +26,33 @@ KINDS = {
 @click.option("-f", "--format", "format_text", default="", help=FORMAT_HELP)
 @click.option("-s", "--size", is_flag=True, help="Of a container: how much it has written.")
 @click.option("--type", "kind", type=click.Choice(list(KINDS)), help="Only things of this kind.")
+@click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="Of an image for several platforms.")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @click.pass_context
 @session
 def inspect(
-    session: Session, context: click.Context, format_text: str, size: bool, kind: str | None, names: Sequence[str]
+    session: Session, context: click.Context, format_text: str, size: bool, kind: str | None, platform: str | None,
+    names: Sequence[str],
 ) -> int:
     """Show everything known of containers, images, networks or volumes."""
     parent = context.parent.info_name if context.parent else ""
     kinds = [kind] if kind else [parent] if parent in KINDS else list(KINDS)
-    return show(session, names, kinds, format_text, size=size)
+    queries = {"container": {"size": True} if size else None, "image": {"platform": platform_json(platform)}}
+    return show(session, names, kinds, format_text, queries)
 
 
-def show(session: Session, names: Sequence[str], kinds: Sequence[str], format_text: str, *, size: bool = False) -> int:
+Queries = Mapping[str, Mapping[str, Any] | None]
+"""What to ask with, by kind."""
+
+
+def show(
+    session: Session, names: Sequence[str], kinds: Sequence[str], format_text: str, queries: Queries | None = None
+) -> int:
     """What was found is shown even when something was not: then the code is 1."""
     found, code = [], 0
     for name in names:
         try:
-            found.append(_find(session, name, kinds, size=size))
+            found.append(_find(session, name, kinds, queries or {}))
         except DaemonError as error:
             if error.status != 404:
                 raise
@@ -58,11 +68,10 @@ def show(session: Session, names: Sequence[str], kinds: Sequence[str], format_te
     return code
 
 
-def _find(session: Session, name: str, kinds: Sequence[str], *, size: bool) -> Any:
+def _find(session: Session, name: str, kinds: Sequence[str], queries: Queries) -> Any:
     for at, kind in enumerate(kinds):
         try:
-            query = {"size": True} if size and kind == "container" else None
-            return session.client.json("GET", KINDS[kind].format(name), query)
+            return session.client.json("GET", KINDS[kind].format(name), queries.get(kind))
         except DaemonError as error:
             if error.status != 404 or at == len(kinds) - 1:
                 raise

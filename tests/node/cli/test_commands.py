@@ -331,3 +331,8 @@ def test_platforms(daemon: Daemon) -> None:
     assert daemon.run("history", "--platform", "linux/amd64", "busybox").returncode == 0
     assert "Deleted: sha256:" in daemon.run("rmi", "--platform", "amd64", "busybox").stdout
     assert daemon.run("push", "--platform", "amd64", "busybox").returncode == 0
+
+
+def test_inspect_of_a_platform(daemon: Daemon) -> None:
+    assert daemon.run("image", "inspect", "--platform", "amd64", "-f", "{{.Os}}", "busybox").stdout == "linux\n"
+    assert daemon.run("image", "inspect", "--platform", "arm64", "busybox").returncode == 1

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from node.events import EventBus
-from node.images.errors import ImageInUse, OldManifest, PlatformMissing, PullFailed
+from node.images.errors import ImageInUse, ImageNotFound, OldManifest, PlatformMissing, PullFailed
 from node.images.keeping import Keeper, Policy
 from node.images.mirrors import InvalidMirror, Mirror, RegistryRule, joined, parse_mirror_flag, read_rules
 from node.images.mirrors import Rules as Registries
@@ -341,3 +341,42 @@ async def test_a_download_given_up_leaves_nothing(room: Room, registry: FakeRegi
     assert room.on_disk() == 0
     registry.blobs[layer] = data
     await room.pull(registry, "app:1")
+
+
+async def test_pulls_at_once_share_what_they_have_in_common(room: Room, registry: FakeRegistry) -> None:
+    """Twelve pulls of six names, three layers of which are everybody's, while one name is removed again and again."""
+    for number in range(6):
+        registry.image(f"app{number}", "1", LOWER, UPPER, OTHER, tar(f"own{number}"))
+    await room.pull(registry, "app0:1")
+    registry.requests.clear()
+    first = f"{registry.host}/app0:1"
+
+    async def churn() -> None:
+        for _ in range(5):
+            with contextlib.suppress(ImageNotFound):
+                await room.images.remove(first)
+            await room.pull(registry, "app0:1")
+
+    await asyncio.gather(churn(), *(room.pull(registry, f"app{number % 5 + 1}:1") for number in range(10)))
+    assert len(await room.images.list()) == 6
+    for image in await room.images.list():
+        assert await room.images.ensure_unpacked(image) == image.chain
+    assert room.on_disk() == (await room.images.usage()).total()
+    await room.images.prune(lambda _: True, {})
+    assert room.on_disk() == 0
+
+
+async def test_a_pull_goes_on_after_the_daemon_was_gone(tmp_path: Path, registry: FakeRegistry) -> None:
+    registry.image("app", "1", tar(("noise", {"data": os.urandom(400_000)})))
+    layer = max(registry.blobs, key=lambda name: len(registry.blobs[name]))
+    whole = registry.blobs[layer]
+    registry.blobs[layer] = whole[:200_000]
+    async with opened(tmp_path / "home") as room:
+        with pytest.raises(Exception, match="unreachable|ended early|payload|broke|closed"):
+            await room.pull(registry, "app:1")
+        assert await room.images.list() == []
+    registry.blobs[layer] = whole
+    registry.requests.clear()
+    async with opened(tmp_path / "home") as room:
+        await room.pull(registry, "app:1")
+    assert [one.split()[1] for one in registry.requests if layer in one] == ["200000"]
