@@ -5,8 +5,10 @@ no use for, and takes longer to import than a whole request takes.
 """
 
 import json
+import select
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import quote, unquote, urlencode, urlsplit
@@ -27,8 +29,16 @@ class DaemonError(SeawallError):
         self.status = status
 
 
+class BodyRefused(Exception):
+    """The daemon has answered before all of a body was sent."""
+
+
 class BrokenAnswer(Unavailable):
     """What came is no HTTP, or ended early (the daemon was stopped)."""
+
+
+Produce = Callable[[Callable[[bytes], None]], None]
+"""Writes a body by the function it is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +70,32 @@ class Connection:
         self.socket.sendall(("\r\n".join(lines) + "\r\n\r\n").encode() + body)
         head = self._read_head()
         if head.status >= 400:
+            # What HEAD is answered with has a length and no body.
+            body = b"" if method == "HEAD" else b"".join(self.chunks(head))
+            raise DaemonError(head.status, _message(body, head.status))
+        return head
+
+    def give(self, method: str, target: str, headers: Mapping[str, str], produce: "Produce") -> Head:
+        """As `ask`, with a body of any length, which `produce` writes. It is told (BodyRefused) when the daemon has
+        answered already and wants no more of it."""
+        lines = [f"{method} {target} HTTP/1.1", "Host: node", *(f"{name}: {text}" for name, text in headers.items()),
+                 "Transfer-Encoding: chunked"]  # fmt: skip
+        with suppress(BodyRefused):
+            self._write(("\r\n".join(lines) + "\r\n\r\n").encode())
+            produce(lambda data: self._write(b"%x\r\n%b\r\n" % (len(data), data)) if data else None)
+            self._write(b"0\r\n\r\n")
+        head = self._read_head()
+        if head.status >= 400:
             raise DaemonError(head.status, _message(b"".join(self.chunks(head)), head.status))
         return head
+
+    def _write(self, data: bytes) -> None:
+        if select.select([self.socket], [], [], 0)[0]:
+            raise BodyRefused
+        try:
+            self.socket.sendall(data)
+        except ConnectionError as error:
+            raise BodyRefused from error
 
     def chunks(self, head: Head) -> Iterator[bytes]:
         """The body as it arrives. Raises BrokenAnswer when it ends early."""
@@ -188,6 +222,19 @@ class Client:
         with Connection(self.host) as connection:
             head = connection.ask(method, self._target(path, query), *_payload(None, headers))
             yield from connection.chunks(head)
+
+    def upload(self, method: str, path: str, query: Query | None, produce: Produce,
+               headers: Mapping[str, str] | None = None) -> Iterator[Any]:
+        """Send a body of any length, then the JSON documents answered, one a line."""
+        with Connection(self.host) as connection:
+            sent = {"Content-Type": "application/x-tar", **(headers or {})}
+            head = connection.give(method, self._target(path, query), sent, produce)
+            rest = b""
+            for data in connection.chunks(head):
+                *whole, rest = (rest + data).split(b"\n")
+                yield from (json.loads(line) for line in whole if line.strip())
+            if rest.strip():
+                yield json.loads(rest)
 
     def begin(self, method: str, path: str, query: Query | None = None) -> tuple[Connection, Head]:
         """The head only: the body comes later (`wait` sends it when the container ends). The caller closes."""

@@ -24,15 +24,21 @@ class Verb:
 
 VERBS = {
     "attach": Verb("attach:attach", "Attach to a running container"),
+    "commit": Verb("imagefiles:commit", "Make an image of what a container changed"),
     "completion": Verb("completion:completion", "Print the shell's completion script"),
+    "cp": Verb("cp:cp", "Copy files between a container and this machine"),
     "create": Verb("run:create", "Create a container without starting it"),
+    "diff": Verb("files:diff", "Show what a container changed in its file system"),
     "events": Verb("events:events", "Show what happens on the node"),
     "exec": Verb("exec:execute", "Run a command in a running container"),
+    "export": Verb("files:export", "Write a container's file system as a tar archive"),
     "history": Verb("images:history", "Show the history of an image"),
     "images": Verb("images:images", "List images"),
+    "import": Verb("imagefiles:import_image", "Make an image of a tar archive of a file system"),
     "info": Verb("info:info", "Show the node"),
     "inspect": Verb("inspect:inspect", "Show everything known of containers, images, networks or volumes"),
     "kill": Verb("lifecycle:kill", "Kill running containers"),
+    "load": Verb("imagefiles:load", "Take in images from a tar archive"),
     "login": Verb("login:login", "Log in to a registry"),
     "logout": Verb("login:logout", "Log out from a registry"),
     "logs": Verb("logs:logs", "Show the output of a container"),
@@ -46,6 +52,7 @@ VERBS = {
     "rm": Verb("lifecycle:rm", "Remove containers"),
     "rmi": Verb("images:rmi", "Remove images"),
     "run": Verb("run:run", "Create and run a container from an image"),
+    "save": Verb("imagefiles:save", "Write images as a tar archive"),
     "search": Verb("search:search", "Search a registry for images"),
     "start": Verb("attach:start", "Start stopped containers"),
     "stats": Verb("stats:stats", "Show what containers use"),
@@ -63,14 +70,15 @@ GROUPS = {
         "Manage containers",
         {"ls": "ps", "list": "ps", "prune": "prune:containers"}
         | {name: name for name in (
-            "attach", "create", "exec", "inspect", "kill", "logs", "pause", "port", "rename", "restart", "rm", "run",
+            "attach", "commit", "cp", "create", "diff", "exec", "export",
+            "inspect", "kill", "logs", "pause", "port", "rename", "restart", "rm", "run",
             "start", "stats", "stop", "top", "unpause", "update", "wait",
         )},
     ),
     "image": (
         "Manage images",
         {"ls": "images", "list": "images", "rm": "rmi"}
-        | {name: name for name in ("history", "inspect", "pull", "push", "tag")}
+        | {name: name for name in ("history", "import", "inspect", "load", "pull", "push", "save", "tag")}
         | {"prune": "system:prune_images"},
     ),
     "network": ("Manage networks", {

@@ -31,6 +31,8 @@ def _print(lines: Iterable[Mapping[str, Any]], *, to_stderr: bool) -> None:
     seen: dict[str, str] = {}
     for line in lines:
         _check(line)
+        if "stream" in line:
+            click.echo(line["stream"], nl=False, err=to_stderr)
         item, status = line.get("id", ""), line.get("status", "")
         if not status or ("progressDetail" in line and seen.get(item) == status):
             continue
@@ -51,6 +53,8 @@ def _draw(lines: Iterable[Mapping[str, Any]], console: Console) -> None:
         for line in lines:
             _check(line)
             item, status = line.get("id", ""), line.get("status", "")
+            if "stream" in line:
+                progress.console.print(line["stream"], end="", markup=False, highlight=False)
             if "progressDetail" not in line or not item:
                 if status:
                     progress.console.print(f"{item}: {status}" if item else status, markup=False, highlight=False)

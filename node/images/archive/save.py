@@ -80,6 +80,8 @@ def _has_tag(name: str) -> bool:
 
 def _wanted(catalog: Catalog, name: str, top: Top, tags: tuple[tuple[RepositoryName, Tag], ...],
             platform: Platform | None) -> Wanted:  # fmt: skip
+    if tags:  # a name without a tag stands for each of them
+        name = f"{tags[0][0]}:{tags[0][1]}"
     if platform is not None:
         image = catalog.find(name, platform)
         return Wanted(top, image.manifest_digest, image.manifest, tags, ((image.manifest_digest, image.manifest),))
