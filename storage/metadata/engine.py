@@ -12,11 +12,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -126,7 +122,7 @@ class Database:
         """Whether it answers and has the schema of this program. Raises DatabaseUnavailable, DatabaseTooNew,
         DatabaseBehind."""
         async with self.read() as tx:
-            await tx.run_sync(lambda connection: _is_current(connection, _scripts(connection)[1]))
+            await tx.run_sync(_check_current)
 
     @asynccontextmanager
     async def write(self, *, beside: bool = False, about: str | None = None) -> AsyncIterator[Transaction]:
@@ -220,28 +216,26 @@ async def _prepare(engine: AsyncEngine, migrate: bool, deadline: float) -> None:
 
 
 def _migrate(connection: Connection, migrate: bool) -> None:
-    config, scripts = _scripts(connection)
-    if _is_current(connection, scripts, behind=migrate):
+    if _at_newest(connection):
         return
-    command.upgrade(config, "head")
+    # Late: alembic is of use once in a release, and would stay in memory.
+    from storage.metadata import upgrade
+
+    upgrade.run(connection, migrate)
 
 
-def _scripts(connection: Connection) -> tuple[Config, ScriptDirectory]:
-    config = Config()
-    config.set_main_option("script_location", str(Path(migrations.storage.__file__).parent).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    return config, ScriptDirectory.from_config(config)
+def _check_current(connection: Connection) -> None:
+    """Raises DatabaseTooNew, DatabaseBehind."""
+    if not _at_newest(connection):
+        from storage.metadata import upgrade
+
+        upgrade.is_current(connection, upgrade.scripts_of(connection)[1])
 
 
-def _is_current(connection: Connection, scripts: ScriptDirectory, *, behind: bool = False) -> bool:
-    """Raises DatabaseTooNew, and DatabaseBehind unless `behind` is allowed."""
-    current = set(MigrationContext.configure(connection).get_current_heads())
-    unknown = current - {revision.revision for revision in scripts.walk_revisions()}
-    if unknown:
-        raise DatabaseTooNew(f"the database is at revision {', '.join(sorted(unknown))}, which a later Seawall wrote: "
-                             "upgrade this one")
-    if current == set(scripts.get_heads()):
-        return True
-    if not behind:
-        raise DatabaseBehind("the database is older than this program: run `seawall-registry migrate`")
-    return False
+def _at_newest(connection: Connection) -> bool:
+    """Whether the schema's revision is that of the last file of migrations (v<revision>_<what>.py)."""
+    files = (Path(migrations.storage.__file__).parent / "versions").glob("v*.py")
+    newest = max(file.name for file in files).removeprefix("v").partition("_")[0]
+    if not inspect(connection).has_table("alembic_version"):
+        return False
+    return [str(row[0]) for row in connection.exec_driver_sql("SELECT version_num FROM alembic_version")] == [newest]
