@@ -177,7 +177,7 @@ def _mounts(container: Container) -> tuple[Bound, ...]:
     own = [Bound(str(folder / name), f"/etc/{name}") for name in ("hosts", "hostname", "resolv.conf")]
     points = [point for point in container.mounts if point.kind in ("bind", "volume") and point.source]
     taken = {point.target for point in points}
-    user = [Bound(point.source, point.target, point.read_only, point.recursive)
+    user = [Bound(point.source, point.target, point.read_only, point.recursive, point.subpath)
             for point in sorted(points, key=lambda point: point.target.count("/"))]  # fmt: skip
     return (*(bound for bound in own if bound.target not in taken), *user)
 

@@ -22,6 +22,8 @@ class Bound:
     target: str
     read_only: bool = False
     recursive: bool = True
+    subpath: str = ""
+    """Only this folder of the source, which is looked up inside it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ processes see them; or a new namespace that holds a stopped container's root and
 
 import contextlib
 import os
+import stat
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from node.linux import syscalls
@@ -90,12 +90,15 @@ def _mount_below(top: int, mount: Mapping[str, Any], *, make: bool) -> None:
     that has gone is left out, as nothing of it could be copied."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         flags = syscalls.OPEN_TREE_CLONE | (syscalls.AT_RECURSIVE if mount["recursive"] else 0)
-        tree = syscalls.open_tree(syscalls.AT_FDCWD, mount["source"], flags)
+        source = os.open(mount["source"], _PLACE)
+        if mount.get("subpath"):
+            source = syscalls.openat2(source, mount["subpath"], _PLACE, resolve=IN_ROOT)
+        tree = syscalls.open_tree(source, "", flags | syscalls.AT_EMPTY_PATH)
         try:
             syscalls.mount_setattr(tree, propagation=syscalls.MS_PRIVATE, recursive=True)
             if mount["read_only"]:
                 syscalls.mount_setattr(tree, set_=syscalls.MOUNT_ATTR_RDONLY, recursive=bool(mount["recursive"]))
-            folder = Path(mount["source"]).is_dir()
+            folder = stat.S_ISDIR(os.fstat(source).st_mode)
             place = _place(top, mount["target"], folder=folder, make=make)
             try:
                 syscalls.move_mount(tree, place)

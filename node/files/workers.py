@@ -242,7 +242,7 @@ class Workers:
 
     def _stopped(self, tree: Stopped) -> Mapping[str, Any]:
         mounts = [{"source": mount.source, "target": mount.target, "read_only": mount.read_only,
-                   "recursive": mount.recursive} for mount in tree.mounts]  # fmt: skip
+                   "recursive": mount.recursive, "subpath": mount.subpath} for mount in tree.mounts]  # fmt: skip
         return {"root": _mount(tree.root), "mounts": mounts, "writable": tree.writable, "scratch": self._scratch}
 
     @contextlib.asynccontextmanager

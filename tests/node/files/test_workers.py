@@ -249,6 +249,13 @@ async def test_volumes_are_where_they_belong(workers: Workers, root: Path, tmp_p
     assert (root / "etc" / "deep").is_dir()
     assert set(await read(workers, tree(root, bounds[0], writable=False), "/new/place")) == {
         "place", "place/inside", "place/put"}  # fmt: skip
+    (tmp_path / "volume" / "sub").mkdir()
+    (tmp_path / "volume" / "sub" / "x").write_text("1")
+    os.symlink("/", tmp_path / "volume" / "up")
+    assert set(await read(workers, tree(root, Bound(str(tmp_path / "volume"), "/etc", subpath="sub")), "/etc")) == {
+        "etc", "etc/x"}  # fmt: skip
+    led = await read(workers, tree(root, Bound(str(tmp_path / "volume"), "/etc", subpath="up/sub")), "/etc")
+    assert set(led) == {"etc", "etc/x"}
     with pytest.raises(ReadOnly, match="mounted volume is marked read-only|read-only"):
         await workers.write(at, "/locked", body(archive(("put", b"1"))), Extraction())
     with pytest.raises(PathMissing):
