@@ -37,6 +37,9 @@ class Narrowing:
     labels: Mapping[str, str] = field(default_factory=dict)
     """Of what is made."""
 
+    pinned: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the body with ids where it had names: what was looked at is what is meant, also later."""
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -84,6 +87,8 @@ class Call:
     async def fields(self) -> Fields:
         """The body's object; an empty body has no fields. Raises InvalidBody."""
         body = await self._object()
+        if self.narrowing is not None and body:
+            body = {**body, **self.narrowing.pinned}
         if self.narrowing is not None and self.narrowing.labels and body:
             body = {**body, "Labels": {**Fields(body).mapping("Labels"), **self.narrowing.labels}}
         return Fields(body)

@@ -14,6 +14,9 @@ from node.errors import InternalError
 from node.network.model import Endpoint, EndpointSpec, InvalidNetwork, Network, NoSuchNetwork
 
 JOIN = "container:"
+PROJECT = "seawall.project"
+"""The label of what belongs to a project (node.api.guard.owned)."""
+
 SHARED = "container sharing network namespace with another container or host cannot be connected to any other network"
 HOST = "container cannot be disconnected from host network or connected to host network"
 
@@ -45,7 +48,9 @@ class Connector:
                 new = next(end for end in ends if end.network_id == network.id)
                 self._place(live, ends)
                 files.add_host(Path(live.container.directory), live.container.spec, new)
-            entry = replace(asked, network=network.name, network_id=network.id)
+            # A name that a project gave may be another's network at the next start.
+            known_as = network.id if PROJECT in live.container.spec.labels else network.name
+            entry = replace(asked, network=known_as, network_id=network.id)
             kept = tuple(one for one in now if not means(one, network) and one.network not in ("host", "none"))
             live.container = replace(live.container, wanted=(*kept, entry))
             await self._records.save(live)

@@ -13,6 +13,8 @@ POOLS = (
 )  # fmt: skip
 """Where a subnet is looked for, and the prefix length it gets. The last one ends the shortage after 32 networks."""
 
+UNIQUE_LOCAL = IPv6Network("fd00::/8")
+
 WIDE = 8
 """Shorter prefixes are a default route in pieces (a VPN's 0.0.0.0/1 and 128.0.0.0/1): they overlap everything."""
 
@@ -55,6 +57,13 @@ def free_subnet(taken: Iterable[Subnet], routes: "list[Route] | None" = None) ->
                         + " and ".join(str(pool) for pool, _ in POOLS) + " overlaps a network or a route of this host")
 
 
+def choosable(subnet: Subnet) -> bool:
+    """Whether it is of the ranges that subnets are chosen from, and no route of the host overlaps it."""
+    if isinstance(subnet, IPv6Network):
+        return subnet.subnet_of(UNIQUE_LOCAL) and not any(subnet.overlaps(route) for route in _host_routes6())
+    return any(subnet.subnet_of(pool) for pool, _ in POOLS) and _free(subnet, host_routes())
+
+
 def local_ipv6() -> IPv6Network:
     """A unique local one (RFC 4193)."""
     return IPv6Network((b"\xfd" + secrets.token_bytes(5) + bytes(10), 64))
@@ -88,3 +97,13 @@ def host_routes() -> list[Route]:
         if mask:
             routes.append(Route(IPv4Network((address, mask.bit_count())), fields[0]))
     return routes
+
+
+def _host_routes6() -> list[IPv6Network]:
+    """Those that are not wider than all unique local addresses together (proc(5), /proc/net/ipv6_route)."""
+    try:
+        lines = Path("/proc/thread-self/net/ipv6_route").read_text().splitlines()
+    except OSError:  # a kernel without IPv6
+        return []
+    found = (IPv6Network((bytes.fromhex(line.split()[0]), int(line.split()[1], 16))) for line in lines)
+    return [route for route in found if route.prefixlen > WIDE]

@@ -4,13 +4,18 @@ Who may make containers as they like is root on the machine, so what is allowed 
 old or new, is refused by name.
 """
 
-from collections.abc import Iterable
+import asyncio
+import contextlib
+from collections.abc import Iterable, Mapping
+from ipaddress import ip_network
 from posixpath import normpath
+from typing import Any
 
 from node.access.rules import NotAllowed, Rights
 from node.api.guard.owned import LABEL, Owned
 from node.api.types.fields import Fields
 from node.api.types.mounts import parse_mounts
+from node.network.subnets import choosable
 
 CONFIG = frozenset({
     "hostname", "domainname", "user", "attachstdin", "attachstdout", "attachstderr", "tty", "openstdin", "stdinonce",
@@ -50,43 +55,53 @@ class Bodies:
         self._owned = owned
         self._rights = rights
 
-    async def container(self, body: Fields) -> None:
+    async def container(self, body: Fields) -> Mapping[str, Any]:
+        """The fields that name other things, by id: names change hands before the container starts."""
         host = body.object("HostConfig")
         _only(body, CONFIG)
         _only(host, HOST)
         for name in ("MaskedPaths", "ReadonlyPaths"):
             if host.has(name):
                 raise _refused(host, name)
-        await self._namespaces(host)
+        pinned = await self._namespaces(host)
         self._settings(host)
-        for network, settings in body.object("NetworkingConfig").object_map("EndpointsConfig").items():
+        networking, ends = body.object("NetworkingConfig"), {}
+        for network, settings in networking.object_map("EndpointsConfig").items():
             _only(settings, ENDPOINT)
-            if network not in OWN["networkmode"]:
-                await self._owned.network(network)
-        for text in host.texts("VolumesFrom"):
-            await self._owned.container(text.partition(":")[0])
+            ends[network if network in OWN["networkmode"] else await self._owned.network(network)] = settings.all()
+        volumes = [text.partition(":") for text in host.texts("VolumesFrom")]
+        pinned["VolumesFrom"] = [f"{await self._owned.container(name)}{colon}{mode}" for name, colon, mode in volumes]
         await self._mounts(host)
         self.labels(body)
+        return {"HostConfig": {**host.all(), **pinned},
+                "NetworkingConfig": {**networking.all(), "EndpointsConfig": ends}}  # fmt: skip
 
-    async def _namespaces(self, host: Fields) -> None:
+    async def _namespaces(self, host: Fields) -> dict[str, Any]:
+        pinned: dict[str, Any] = {}
         for name in ("PidMode", "UTSMode", "UsernsMode", "CgroupnsMode", "IpcMode", "NetworkMode"):
             mode = host.text(name)
             kind, joins, other = mode.partition(":")
             if mode in OWN[name.lower()]:
                 continue
             if kind == "container" and joins:
-                await self._owned.container(other)
+                pinned[name] = f"container:{await self._owned.container(other)}"
             elif name == "NetworkMode" and mode != "host":
-                await self._owned.network(mode)
+                pinned[name] = await self._owned.network(mode)
             else:
                 raise NotAllowed(f"{host.name(name)}: {mode!r} is not allowed with the rights of a project")
+        return pinned
 
     def _settings(self, host: Fields) -> None:
         for text in host.texts("SecurityOpt"):
             if text.partition("=")[0].partition(":")[0] != "no-new-privileges":
                 raise _refused(host, "SecurityOpt")
-        if host.object("LogConfig").text("Type") not in LOGS:
+        log = host.object("LogConfig")
+        if log.text("Type") not in LOGS:
             raise _refused(host, "LogConfig")
+        for option in log.mapping("Config"):
+            # Also those of the node's default driver: an address or a file of syslog's is the host's.
+            if option.startswith("syslog-"):
+                raise _refused(log, "Config")
         if host.number("OomScoreAdj") < 0:
             raise _refused(host, "OomScoreAdj")
         if host.text("VolumeDriver") not in ("", "local"):
@@ -111,6 +126,9 @@ class Bodies:
                      "labels", "scope"})  # fmt: skip
         if body.text("Driver") not in ("", "bridge"):
             raise _refused(body, "Driver")
+        for pool in body.object("IPAM").objects("Config"):
+            if subnet := pool.text("Subnet"):
+                await asyncio.to_thread(_check_subnet, subnet)
         self.labels(body)
 
     async def volume(self, body: Fields) -> None:
@@ -121,10 +139,10 @@ class Bodies:
         if name := body.text("Name"):
             await self._owned.free_volume(name)
 
-    async def connect(self, body: Fields) -> None:
+    async def connect(self, body: Fields) -> Mapping[str, Any]:
         _only(body, {"container", "endpointconfig", "force"})
         _only(body.object("EndpointConfig"), ENDPOINT)
-        await self._owned.container(body.text("Container"))
+        return {"Container": await self._owned.container(body.text("Container"))}
 
     async def exec(self, body: Fields) -> None:
         if body.flag("Privileged"):
@@ -142,6 +160,17 @@ class Bodies:
         wanted = body.mapping("Labels").get(LABEL, self._owned.project)
         if wanted != self._owned.project:
             raise NotAllowed(f"the label {LABEL} says {wanted[:70]!r}, and yours is {self._owned.project!r}")
+
+
+def _check_subnet(text: str) -> None:
+    """One that the node could have chosen by itself: any other takes a part of the world away from the host and from
+    all containers on it, and gives it to the project."""
+    with contextlib.suppress(ValueError):
+        subnet = ip_network(text, strict=False)
+        if choosable(subnet):
+            return
+    raise NotAllowed(f"the subnet {text[:60]} is not allowed with the rights of a project: it overlaps what this host "
+                     "reaches, or is not of the private ranges that networks are made of")
 
 
 def _only(body: Fields, allowed: Iterable[str]) -> None:

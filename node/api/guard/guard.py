@@ -1,7 +1,9 @@
 """The one decision: may this caller have this operation done, and what of it."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from logging import getLogger
+from typing import Any
 
 from node.access.callers import Caller
 from node.access.rules import Access, Level, NotAllowed, Rights
@@ -52,21 +54,24 @@ class Guard:
             await owned.volume(call.path["name"])
         elif operation in ops.OF_EXEC:
             await owned.exec(call.path["id"])
-        await self._body(Bodies(owned, rights), operation, call)
+        pinned = await self._body(Bodies(owned, rights), operation, call)
         if operation in ops.NARROWED:
             return replace(call, narrowing=Narrowing(filters=f"{LABEL}={rights.project}"))
         if operation in ops.CREATES:
-            return replace(call, narrowing=Narrowing(labels={LABEL: rights.project}))
-        return call
+            return replace(call, narrowing=Narrowing(labels={LABEL: rights.project}, pinned=pinned))
+        return replace(call, narrowing=Narrowing(pinned=pinned)) if pinned else call
 
-    async def _body(self, bodies: Bodies, operation: str, call: Call) -> None:
+    @staticmethod
+    async def _body(bodies: Bodies, operation: str, call: Call) -> Mapping[str, Any]:
+        """Fields of the body as they are to be read."""
         checks = {
             "ContainerCreate": bodies.container, "NetworkCreate": bodies.network, "VolumeCreate": bodies.volume,
             "NetworkConnect": bodies.connect, "NetworkDisconnect": bodies.connect, "ContainerExec": bodies.exec,
             "ContainerUpdate": bodies.update,
         }  # fmt: skip
         if check := checks.get(operation):
-            await check(await call.fields())
+            return await check(await call.fields()) or {}
+        return {}
 
 
 def _check(allowed: bool, operation: str, rights: str) -> None:

@@ -28,6 +28,10 @@ class Fields:
         """The names as they were written."""
         return self._values.keys()
 
+    def all(self) -> Mapping[str, Any]:
+        """The object as it came."""
+        return self._values
+
     def raw(self, name: str) -> Any:
         return self._values[name] if name in self._values else self._folded.get(name.lower())
 

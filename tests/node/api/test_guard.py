@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from ipaddress import IPv4Network
 from typing import Any
 from unittest import mock
 
@@ -16,6 +17,7 @@ from node.api.guard.guard import Guard
 from node.api.guard.owned import LABEL
 from node.api.routes import Groups, routes
 from node.api.version import NEWEST
+from node.network.subnets import Route
 from node.volumes.errors import NoSuchVolume
 from ocispec.errors import NotFound
 
@@ -226,3 +228,43 @@ async def test_an_image_from_elsewhere_is_not_imported(shop: Guard) -> None:
     await admit(shop, "ImageCreate", query="fromImage=x")
     with pytest.raises(NotAllowed):
         await admit(shop, "ImageCreate", query="fromSrc=-&repo=x")
+
+
+async def test_names_in_a_body_mean_what_they_meant_when_it_was_looked_at(shop: Guard) -> None:
+    """A joined name or network is looked up again at each start: by then it may be another's, also as a prefix of its
+    id (a container of ours called `a`, renamed before the start)."""
+    made = await admit(shop, "ContainerCreate", {
+        "Image": "x", "hostconfig": {"networkmode": "net", "PidMode": "container:mine", "volumesfrom": ["mine:ro"]},
+        "networkingconfig": {"EndpointsConfig": {"net": {"Aliases": ["a"]}, "bridge": None}},
+    })  # fmt: skip
+    body = await made.fields()
+    host = body.object("HostConfig")
+    assert (host.text("NetworkMode"), host.text("PidMode")) == ("4" * 64, "container:" + "1" * 64)
+    assert host.texts("VolumesFrom") == ("1" * 64 + ":ro",)
+    ends = body.object("NetworkingConfig").object_map("EndpointsConfig")
+    assert {name: end.texts("Aliases") for name, end in ends.items()} == {"4" * 64: ("a",), "bridge": ()}
+    joined = await admit(shop, "NetworkConnect", {"container": "mine"}, id="net")
+    assert (await joined.fields()).text("Container") == "1" * 64
+
+
+@pytest.mark.parametrize("subnet", ["8.8.8.0/24", "10.0.0.0/8", "0.0.0.0/1", "127.1.0.0/16", "169.254.0.0/16", "2000::/3",
+                                    "fe80::/64", "::/0", "nonsense"])  # fmt: skip
+async def test_a_network_takes_no_addresses_away_from_the_host(shop: Guard, subnet: str) -> None:
+    body = {"Name": "n", "ipam": {"config": [{"subnet": subnet}]}}
+    with pytest.raises(NotAllowed, match="subnet"):
+        await admit(shop, "NetworkCreate", body)
+
+
+async def test_a_network_takes_no_route_of_the_host(shop: Guard, monkeypatch: pytest.MonkeyPatch) -> None:
+    route = Route(IPv4Network("172.30.0.0/16"), "vpn0")
+    monkeypatch.setattr("node.network.subnets.host_routes", lambda: [route])
+    with pytest.raises(NotAllowed, match="subnet"):
+        await admit(shop, "NetworkCreate", {"Name": "n", "IPAM": {"Config": [{"Subnet": "172.30.7.0/24"}]}})
+    for subnet in ("172.31.7.0/24", "fd12:3456:789a::/64"):
+        await admit(shop, "NetworkCreate", {"Name": "n", "IPAM": {"Config": [{"Subnet": subnet}]}})
+
+
+async def test_the_default_log_driver_gets_no_address_from_a_project(shop: Guard) -> None:
+    log = {"Type": "", "Config": {"syslog-address": "unix:///run/docker.sock"}}
+    with pytest.raises(NotAllowed, match="LogConfig.Config"):
+        await admit(shop, "ContainerCreate", {"Image": "x", "HostConfig": {"LogConfig": log}})
