@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from node.containers import patterns
 from node.containers.connecting import connected
 from node.containers.model import Container, Status
 from ocispec.errors import InvalidArgument
@@ -15,7 +16,6 @@ KNOWN = frozenset(
     {"ancestor", "before", "exited", "expose", "health", "id", "isolation", "is-task", "label", "name", "network",
      "publish", "since", "status", "volume"}
 )  # fmt: skip
-MAX_PATTERN = 512
 HEALTH = frozenset({"none", "starting", "healthy", "unhealthy"})
 
 
@@ -86,20 +86,13 @@ def _name(container: Container, values: Sequence[str]) -> bool:
 
 
 def _found(pattern: str, text: str) -> bool:
-    return pattern in text or re.search(pattern, text) is not None
+    return pattern in text or patterns.found(pattern, text)
 
 
 def _check_pattern(pattern: str) -> None:
-    """A name filter is a regular expression, as in Docker; but Python's take exponential time where Go's cannot, so
-    only those whose cost is bounded by their form are taken: repeated groups and chains of repeats are not."""
-    try:
-        re.compile(pattern)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise InvalidFilter(f"invalid filter 'name={pattern}': {error}") from error
-    repeats = len(re.findall(r"(?<!\\)[*+?{]", pattern))
-    allowed = 0 if "(" in pattern else 2 if pattern.startswith("^") else 1
-    if repeats > allowed or len(pattern) > MAX_PATTERN:
-        raise InvalidFilter(f"invalid filter 'name={pattern}': this regular expression is too complex")
+    """A name filter is a regular expression, as in Docker."""
+    if wrong := patterns.wrong_with(pattern):
+        raise InvalidFilter(f"invalid filter 'name={pattern}': {wrong}")
 
 
 def _label(container: Container, values: Sequence[str]) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from node.containers import patterns
 from node.containers.delivery.syslog import SyslogTarget
 from node.containers.launcher import LogTarget
 from node.containers.model import Container, LogSpec
@@ -161,10 +162,7 @@ def _check_tag(text: str) -> None:
 def _chosen(options: Mapping[str, str], kind: str, values: Mapping[str, str]) -> dict[str, str]:
     named = {name.strip() for name in options.get(kind, "").split(",")} - {""}
     pattern = options.get(f"{kind}-regex", "")
-    matching = re.compile(pattern) if pattern else None
-    return {
-        key: value for key, value in values.items() if key in named or (matching is not None and matching.search(key))
-    }
+    return {key: value for key, value in values.items() if key in named or (pattern and patterns.found(pattern, key))}
 
 
 def _plan(driver: str, settings: LogSettings) -> FilePlan:
@@ -188,10 +186,8 @@ def _check_regex(options: Mapping[str, str]) -> None:
         pattern = options.get(name, "")
         if len(pattern) > _REGEX_LENGTH:
             raise InvalidArgument(f"log opt {name} is longer than {_REGEX_LENGTH} characters")
-        try:
-            re.compile(pattern)
-        except (re.error, RecursionError, OverflowError) as error:
-            raise InvalidArgument(f"error parsing regexp of log opt {name}: {error}") from error
+        if wrong := patterns.wrong_with(pattern):
+            raise InvalidArgument(f"error parsing regexp of log opt {name}: {wrong}")
 
 
 def _check_files(options: Mapping[str, str], prefix: str) -> None:

@@ -3,6 +3,7 @@
     <root>/layers/<chain id>/       one layer's own files, in overlayfs' form
     <root>/sizes/<chain id>         bytes of its files, digest of its blob; the mtime is when it was last taken
     <root>/blobs/<digest>           the layer as it came from the registry
+    <root>/lock                     held by who puts in or removes
 
 Only root may be in there (`open_shared` looks), because what is in there is believed: a node puts a layer in after it
 has verified digest and diff_id, and a layer is in there exactly while it has a size. Whoever takes one has the manifest
@@ -11,12 +12,13 @@ from a registry that showed it to him. A taken layer is the node's own: what oth
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import os
 import secrets
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -45,15 +47,16 @@ class SharedLayers:
         return await asyncio.to_thread(self._take, _name(chain_id), target)
 
     def _take(self, name: str, target: Path) -> int | None:
-        with contextlib.suppress(FileNotFoundError):
-            size = int((self._root / "sizes" / name).read_text().split()[0])
+        with contextlib.suppress(FileNotFoundError), (self._root / "sizes" / name).open() as file:
+            size = int(file.read().split()[0])
             try:
                 link_tree(self._root / "layers" / name, target)
+                os.utime(file.fileno())
             except OSError as error:
                 log.info("shared layer %s is not taken: %s", name, error)
                 return None
-            os.utime(self._root / "sizes" / name)
-            return size
+            # A tree is only removed after its size: one that still has it has been whole all the time.
+            return size if os.fstat(file.fileno()).st_nlink else None
         return None
 
     async def open_blob(self, digest: Digest) -> int | None:
@@ -74,14 +77,30 @@ class SharedLayers:
     def _give(self, name: str, tree: Path, size: int, blob_name: str, blob: Path) -> None:
         if (self._root / "sizes" / name).exists():
             return
+        with self._alone():
+            self._put(name, tree, size, blob_name, blob)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Of all nodes that put in or remove: a tree of before, perhaps half removed, is not taken for a new one."""
+        lock = os.open(self._root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+    def _put(self, name: str, tree: Path, size: int, blob_name: str, blob: Path) -> None:
+        if (self._root / "sizes" / name).exists():
+            return  # another node was faster
+        remove_tree(self._root / "layers" / name)
         with contextlib.suppress(FileExistsError):
             os.link(blob, self._root / "blobs" / blob_name, follow_symlinks=False)
         made = self._root / "layers" / f".{secrets.token_hex(8)}"
         made.mkdir(0o700)
         try:
             link_tree(tree, made)
-            with contextlib.suppress(FileExistsError, OSError):
-                made.rename(self._root / "layers" / name)  # onto a tree that another node was faster with: it stays
+            made.rename(self._root / "layers" / name)
             part = self._root / "sizes" / f".{secrets.token_hex(8)}"
             part.write_text(f"{size} {blob_name}")
             part.rename(self._root / "sizes" / name)
@@ -93,6 +112,10 @@ class SharedLayers:
         return await asyncio.to_thread(self._expire, time.time() - older_than.total_seconds())
 
     def _expire(self, before: float) -> list[str]:
+        with self._alone():
+            return self._drop(before)
+
+    def _drop(self, before: float) -> list[str]:
         gone, kept = [], set()
         for size in sorted((self._root / "sizes").iterdir()):
             if size.stat().st_mtime < before:

@@ -5,12 +5,14 @@ from dataclasses import replace
 
 import pytest
 
+from node.containers import logdrivers
 from node.containers.filters import Filters, InvalidFilter
 from node.containers.model import (
     Container,
     ContainerState,
     CreateSpec,
     Health,
+    LogSpec,
     MountPoint,
     NetworkSpec,
     Place,
@@ -19,6 +21,7 @@ from node.containers.model import (
     Status,
 )
 from node.network.model import Endpoint
+from ocispec.errors import InvalidArgument
 
 CONTAINER = Container(
     "abc" + "0" * 61,
@@ -144,3 +147,16 @@ def test_an_ancestor_that_names_an_image_is_that_image():
     assert asked.matches(moved)
     assert not asked.with_images({"web:1": "sha256:" + "b" * 64}).matches(moved)
     assert asked.with_images({"web:1": moved.image_id}).matches(moved)
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+$", "(a|aa)+$", r"\\*\\*\\*\\*\\*\\*x", ".*.*.*x", "(?:a{1,9}){1,9}$", "("])
+def test_patterns_that_take_time_are_not_taken(pattern: str) -> None:
+    with pytest.raises(InvalidFilter):
+        Filters.parse({"name": [pattern]})
+    for option in ("labels-regex", "env-regex"):
+        with pytest.raises(InvalidArgument, match=option):
+            logdrivers.check(LogSpec("json-file", {option: pattern}))
+
+
+def test_patterns_of_log_options_match_names() -> None:
+    logdrivers.check(LogSpec("json-file", {"labels-regex": "^(production_status|geo)", "env-regex": "^os"}))

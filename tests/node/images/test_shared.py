@@ -2,6 +2,7 @@
 
 import os
 import stat
+import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from node.images.shared import SharedLayers, SharedUnusable, open_shared
+from node.snapshots.links import link_tree
 from node.snapshots.trees import disk_usage
+from ocispec.digest import Digest
 from tests.node.images.conftest import link, listing, mounted, symlink, tar
 from tests.node.images.registry import FakeRegistry, serving
 from tests.node.images.test_images import Room, opened
@@ -99,3 +102,43 @@ async def test_a_folder_that_others_may_enter_is_refused(tmp_path: Path) -> None
     made = await open_shared(tmp_path / "new", tmp_path)
     assert isinstance(made, SharedLayers)
     assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
+
+
+async def test_a_tree_that_was_half_removed_is_not_taken_for_a_layer(tmp_path: Path) -> None:
+    """A node was killed in the middle of expiring; then another one gives the layer again."""
+    shared = await open_shared(tmp_path / "shared", tmp_path)
+    tree, blob, digest = _layer(tmp_path)
+    half = tmp_path / "shared/layers" / f"{digest.algorithm}-{digest.encoded}"
+    half.mkdir()
+    (half / "one").write_text("1")
+    await shared.give(digest, tree, 2, digest, blob)
+    (tmp_path / "taken").mkdir()
+    assert await shared.take(digest, tmp_path / "taken") == 2
+    assert sorted(path.name for path in (tmp_path / "taken").iterdir()) == ["one", "two"]
+
+
+async def test_a_layer_that_goes_while_it_is_taken_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await open_shared(tmp_path / "shared", tmp_path)
+    shared = SharedLayers(tmp_path / "shared", grace=timedelta(seconds=-1))
+    tree, blob, digest = _layer(tmp_path)
+    await shared.give(digest, tree, 2, digest, blob)
+
+    def slowly(source: Path, target: Path) -> None:
+        link_tree(source, target)
+        (target / "two").unlink()  # as if it had been listed after its removal
+        shared._expire(time.time() + 60)
+
+    monkeypatch.setattr("node.images.shared.link_tree", slowly)
+    (tmp_path / "taken").mkdir()
+    assert await shared.take(digest, tmp_path / "taken") is None
+
+
+def _layer(tmp_path: Path) -> tuple[Path, Path, Digest]:
+    tree, blob = tmp_path / "tree", tmp_path / "blob"
+    tree.mkdir()
+    for name in ("one", "two"):
+        (tree / name).write_text("1")
+    blob.write_bytes(b"blob")
+    return tree, blob, Digest.of(b"blob")
