@@ -17,6 +17,10 @@ _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NAMES = {tar.REGULAR: "file", tar.HARD_LINK: "hardlink", tar.SYMLINK: "symlink"}
 _HEAD = 512
 
+MAX_MEMBERS = 100_000
+MAX_NAME = 512
+"""The daemon is told of every member and keeps what it is told: images need few, with short names."""
+
 
 class Unhashed:
     """Stands in where nobody wants the digest of the stream."""
@@ -58,9 +62,12 @@ def spool(source: FileInput, folder: int, *, max_bytes: int, max_entries: int) -
     """Each file of the archive becomes a numbered one in `folder`; what it was called is only told, never used."""
     stream = opened(source, max_bytes)
     reader = TarReader(stream)
+    most = min(max_entries, MAX_MEMBERS)
     for number, entry in enumerate(reader):
-        if number >= max_entries:
-            raise TooMuch(f"the archive has more than {max_entries} entries")
+        if number >= most:
+            raise TooMuch(f"the archive has more than {most} entries")
+        if len(entry.name) > MAX_NAME or len(entry.link) > MAX_NAME:
+            raise TooMuch(f"the archive has a name of more than {MAX_NAME} bytes")
         kind = _NAMES.get(entry.type)
         if kind is None:
             continue

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from node.files.errors import FilesFailed
+from node.files.errors import FilesFailed, TooMuch
 from node.files.job import Job, Outlet, make_outlet
 from node.files.trees import Difference, Running, Stopped, Tree
 from node.images.unpack.pool import Feed, UnpackLimits, make_feed
@@ -23,6 +23,11 @@ from node.snapshots.mounts import RootMount
 from ocispec.digest import Digest
 
 Body = AsyncIterator[bytes]
+
+MAX_CHANGES = 128 * 1024 * 1024
+"""Bytes that one list of changes may take: a container makes files as it likes."""
+
+_EACH = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +165,14 @@ class Workers:
 
     async def changes(self, difference: Difference) -> list[tuple[int, str]]:
         """Kind (0 modified, 1 added, 2 deleted) and absolute path, parents before what is in them."""
+        found, size = [], 0
         async with self._job("changes", {}, **self._difference(difference)) as job:
-            return [(kind, f"/{path}") async for kind, path in job.many("changes")]
+            async for kind, path in job.many("changes"):
+                found.append((kind, f"/{path}"))
+                size += len(path) + _EACH
+                if size > MAX_CHANGES:
+                    raise TooMuch(f"the container has changed too much to be listed: more than {len(found)} paths")
+        return found
 
     @contextlib.asynccontextmanager
     async def layer(self, difference: Difference) -> AsyncIterator[LayerStreaming]:

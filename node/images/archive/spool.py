@@ -11,6 +11,9 @@ from node.images.archive.errors import NotAnArchive
 from ocispec.digest import Digest
 
 MAX_DOCUMENT = 8 * 1024 * 1024
+MAX_DOCUMENTS = 32 * 1024 * 1024
+"""Of all that is read of one archive, however often: parsed it takes a multiple of that."""
+
 _MAX_LINKS = 40
 _CHUNK = 1024 * 1024
 
@@ -20,6 +23,7 @@ class Spool:
 
     def __init__(self, folder: Path, members: Sequence[Any]) -> None:
         self._folder = folder
+        self._left = MAX_DOCUMENTS
         self._members: dict[str, Any] = {clean(member.name): member for member in members}
 
     def has(self, name: str) -> bool:
@@ -46,6 +50,9 @@ class Spool:
     async def bytes_of(self, member: Any) -> bytes:
         if member.size > MAX_DOCUMENT:
             raise NotAnArchive(f"{member.name[:200]!r} has {member.size} bytes, more than {MAX_DOCUMENT}")
+        self._left -= member.size
+        if self._left < 0:
+            raise NotAnArchive(f"the archive's manifests and configurations have more than {MAX_DOCUMENTS} bytes")
         return b"".join([chunk async for chunk in self.chunks(member)])
 
     async def document(self, name: str) -> Any:

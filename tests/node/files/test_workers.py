@@ -17,7 +17,9 @@ import zstandard
 
 from node.files.errors import Misfit, NotADirectory, PathMissing, ReadOnly, TooMuch
 from node.files.trees import Bound, Difference, Stopped
-from node.files.workers import Extraction, Workers
+from node.files.workers import Extraction, SpooledFile, Workers
+from node.images.archive.errors import NotAnArchive
+from node.images.archive.spool import Spool
 from node.images.unpack.pool import UnpackLimits
 from node.snapshots.mounts import RootMount
 
@@ -354,3 +356,36 @@ async def test_spooling_uses_no_name_of_the_archive(workers: Workers, tmp_path: 
     assert sorted(path.name for path in (tmp_path / "spool").iterdir()) == ["0", "1", "4"]
     with pytest.raises(Misfit):
         await workers.spool(body(b"x" * 5000), tmp_path / "spool")
+
+
+async def test_what_the_daemon_is_told_of_an_archive_is_bounded(tmp_path: Path) -> None:
+    """It keeps each name: names of a mebibyte, or millions of members, would fill its memory from a small file."""
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "spool").mkdir()
+    async with Workers(tmp_path / "scratch", UnpackLimits()) as workers:
+        with pytest.raises(TooMuch, match="name of more than"):
+            await workers.spool(body(gzip.compress(archive(("n" * 100_000, b"x")))), tmp_path / "spool")
+        link = tarfile.TarInfo("link")
+        link.type = tarfile.SYMTYPE
+        many = link.tobuf() * 100_001 + bytes(1024)
+        with pytest.raises(TooMuch, match="more than 100000 entries"):
+            await workers.spool(body(gzip.compress(many)), tmp_path / "spool")
+
+
+async def test_more_changes_than_are_listed(
+    workers: Workers, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(100):
+        (root / f"file{number}").touch()
+    monkeypatch.setattr("node.files.workers.MAX_CHANGES", 10_000)
+    with pytest.raises(TooMuch, match="too much to be listed"):
+        await workers.changes(Difference(root, None, whole=True))
+
+
+async def test_an_archives_documents_are_bounded_together(tmp_path: Path) -> None:
+    (tmp_path / "0").write_bytes(b" " * (7 << 20) + b"{}")
+    spool = Spool(tmp_path, [SpooledFile("a", "file", file="0", size=(7 << 20) + 2)])
+    for _ in range(4):
+        assert await spool.document("a") == {}
+    with pytest.raises(NotAnArchive, match="manifests and configurations"):
+        await spool.document("a")
