@@ -13,6 +13,8 @@ UPSTREAM_RESOLV = Path("/run/systemd/resolve/resolv.conf")
 """systemd-resolved(8) keeps the servers of the network here, when /etc/resolv.conf names only itself (127.0.0.53)."""
 
 HOST_GATEWAY = "host-gateway"
+LARGEST = 1024 * 1024
+"""Bytes that are read of one. Containers write to theirs what they like, holes of terabytes as well."""
 
 
 def write(container: Container, sandbox: Sandbox, joined: Path | None = None, linked: str = "") -> None:
@@ -101,14 +103,17 @@ def _own(spec: CreateSpec, end: Endpoint) -> str:
 
 def add_host(directory: Path, spec: CreateSpec, end: Endpoint) -> None:
     """A network more for a running container, which sees this very file: it is written in place."""
-    file = directory / "hosts"
-    file.write_text(_read(file) + _own(spec, end))
+    with (directory / "hosts").open("a") as file:
+        file.write(_own(spec, end))
 
 
 def drop_host(directory: Path, end: Endpoint) -> None:
     """One less. What the container wrote itself stays."""
     file, gone = directory / "hosts", {end.ip, end.ip6} - {""}
-    lines = _read(file).splitlines(keepends=True)
+    text = _read(file)
+    if len(text.encode()) >= LARGEST:
+        return  # no hosts file any more: the container's own affair
+    lines = text.splitlines(keepends=True)
     file.write_text("".join(line for line in lines if (line.split() or [""])[0] not in gone))
 
 
@@ -144,6 +149,7 @@ def _servers(text: str) -> list[str]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(errors="replace")
+        with path.open("rb") as file:
+            return file.read(LARGEST).decode(errors="replace")
     except OSError:
         return ""

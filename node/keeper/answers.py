@@ -1,16 +1,22 @@
 """DNS messages: what came, and what is answered of our own knowledge (RFC 1035, 3596, 6891)."""
 
 import re
+import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from dnslib import AAAA, CLASS, PTR, QTYPE, RCODE, RR, A, DNSHeader, DNSRecord
+from dnslib import AAAA, CLASS, PTR, QTYPE, RCODE, RR, A, DNSHeader, DNSLabel, DNSQuestion, DNSRecord
 
 from node.keeper.zones import Zones
 
 TTL = 5
 """Seconds. Short, because caches in containers (nginx, JVMs) believe it, and a container's successor has another
 address; Docker says 600."""
+
+HEADER = struct.Struct("!6H")
+LONGEST_LABEL, LONGEST_NAME = 63, 255
+MOST_RECORDS = 16
+"""Behind the question. Resolvers send one or two."""
 
 PLAIN_UDP = 512
 LARGEST_UDP = 4096
@@ -49,20 +55,57 @@ class Question:
 
 
 def parse(data: bytes) -> Question:
-    """Raises Malformed."""
-    if len(data) < 12 or data[2] & 0x80:
+    """Raises Malformed.
+
+    Read here and not by dnslib, which follows pointers as often as it is told to: 4 KB of questions whose names point
+    to one another would keep it busy for seconds, and every container waits for this one thread.
+    """
+    if len(data) < HEADER.size or data[2] & 0x80:
         raise Malformed
-    try:
-        record = DNSRecord.parse(data)
-        kind, name = int(record.q.qtype), b".".join(record.q.qname.label).decode("latin-1").lower()
-    except Exception as error:  # dnslib raises whatever its buffers do
-        raise Malformed(_bare(data, RCODE.FORMERR)) from error
-    if record.header.opcode != 0:
+    number, flags, questions, *others = HEADER.unpack_from(data)
+    if flags >> 11 & 15:
         raise Malformed(_bare(data, RCODE.NOTIMP))
-    if len(record.questions) != 1:
-        raise Malformed(_bare(data, RCODE.FORMERR))
-    asked = next((int(extra.rclass) for extra in record.ar if extra.rtype == QTYPE.OPT), PLAIN_UDP)
+    try:
+        if questions != 1 or sum(others) > MOST_RECORDS:
+            raise ValueError
+        labels, at = _question_name(data)
+        kind, group = struct.unpack_from("!HH", data, at)
+        asked = _largest(data, at + 4, others)
+    except (ValueError, IndexError, struct.error) as error:
+        raise Malformed(_bare(data, RCODE.FORMERR)) from error
+    record = DNSRecord(DNSHeader(id=number, bitmap=flags), q=DNSQuestion(DNSLabel(labels), kind, group))
+    name = b".".join(labels).decode("latin-1").lower()
     return Question(record, name, kind, min(max(asked, PLAIN_UDP), LARGEST_UDP))
+
+
+def _question_name(data: bytes) -> tuple[list[bytes], int]:
+    """Its labels, and where it ends. There is nothing before it that a pointer could mean."""
+    labels, at = [], HEADER.size
+    while length := data[at]:
+        if length > LONGEST_LABEL or at + 1 + length > len(data):
+            raise ValueError
+        labels.append(bytes(data[at + 1:at + 1 + length]))
+        at += 1 + length
+        if at - HEADER.size >= LONGEST_NAME:
+            raise ValueError
+    return labels, at + 1
+
+
+def _largest(data: bytes, at: int, counts: list[int]) -> int:
+    """What the asker takes in one datagram (RFC 6891), of the records behind the question."""
+    found = PLAIN_UDP
+    for number in range(sum(counts)):
+        start = at
+        while 0 < data[at] <= LONGEST_LABEL:
+            at += 1 + data[at]
+        at += 2 if data[at] else 1
+        kind, group, _, length = struct.unpack_from("!HHIH", data, at)
+        if number >= counts[0] + counts[1] and kind == QTYPE.OPT and not data[start]:
+            found = int(group)
+        at += 10 + length
+        if at > len(data):
+            raise ValueError
+    return found
 
 
 def _bare(data: bytes, code: int) -> bytes:
@@ -91,12 +134,17 @@ def known(zones: Zones, sandbox: str, question: Question) -> DNSRecord | None:
 
 def _pointer(zones: Zones, sandbox: str, question: Question, address: IPv4Address | IPv6Address) -> DNSRecord | None:
     name = zones.name_of(sandbox, address)
-    if name is None:
+    if name is None or not _sayable(name):
         # Resolvers outside would be asked, and waited for, in vain.
         return question.reply(RCODE.NXDOMAIN) if zones.own(sandbox, address) else None
     reply = question.reply()
     reply.add_answer(RR(question.record.q.qname, QTYPE.PTR, rdata=PTR(name + "."), ttl=TTL))
     return reply
+
+
+def _sayable(name: str) -> bool:
+    """A container may be called longer than DNS lets a name be."""
+    return len(name) < LONGEST_NAME - 1 and all(0 < len(label) <= LONGEST_LABEL for label in name.split("."))
 
 
 def _reversed(name: str) -> IPv4Address | IPv6Address | None:

@@ -21,6 +21,7 @@ AT_ONCE = 64
 
 MOST_CONNECTIONS = 64
 IDLE = 10.0
+HANGING_UP = 2.0
 MAX_DATAGRAM = 4096
 
 
@@ -182,8 +183,8 @@ class Sandbox:
         except (OSError, EOFError, TimeoutError):
             return
         finally:
+            await _hang_up(writer)
             self._connections -= 1
-            writer.close()
 
     async def _answer_stream(self, data: bytes) -> bytes:
         try:
@@ -197,6 +198,17 @@ class Sandbox:
         task = self._loop.create_task(work)
         self._work.add(task)
         task.add_done_callback(self._work.discard)
+
+
+async def _hang_up(writer: asyncio.StreamWriter) -> None:
+    """Who does not read what was answered has not this process's memory and descriptors for it."""
+    try:
+        writer.close()
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(HANGING_UP):
+                await writer.wait_closed()
+    finally:
+        writer.transport.abort()
 
 
 def _send(channel: socket.socket, data: bytes, to: Any) -> None:

@@ -184,9 +184,8 @@ class Care:
         before = kept.targets
         kept.places = tuple(places)
         try:
-            if kept.life < 0 and kept.named:
-                _witness(kept, pid)
-                await self._keeper.begin(container_id, kept.life)
+            if kept.named:
+                await self._begin_late(container_id, kept, pid)
             await self._name(container_id, kept)
             await self._relay(container_id, kept)
             await self._retarget(before, kept)
@@ -207,15 +206,14 @@ class Care:
             kept.ports = tuple(stay)
             held = self.hold(container_id, who, new)
             kept.ports = (*stay, *(one.binding for one in held))
-            if kept.life < 0:
-                _witness(kept, pid)
-                await self._keeper.begin(container_id, kept.life)
+            await self._begin_late(container_id, kept, pid)
             await self._keeper.hold(container_id, {hostports.key(one.binding): one.socket for one in held
                                                    if one.socket is not None})
             await self._relay(container_id, kept)
             await self._retarget(before, kept)
         except BaseException as error:
             kept.ports = old
+            await self._let_go(container_id, kept, [one.binding for one in held])
             if isinstance(error, KeeperGone | OSError):
                 raise NetworkUnavailable(f"the published ports: {error}") from error
             raise
@@ -224,6 +222,26 @@ class Care:
                 one.close()
         await self._keeper.let_go(container_id, [hostports.key(port) for port in old if port not in stay])
         return kept.ports
+
+    async def _begin_late(self, container_id: str, kept: Kept, pid: int) -> None:
+        """It had nothing to be kept when it started. Raises KeeperGone, OSError; then the next change begins anew."""
+        if kept.life >= 0:
+            return
+        try:
+            _witness(kept, pid)
+            await self._keeper.begin(container_id, kept.life)
+        except BaseException:
+            kept.close()
+            raise
+
+    async def _let_go(self, container_id: str, kept: Kept, ports: Sequence[PortBinding]) -> None:
+        """They were to be published and are not: nobody could have them before the container ends."""
+        try:
+            if ports and kept.life >= 0:
+                await self._keeper.let_go(container_id, [hostports.key(port) for port in ports])
+                await self._relay(container_id, kept)
+        except KeeperGone as error:
+            log.warning("ports of container %s: %s", container_id[:12], error.message)
 
     async def _retarget(self, before: Sequence[Target], kept: Kept) -> None:
         after = kept.targets
@@ -289,8 +307,12 @@ class Care:
     async def _restore(self) -> None:
         """The keeper is gone, and another one is told everything."""
         for container_id, kept in list(self._kept.items()):
-            if kept.life >= 0:
+            if kept.life < 0:
+                continue
+            try:
                 await self._again(container_id, kept)
+            except (KeeperGone, OSError) as error:  # it may be ending: that is no reason to forget all others
+                log.warning("names and ports of container %s: %s", container_id[:12], error)
 
     async def _again(self, container_id: str, kept: Kept) -> None:
         await self._keeper.begin(container_id, kept.life)

@@ -70,11 +70,12 @@ class Catalog:
             whole = await asyncio.to_thread(complete, with_configuration(spec, others), others)
             held = hold(await asyncio.to_thread(self._define, spec, whole))
             self._check_bridge(held)
-            await self._make(held, ours=False)
+            # The row first: what a killed daemon had made without one, nobody would ever take away.
+            await self._rows.add(held.network.id, spec.name, encode(held.network))
             try:
-                await self._rows.add(held.network.id, spec.name, encode(held.network))
+                await self._make(held, ours=False)
             except BaseException:
-                await self._unmake(held)
+                await self._rows.remove(held.network.id)
                 raise
             self._held[held.network.id] = held
         return held.network
@@ -139,12 +140,14 @@ class Catalog:
                                        f"({', '.join(on)})")
             # Gone from memory before the first await: nobody joins a network that is being taken apart.
             del self._held[network.id]
+            # The row last: a daemon that is killed in between is asked again for a whole network, not left with half.
+            await self._unmake(held)
             try:
                 await self._rows.remove(network.id)
             except BaseException:
                 self._held[network.id] = held
+                await self._make(held, ours=True)
                 raise
-            await self._unmake(held)
         return network
 
     async def restore(self) -> None:

@@ -247,11 +247,20 @@ class Networks:
             await self._care.changed(container_id, pid, self._places(attached.ends))
         except BaseException:
             attached.ends = before
-            self._give_back((end,))
+            await self._undo_connect(container_id, end, pid)
             raise
         self._tell_of(container_id, "connect", end)
         self._changed(container_id)
         return attached.ends
+
+    async def _undo_connect(self, container_id: str, end: Endpoint, pid: int) -> None:
+        """The address is another's next: the interface that has it must be gone before."""
+        attached = self._attached[container_id]
+        with contextlib.suppress(OSError, NetworkUnavailable):
+            await self._in_thread(wiring.take_out, pid, end, attached.ends)
+        with contextlib.suppress(NetworkUnavailable):
+            await self._care.changed(container_id, pid, self._places(attached.ends))
+        await self._unplug(container_id, end)
 
     def check_connect(self, container_id: str, network: Network) -> None:
         """Raises what Docker says where a container cannot have this network too."""
@@ -276,7 +285,11 @@ class Networks:
         except BaseException:
             attached.ends = before
             raise
-        await self._care.changed(container_id, pid, self._places(attached.ends))
+        try:
+            await self._care.changed(container_id, pid, self._places(attached.ends))
+        except NetworkUnavailable as error:
+            # It is out of the network and stays so; the rest is told again when it changes or the keeper comes back.
+            log.warning("container %s: %s", container_id[:12], error.message)
         await self._unplug(container_id, end)
         self._tell_of(container_id, "disconnect", end)
         self._changed(container_id)

@@ -13,6 +13,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from node.linux import syscalls
+
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_DEPTH = 512  # open descriptors on one way down; what lies deeper is handled apart
 _FICLONE = 0x40049409  # linux/fs.h _IOW(0x94, 9, int)
@@ -180,7 +182,7 @@ class _Copy:
         if info.st_nlink > 1:
             first = self._links.setdefault((info.st_dev, info.st_ino), path)
             if first is not path:
-                os.link(first, name, src_dir_fd=self._top[1], dst_dir_fd=target, follow_symlinks=False)
+                self._link(first, name, target)
                 return False
         if kind == stat.S_IFREG:
             _copy_file(source, target, name, info.st_size)
@@ -193,6 +195,16 @@ class _Copy:
         copy_xattrs(f"/proc/self/fd/{source}/{name}", f"/proc/self/fd/{target}/{name}")
         os.utime(name, ns=(info.st_atime_ns, info.st_mtime_ns), dir_fd=target, follow_symlinks=False)
         return False
+
+    def _link(self, first: str, name: str, target: int) -> None:
+        """Somebody may have the target already (a volume that a container has): no symlink leads out of it."""
+        folder, _, last = first.rpartition("/")
+        parent = syscalls.openat2(self._top[1], folder or ".", os.O_PATH | os.O_DIRECTORY,
+                                  resolve=syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_SYMLINKS)
+        try:
+            os.link(last, name, src_dir_fd=parent, dst_dir_fd=target, follow_symlinks=False)
+        finally:
+            os.close(parent)
 
 
 def _copy_file(source: int, target: int, name: str, size: int) -> None:

@@ -1,5 +1,6 @@
 """hostname, hosts and resolv.conf as a container finds them."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,3 +101,21 @@ def test_one_that_joins_another_has_the_others_names(etc: Path, container: Conta
     (other / "resolv.conf").write_text("nameserver 10.0.0.2\n")
     assert written(container, ALONE, other) == {
         "hostname": "hal\n", "hosts": "10.0.0.1 theirs\n", "resolv.conf": "nameserver 10.0.0.2\n"}
+
+
+def test_what_a_container_made_of_its_files_costs_the_daemon_nothing(etc: Path, container: Container) -> None:
+    """A hole of 64 GB is written in no time; who reads it whole is gone."""
+    folder, end = Path(container.directory), BRIDGED.endpoints[0]
+    for name in ("hosts", "resolv.conf"):
+        (folder / name).touch()
+        os.truncate(folder / name, 64 << 30)
+    files.add_host(folder, container.spec, end)
+    files.drop_host(folder, end)
+    files.rewrite_resolv(container, (), (replace(end, network_name="net"),))
+    with (folder / "hosts").open("rb") as file:
+        file.seek(64 << 30)
+        assert end.ip.encode() in file.read()
+    other = replace(container, directory=str(etc / "second"))
+    Path(other.directory).mkdir()
+    files.write(other, BRIDGED, folder)
+    assert Path(other.directory, "hosts").stat().st_size <= files.LARGEST

@@ -180,6 +180,41 @@ async def test_what_is_malformed_is_refused_and_harms_nobody(keeper: Keeper, pla
     os.close(held)
 
 
+async def test_who_does_not_read_answers_costs_nothing(keeper: Keeper, place: Place) -> None:
+    life, held = os.pipe()
+    await keeper.begin(ID, life)
+    os.close(life)
+    datagrams, streams = await asyncio.to_thread(listening.listen, place.fd)
+    with datagrams, streams:
+        streams.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # or it takes megabytes of answers
+        await keeper.listen(ID, place.fd, datagrams, streams, names("web"))
+    pid = await process(keeper)
+    before = len(os.listdir(f"/proc/{pid}/fd"))
+    question = bytes(DNSRecord.question("web").pack())
+
+    def flood() -> list[socket.socket]:
+        """Questions until nothing goes out any more, no answer read, and the way of questions closed."""
+        deaf = []
+        for _ in range(3):
+            channel = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            channel.connect((listening.ADDRESS, 53))
+            channel.settimeout(1)
+            with contextlib.suppress(OSError):
+                while True:
+                    channel.sendall((len(question).to_bytes(2) + question) * 1000)
+            deaf.append(channel)
+        return deaf
+
+    deaf = await asyncio.to_thread(place.run, flood)
+    assert len(os.listdir(f"/proc/{pid}/fd")) > before
+    await until(lambda: len(os.listdir(f"/proc/{pid}/fd")) <= before, 20)
+    assert (await ask(place, "web")).rr
+    for channel in deaf:
+        channel.close()
+    os.close(held)
+
+
 # -- forwarding
 
 

@@ -112,6 +112,27 @@ def test_ports_of_a_living_container_change_and_connections_go_on(host: Host, se
     host.node(main)
 
 
+def test_ports_that_could_not_be_published_are_given_back(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(0, "refused")
+
+    async def main() -> None:
+        async with networks_of(tmp_path) as networks:
+            sandbox = await attach(networks, ONE, mode="bridge", published=[WEB])
+            with monkeypatch.context() as broken:
+                broken.setattr(Nftables, "run", refused)
+                with pytest.raises(NetworkUnavailable):
+                    await networks.republish(ONE, [WEB, PortBinding("tcp", 80, "", 18090)], os.getpid())
+            with host.run(socket.create_server, ("0.0.0.0", 18090)):
+                pass
+            await networks.release(ONE)
+            await sandbox.close()
+
+    host.node(main)
+
+
 def test_ipv6_clients_reach_a_container_without_ipv6(host: Host, servers: Servers, tmp_path: Path) -> None:
     host.sysctl("net/ipv6/conf/all/disable_ipv6", "0")
     host.neighbour.sysctl("net/ipv6/conf/all/disable_ipv6", "0")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from node.network.keeper import Keeper, KeeperGone
 from node.network.model import (
     AddressInUse,
     EndpointSpec,
@@ -19,6 +20,7 @@ from node.network.model import (
     NetworkExists,
     NetworkForbidden,
     NetworkSpec,
+    NetworkUnavailable,
     NoSuchNetwork,
     Pool,
     Sandbox,
@@ -134,6 +136,35 @@ def test_a_running_container_is_connected_and_disconnected(host: Host, servers: 
                 fetch(str(one.netns_path), two.endpoints[0].ip, 80, 0.4)
         await leave(networks, ONE, one)
         await leave(networks, TWO, two)
+
+    scene(host, tmp_path, play)
+
+
+def test_a_connect_that_fails_halfway_leaves_neither_interface_nor_address(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def gone(*_: object, **__: object) -> None:
+        raise KeeperGone("killed")
+
+    async def play(networks: Networks) -> None:
+        await networks.create(BACK)
+        one = await join(networks, ONE, EndpointSpec("bridge"))
+        before = host.links()
+        with Tenant(str(one.netns_path)) as pid:
+            with monkeypatch.context() as broken:
+                broken.setattr(Keeper, "begin", gone)
+                with pytest.raises(NetworkUnavailable, match="killed"):
+                    await networks.connect(ONE, EndpointSpec("back", ipv4="10.7.0.9"), pid)
+            assert "10.7.0" not in host.shell("nsenter", f"--net={one.netns_path}", "ip", "-o", "addr")
+            assert host.links() == before
+            assert f"default via {one.endpoints[0].gateway} dev eth0" in routes(host, one)
+            await networks.connect(ONE, EndpointSpec("back", ipv4="10.7.0.9"), pid)
+            with monkeypatch.context() as broken:
+                broken.setattr(Keeper, "names", gone)
+                ends = await networks.disconnect(ONE, networks.inspect("back").id, pid)
+            assert [end.network_name for end in ends] == ["bridge"]
+            await networks.connect(ONE, EndpointSpec("back", ipv4="10.7.0.9"), pid)
+        await leave(networks, ONE, one)
 
     scene(host, tmp_path, play)
 
