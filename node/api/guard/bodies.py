@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_network
-from posixpath import normpath
 from typing import Any
 
 from node.access.rules import NotAllowed, Rights
@@ -112,8 +111,9 @@ class Bodies:
             if mount.driver_options:
                 raise NotAllowed(f"{host.name('Mounts')}: options of a volume's driver are not allowed with the rights "
                                  "of a project")
-            if mount.kind == "bind" and normpath(mount.source) not in self._rights.binds:
-                # Exactly those: below a folder that others write in, a link could lead anywhere.
+            if mount.kind == "bind" and (mount.source.rstrip("/") or "/") not in self._rights.binds:
+                # Exactly those, as they are spelled: below a folder that others write in, a link could lead anywhere,
+                # and the kernel follows `link/..` from where the link leads.
                 raise NotAllowed(f"the path {mount.source[:200]} may not be mounted with the rights of project "
                                  f"{self._owned.project}")
             if mount.kind == "volume" and mount.source:

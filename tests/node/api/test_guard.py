@@ -163,6 +163,8 @@ async def test_what_is_made_carries_the_label(shop: Guard) -> None:
         {"SecurityOpt": ["seccomp=unconfined"]}, {"SecurityOpt": ["apparmor:unconfined"]},
         {"MaskedPaths": []}, {"ReadonlyPaths": []}, {"Binds": ["/:/host"]}, {"Binds": ["/srv/shop/../..:/host"]},
         {"Binds": ["/srv/shop/below:/host"]}, {"Mounts": [{"Type": "bind", "Source": "/etc", "Target": "/e"}]},
+        {"Mounts": [{"Type": "bind", "Source": "/srv/shop/a-link-to-etc/..", "Target": "/e"}]},
+        {"Mounts": [{"Type": "bind", "Source": "/srv/shop/./a-link/../", "Target": "/e"}]},
         {"Mounts": [{"Type": "volume", "Source": "v", "Target": "/e", "VolumeOptions": {"DriverConfig": {
             "Name": "local", "Options": {"type": "none", "o": "bind", "device": "/"}}}}]},
         {"LogConfig": {"Type": "syslog"}}, {"OomScoreAdj": -1000}, {"VolumeDriver": "nfs"}, {"Links": ["theirs:x"]},
