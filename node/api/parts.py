@@ -38,7 +38,6 @@ class Catalogue(Protocol):
     async def remove(self, name: str, *, force: bool = False, volumes: bool = False) -> None: ...
     async def rename(self, name: str, new: str) -> None: ...
     async def size(self, name: str) -> int: ...
-    async def kept(self, name: str) -> int: ...
 
 
 class Lifecycle(Protocol):
@@ -105,7 +104,9 @@ class Measured(Protocol):
 
 
 class Usage(Protocol):
-    """Numbers over all containers."""
+    """Numbers of containers."""
+
+    async def kept(self, name: str) -> int: ...
 
     def counts(self) -> Mapping[str, int]:
         """Keys running, paused, stopped."""

@@ -67,7 +67,7 @@ class UsageRoutes:
         now, items, active, idle = time.time(), [], 0, 0
         for container in await self._catalogue.list(all=True):
             # What removing it would give back: Docker leaves the log out, which is often the most of it.
-            size = await self._catalogue.size(container.id) + await self._catalogue.kept(container.id)
+            size = await self._catalogue.size(container.id) + await self._usage.kept(container.id)
             whole = size + await self._image_size(container)
             items.append(container_view.summary(container, now=now, sizes=(size, whole)))
             active += container.state.running

@@ -36,6 +36,8 @@ class CommitSpec:
 
 
 class FindsImages(Protocol):
+    """Images by the id of the container's own (node.images.store.Images)."""
+
     async def get(self, name_or_id: str) -> Image: ...
 
 
