@@ -24,6 +24,9 @@ from node.containers.tasks import Tasks
 
 LOST = 137
 KEPT = 256
+MOST_WAITING = 512
+"""Execs of one container that were made and not started: each holds the environment it was given."""
+
 START_SECONDS = 10.0
 """That a resize waits for an exec to be started."""
 
@@ -187,7 +190,8 @@ def _kept(spec: ExecSpec) -> ExecSpec:
 def _forget_oldest(execs: dict[str, Exec]) -> None:
     """A container that lives for months sees many: the last finished ones stay to be asked for their exit code."""
     finished = [exec_id for exec_id, held in execs.items() if held.exit_code is not None]
-    for exec_id in finished[: max(0, len(finished) - KEPT)]:
+    waiting = [exec_id for exec_id, held in execs.items() if held.exit_code is None and not held.running]
+    for exec_id in (*finished[: max(0, len(finished) - KEPT)], *waiting[: max(0, len(waiting) - MOST_WAITING)]):
         del execs[exec_id]
 
 

@@ -85,6 +85,18 @@ async def test_finished_execs_do_not_pile_up(node):
     assert len((await node.containers.get("box")).exec_ids) <= 257
 
 
+async def test_execs_that_nobody_starts_do_not_pile_up(node):
+    await node.run()
+    running = await node.execs.create("box", ExecSpec(("true",)))
+    await node.execs.start(running, detach=True)
+    made = [await node.execs.create("box", ExecSpec(("true",))) for _ in range(600)]
+    assert len((await node.containers.get("box")).exec_ids) <= 514
+    assert node.execs.get(running).running
+    assert not node.execs.get(made[-1]).running
+    with pytest.raises(NoSuchExec):
+        node.execs.get(made[0])
+
+
 async def probe(node, until, code):
     """Answer the next health check."""
     monitor = node.launcher.last
