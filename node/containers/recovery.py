@@ -2,10 +2,12 @@
 owns any more is swept, and policies that say so start containers again."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from node.containers.connecting import JOIN, connected
 from node.containers.files import resolving
 from node.containers.live import Index, Live
 from node.containers.model import Container, RestartMode, Status
@@ -93,6 +95,13 @@ class Recovery:
         if self.adopt is not None:
             await self.adopt(live, monitor)
         self._runner.watch(live, monitor, taken_over=True)
+        if _placeless(live.container):
+            # The daemon before died between the start and its record: addresses and ports that nobody wrote down are
+            # taken from it, and it would run cut off for ever. Nobody was told that it started: it starts anew.
+            log.warning("container %s runs with a network nobody knows and is started again", live.container.name)
+            live.revive = not live.container.spec.auto_remove
+            with contextlib.suppress(SeawallError):  # it has ended by itself
+                await monitor.kill_all()
 
     @staticmethod
     def _comes(live: Live) -> bool:
@@ -118,6 +127,14 @@ class Recovery:
         for folder in await asyncio.to_thread(lambda: sorted(self._home.iterdir())):
             if self._index.get(folder.name) is None:
                 await self._private.remove(folder.name, folder)
+
+
+def _placeless(container: Container) -> bool:
+    """Whether it should be on networks, and its record says of none that it is."""
+    mode = container.spec.network.mode
+    if container.network.endpoints or mode in ("host", "none") or mode.startswith(JOIN):
+        return False
+    return any(one.network not in ("host", "none") for one in connected(container))
 
 
 def _joining(container: Container) -> Joining:

@@ -289,6 +289,9 @@ class Care:
                 return
             kept.listens = kept.named
             missing = [port for port in kept.ports if hostports.key(port) not in known]
+            # The daemon before died while it changed them.
+            ours = {hostports.key(port) for port in kept.ports}
+            await self._keeper.let_go(container_id, [key for key in known if key not in ours])
             await self._hold_again(container_id, missing)
             await self._relay(container_id, kept)
             await self._name(container_id, kept)

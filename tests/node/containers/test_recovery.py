@@ -95,12 +95,28 @@ async def test_rm_is_kept_for_what_ended_meanwhile(cold_node, until):
         await until(gone)
 
 
-async def test_a_start_whose_record_was_lost(cold_node):
+async def test_a_start_whose_record_was_lost(cold_node, until):
+    """Its addresses and ports are lost with it: left alone, it would run on without a network."""
     async with cold_node.opened() as node:
-        container_id = await node.run()
+        container_id = await node.run(network=WEB)
+        await node.rows.set_state(container_id, "{}")
+    async with cold_node.opened() as node:
+        assert node.launcher.monitors[0].ended.done()
+
+        async def again():
+            return len(node.launcher.monitors) == 2 and await node.status() == "running"
+
+        await until(again)
+        assert (await node.containers.get("box")).network.endpoints
+
+
+async def test_a_start_without_networks_whose_record_was_lost(cold_node):
+    async with cold_node.opened() as node:
+        container_id = await node.run(network=NetworkSpec("none"))
         await node.rows.set_state(container_id, "{}")
     async with cold_node.opened() as node:
         assert await node.status() == "running"
+        assert not node.launcher.last.ended.done()
 
 
 async def test_leftovers_of_a_killed_daemon_are_swept(cold_node):

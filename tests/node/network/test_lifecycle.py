@@ -133,6 +133,25 @@ def test_ports_that_could_not_be_published_are_given_back(
     host.node(main)
 
 
+def test_a_change_of_ports_that_no_record_knows_is_undone_by_the_next_daemon(host: Host, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with networks_of(tmp_path) as networks:
+            sandbox = await attach(networks, ONE, mode="bridge", published=[WEB])
+            before = sandbox.ports
+            await networks.republish(ONE, [WEB, PortBinding("tcp", 80, "", 18090)], os.getpid())
+        async with networks_of(tmp_path) as networks:
+            await networks.readopt(Joining(ONE, "one", "one", "bridge"), sandbox.endpoints, before, os.getpid())
+            await networks.settle()
+            with host.run(socket.create_server, ("0.0.0.0", 18090)):
+                pass
+            with pytest.raises(OSError, match="in use"):
+                host.run(socket.create_server, ("0.0.0.0", 18080))
+            await networks.release(ONE)
+            await sandbox.close()
+
+    host.node(main)
+
+
 def test_ipv6_clients_reach_a_container_without_ipv6(host: Host, servers: Servers, tmp_path: Path) -> None:
     host.sysctl("net/ipv6/conf/all/disable_ipv6", "0")
     host.neighbour.sysctl("net/ipv6/conf/all/disable_ipv6", "0")
