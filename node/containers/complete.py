@@ -61,7 +61,7 @@ def complete(spec: CreateSpec, image: Mapping[str, Any], container_id: str) -> C
         env=merge_env(_texts(image.get("Env")), spec.env),
         workdir=_workdir(spec.workdir or _text(image, "WorkingDir")),
         user=spec.user or _text(image, "User"),
-        labels={**_labels(image.get("Labels")), **spec.labels},
+        labels={**_images_own(_labels(image.get("Labels"))), **spec.labels},
         exposed_ports=tuple(dict.fromkeys((*_ports(image.get("ExposedPorts")), *spec.exposed_ports))),
         volumes=tuple(dict.fromkeys((*_volumes(image.get("Volumes")), *map(check_target, spec.volumes)))),
         stop_signal=spec.stop_signal or _text(image, "StopSignal") or "SIGTERM",
@@ -289,6 +289,13 @@ def _volumes(value: Any) -> list[str]:
         return [check_target(str(path)) for path in (value if isinstance(value, dict) else ())]
     except InvalidArgument as error:
         raise InvalidSpec(f"the image declares a volume that cannot be: {error.message}") from error
+
+
+def _images_own(labels: Mapping[str, str]) -> dict[str, str]:
+    """Labels of ours ask the node for things, or say whose a container is (`seawall.project`, which gives that project
+    every right on it): who runs an image has not said so. How it is restarted is its maker's to say."""
+    return {name: value for name, value in labels.items()
+            if not name.startswith("seawall.") or name == "seawall.restart-unhealthy"}
 
 
 def _labels(value: Any) -> dict[str, str]:

@@ -95,6 +95,14 @@ def test_hostile_images_are_survived():
         done({"Cmd": ["x"], "Volumes": {"/": {}}})
 
 
+def test_an_image_gives_no_project_a_right():
+    labels = {"seawall.project": "shop", "seawall.secrets": "key", "seawall.restart-unhealthy": "true", "a": "b"}
+    spec = done({"Cmd": ["x"], "Labels": labels}).spec
+    assert spec.labels == {"seawall.restart-unhealthy": "true", "a": "b"}
+    asked = done({"Cmd": ["x"], "Labels": labels}, labels={"seawall.project": "bank"}).spec
+    assert asked.labels["seawall.project"] == "bank"
+
+
 REFUSED = [
     ({"workdir": "rel"}, "the working directory 'rel' is invalid, it needs to be an absolute path"),
     ({"stop_signal": "NOPE"}, "invalid signal: NOPE"),

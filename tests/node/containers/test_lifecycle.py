@@ -19,6 +19,7 @@ from node.containers.model import CreateSpec, NetworkSpec, Port, PublishedPort, 
 from node.containers.monitor import StartFailed
 from node.containers.mountspec import MountSpec
 from node.images.errors import ImageNotFound
+from node.network.model import EndpointSpec
 from node.snapshots.store import NoSpace
 from node.state.database import StateUnusable
 from ocispec.errors import InvalidArgument
@@ -403,3 +404,11 @@ async def test_an_anonymous_volume_goes_with_rm_v(node):
     await node.run("other", volumes=("/data",))
     await node.containers.remove("other", force=True, volumes=True)
     assert len(node.volumes.held) == 1
+
+
+async def test_a_projects_network_is_remembered_by_id(node):
+    """The network may be removed, and its name be another's, before the container starts again."""
+    await node.run(labels={"seawall.project": "shop"})
+    await node.containers.connect("box", EndpointSpec("front"))
+    wanted = (await node.containers.get("box")).wanted
+    assert [(one.network, one.network_id) for one in wanted if one.network_id == "f" * 64] == [("f" * 64, "f" * 64)]
