@@ -25,6 +25,8 @@ from node.network.model import (
 )
 from node.state.networks import NetworkRows
 
+FOREIGN = "the interface {} exists already and is not a network's"
+
 log = logging.getLogger(__name__)
 
 
@@ -70,6 +72,9 @@ class Catalog:
             whole = await asyncio.to_thread(complete, with_configuration(spec, others), others)
             held = hold(await asyncio.to_thread(self._define, spec, whole))
             self._check_bridge(held)
+            if held.bridge and await asyncio.to_thread(exists, held.bridge.name):
+                # Before there is a row: with one, the next daemon would take somebody else's bridge for its own.
+                raise NetworkForbidden(FOREIGN.format(held.bridge.name))
             # The row first: what a killed daemon had made without one, nobody would ever take away.
             await self._rows.add(held.network.id, spec.name, encode(held.network))
             try:
@@ -108,7 +113,7 @@ class Catalog:
             if text:
                 await asyncio.to_thread(self._tables.run, text)
         except FileExistsError as error:
-            raise NetworkForbidden(f"the interface {driver.name} exists already and is not a network's") from error
+            raise NetworkForbidden(FOREIGN.format(driver.name)) from error
         except OSError as error:
             await self._unmake(held)
             raise NetworkUnavailable(

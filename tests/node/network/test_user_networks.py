@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from node.linux.nftables import Nftables
+from node.network.bridge import Bridge
 from node.network.keeper import Keeper, KeeperGone
 from node.network.model import (
     AddressInUse,
@@ -26,6 +28,7 @@ from node.network.model import (
     Sandbox,
 )
 from node.network.store import Networks
+from node.state.networks import NetworkRows
 from ocispec.errors import InvalidArgument, Unimplemented
 from tests.node.network.place import Host, Servers, fetch, networks_of
 
@@ -165,6 +168,34 @@ def test_a_connect_that_fails_halfway_leaves_neither_interface_nor_address(
             assert [end.network_name for end in ends] == ["bridge"]
             await networks.connect(ONE, EndpointSpec("back", ipv4="10.7.0.9"), pid)
         await leave(networks, ONE, one)
+
+    scene(host, tmp_path, play)
+
+
+def test_a_network_is_whole_or_not_there(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(0, "refused")
+
+    async def full(*_: object) -> None:
+        raise RuntimeError("disk full")
+
+    async def play(networks: Networks) -> None:
+        before = host.links()
+        for place, what in ((Nftables, "run"), (Bridge, "prepare")):
+            with monkeypatch.context() as broken:
+                broken.setattr(place, what, refused)
+                with pytest.raises(NetworkUnavailable):
+                    await networks.create(BACK)
+            assert host.links() == before
+        await networks.create(BACK)
+        made = host.links()
+        with monkeypatch.context() as broken:
+            broken.setattr(NetworkRows, "remove", full)
+            with pytest.raises(RuntimeError):
+                await networks.remove("back")
+        assert host.links() == made > before
+        await networks.remove("back")
+        assert host.links() == before
 
     scene(host, tmp_path, play)
 
