@@ -72,7 +72,7 @@ class Catalog:
             whole = await asyncio.to_thread(complete, with_configuration(spec, others), others)
             held = hold(await asyncio.to_thread(self._define, spec, whole))
             self._check_bridge(held)
-            if held.bridge and await asyncio.to_thread(exists, held.bridge.name):
+            if held.bridge is not None and await asyncio.to_thread(exists, held.bridge.name):
                 # Before there is a row: with one, the next daemon would take somebody else's bridge for its own.
                 raise NetworkForbidden(FOREIGN.format(held.bridge.name))
             # The row first: what a killed daemon had made without one, nobody would ever take away.
