@@ -79,7 +79,9 @@ class Dispatcher:
             return failure(error)
         except web.HTTPException as error:
             return message(error.status, error.text or error.reason)
-        except Exception:
+        except Exception as error:
+            if isinstance(error, ConnectionError) and request.transport is None:
+                return Taken(499)  # gone in the middle of its body
             log.exception("%s %s failed", request.method, request.path)
             return message(500, "internal error, see the daemon's log")
         finally:

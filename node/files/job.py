@@ -82,8 +82,18 @@ class Job:
         if not self._over and self._pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        ending = asyncio.ensure_future(self._end())
         try:
-            await asyncio.shield(asyncio.wait_for(self._gone(), _LEAVE))
+            await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            # The caller goes on to unmount or remove the tree: not before the child is gone.
+            await asyncio.wait({ending})
+            raise
+
+    async def _end(self) -> None:
+        """Whoever is cancelled meanwhile: a descriptor is closed when nobody waits for it any more."""
+        try:
+            await asyncio.wait_for(self._gone(), _LEAVE)
         except TimeoutError:
             pass
         finally:

@@ -6,6 +6,7 @@ import gzip
 import io
 import lzma
 import os
+import socket
 import stat
 import tarfile
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ import pytest
 import zstandard
 
 from node.files.errors import Misfit, NotADirectory, PathMissing, ReadOnly, TooMuch
+from node.files.job import Job
 from node.files.trees import Bound, Difference, Stopped
 from node.files.workers import Extraction, SpooledFile, Workers
 from node.images.archive.errors import NotAnArchive
@@ -389,3 +391,18 @@ async def test_an_archives_documents_are_bounded_together(tmp_path: Path) -> Non
         assert await spool.document("a") == {}
     with pytest.raises(NotAnArchive, match="manifests and configurations"):
         await spool.document("a")
+
+
+async def test_a_job_is_over_when_its_end_is_cancelled() -> None:
+    """Else its descriptor is closed under who waits for it, and the caller removes a tree that is still worked in."""
+    ours, theirs = socket.socketpair()
+    closing = asyncio.create_task(Job(ours).close())
+    await asyncio.sleep(0.05)
+    closing.cancel()
+    await asyncio.sleep(0.05)
+    assert not closing.done()
+    assert ours.fileno() >= 0
+    theirs.close()
+    await asyncio.wait({closing}, timeout=5)
+    assert closing.cancelled()
+    assert ours.fileno() == -1
