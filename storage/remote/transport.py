@@ -340,6 +340,10 @@ def unreachable(request: Request, error: Exception) -> errors.RemoteUnavailable:
     return errors.RemoteUnavailable(f'{method} "{request.url.with_query(None)}": {_reason(error)}')
 
 
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "UNEXPECTED_MESSAGE"})
+"""OpenSSL's words for bytes that are no TLS at all."""
+
+
 def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "timed out while waiting for an answer"
@@ -347,6 +351,11 @@ def _reason(error: Exception) -> str:
         return f"dial tcp: lookup {error.host}: no such host"
     if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, AddressRefused):
         return str(error.os_error)
+    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ssl.SSLError):
+        # Its errno is OpenSSL's, not the kernel's.
+        if error.os_error.reason in _NO_TLS:
+            return "http: server gave HTTP response to HTTPS client"
+        return f"tls: {getattr(error.os_error, 'verify_message', '') or error.os_error.reason or error.os_error}"
     if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno:
         with contextlib.suppress(ValueError):
             return f"dial tcp {error.host}:{error.port}: connect: {os.strerror(error.os_error.errno).lower()}"

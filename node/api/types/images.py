@@ -35,7 +35,7 @@ def inspect(image: Image, version: ApiVersion, *, driver: str, target: Descripto
         "Id": str(image.id),
         "RepoTags": list(image.repo_tags),
         "RepoDigests": list(image.repo_digests),
-        "Parent": "",
+        "Parent": _text(document.get("parent")),
         "Comment": _text(document.get("comment")) or _last_comment(image),
         "Created": image.created,
         "DockerVersion": _text(document.get("docker_version")),

@@ -109,7 +109,9 @@ async def _taken(taking: Taking, repository: RepositoryName, stream: LayerStream
     docker = like is not None and like.media_type == mediatype.DOCKER_MANIFEST and layer.compression == "gzip"
     diff_ids: Sequence[Digest] = (*(base.config.diff_ids if base else ()), layer.diff_id)
     history = [*(base.config.history if base else ()), dict(recipe.step)]
-    raw = json.dumps({**document, "config": dict(recipe.config), "history": history,
+    # Docker's word for the image it was made from, shown by inspect; OCI's document has none and ignores it.
+    parent = {"parent": str(base.id)} if base else {}
+    raw = json.dumps({**document, **parent, "config": dict(recipe.config), "history": history,
                       "rootfs": {"type": "layers", "diff_ids": [str(one) for one in diff_ids]}},
                      separators=(",", ":")).encode()  # fmt: skip
     config = Descriptor(config_type(docker=docker), await taking.document(repository, raw), len(raw))

@@ -26,7 +26,7 @@ def famous(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iter
         handmade.registry(images / "registry")
         handmade.hello(images / "hello")
         handmade.service(images / "service", PORTS)
-        named = {"python": ("python:3.13-alpine", "python:3.14-alpine"), "registry": ("registry:2",),
+        named = {"python": ("python:3.13-alpine", "python:3.14-alpine", "python:latest"), "registry": ("registry:2",),
                  "hello": ("hello-world:latest",), "service": (SERVICE, "nginx:latest", "nginx:alpine")}  # fmt: skip
         for image, names in named.items():
             handmade.push(images / image, made.registry, [f"library/{name}" for name in names])

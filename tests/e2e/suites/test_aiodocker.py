@@ -30,7 +30,8 @@ def test_file(famous: Platform, file: str, tmp_path: Path) -> None:
     if file == "none":
         lacking("needs aiodocker's tests (dev/pytools)")
     environment = famous.environment | {
-        "TESTCONTAINERS_RYUK_DISABLED": "true", "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONWARNINGS": "ignore",
+        "TESTCONTAINERS_RYUK_DISABLED": "true", "TESTCONTAINERS_HOST_OVERRIDE": "127.0.0.1",
+        "TESTCONTAINERS_CONNECTION_MODE": "docker_host", "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONWARNINGS": "ignore",
     }  # fmt: skip
     left_out = " or ".join(name for name in LEFT_OUT if not name.endswith(".py"))
     words = ["-c", os.devnull, f"--rootdir={SUITE}", "-p", "no:schemathesis", "-p", "no:cacheprovider", "-q", "-rfE",
