@@ -142,7 +142,7 @@ class Transport:
         except ValueError as error:
             raise errors.RemoteInvalid(f"{name[:200]!r} is no registry host") from error
         if is_loopback(secure.host or ""):
-            return plain
+            return secure if await self._wants_tls(plain) else plain
         if not self._insecure:
             return secure
         try:
@@ -150,6 +150,21 @@ class Transport:
                 return secure
         except (aiohttp.ClientError, TimeoutError, OSError):
             return plain
+
+    async def _wants_tls(self, plain: URL) -> bool:
+        """Whether this machine's registry answers plain HTTP as a TLS server does: with a 400, or not in HTTP. Its
+        certificate is not verified then, as with Docker: nobody is in between."""
+        try:
+            async with self._client.get(plain / "v2" / "", allow_redirects=False) as response:
+                wants = response.status == 400
+        except aiohttp.ClientConnectorError:
+            return False
+        except (aiohttp.ClientResponseError, aiohttp.ServerDisconnectedError):
+            wants = True
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return False
+        self._tls = not wants
+        return wants
 
     @property
     def _client(self) -> aiohttp.ClientSession:
@@ -223,17 +238,19 @@ class Transport:
     async def _authorized(self, request: Request, body: AsyncIterator[bytes] | bytes | None) -> aiohttp.ClientResponse:
         """Once with what we know, once more with what the challenge asks for. A body that is a stream was used up by
         the first try: then the 401 is the answer."""
-        response = await self._redirected(request, body, await self._authorization(request.scope))
+        sent = await self._authorization(request.scope)
+        response = await self._redirected(request, body, sent)
         if response.status != 401:
             return response
         challenges = parse_challenges(",".join(response.headers.getall("WWW-Authenticate", [])))
         self._tokens.drop(request.scope)
-        known, self._challenges = self._challenges, challenges or self._challenges
+        self._challenges = challenges or self._challenges
         if not challenges or (body is not None and not isinstance(body, bytes)):
             return response
         authorization = await self._authorization(request.scope)
-        if authorization is None or (known == challenges and authorization.startswith("Basic ")):
-            return response  # nothing to offer, or what was just refused
+        # Nothing to offer, or what was just refused: by what this request sent, for others learn the challenges too.
+        if authorization is None or (authorization == sent and authorization.startswith("Basic ")):
+            return response
         response.close()
         return await self._redirected(request, body, authorization)
 
