@@ -237,6 +237,18 @@ def docker(request: pytest.FixtureRequest, platform: Platform) -> Iterator[Docke
 
 
 @pytest.fixture
+def newest(platform: Platform) -> Iterator[Docker]:
+    """The newest docker of this machine, for what older ones have no words for."""
+    found = {int(name.removeprefix("docker")): path for name, path in clients().items()}
+    if not found:
+        lacking("needs a docker command")
+    version = max(found)
+    made = Docker(found[version], platform, version)
+    yield made
+    _clean(made)
+
+
+@pytest.fixture
 def seawall(platform: Platform) -> Iterator[Docker]:
     made = Docker(str(BIN / "seawall"), platform)
     yield made

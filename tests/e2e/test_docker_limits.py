@@ -129,16 +129,16 @@ def test_a_cgroup_parent(docker: Docker, platform: Platform) -> None:
             top.rmdir()
 
 
-def test_huge_pages_by_annotation(docker: Docker, platform: Platform) -> None:
-    if docker.version < 25 or "hugetlb" not in cgroups.detect().features():
-        pytest.skip("needs docker run --annotation and a kernel that limits huge pages")
-    found = docker.ok("run", "-d", "--annotation", "seawall.hugepages.2MB=4m", platform.image(), "sleep", "60").strip()
+def test_huge_pages_by_annotation(newest: Docker, platform: Platform) -> None:
+    if "hugetlb" not in cgroups.detect().features():
+        pytest.skip("needs a kernel that limits huge pages")
+    found = newest.ok("run", "-d", "--annotation", "seawall.hugepages.2MB=4m", platform.image(), "sleep", "60").strip()
     assert group_files(found)["hugetlb.2MB.max"].read_text().strip() == str(4 << 20)
-    pid = docker.inspect(found, "{{.State.Pid}}")
+    pid = newest.inspect(found, "{{.State.Pid}}")
     assert found in Path(f"/proc/{pid}/cgroup").read_text().split("0::")[1]
-    docker.ok("rm", "-f", found)
+    newest.ok("rm", "-f", found)
     assert not group_files(found)
-    wrong = docker("create", "--annotation", "seawall.hugepages.3MB=4m", platform.image())
+    wrong = newest("create", "--annotation", "seawall.hugepages.3MB=4m", platform.image())
     assert "huge pages of 3MB: this host has" in wrong.stderr
 
 

@@ -70,35 +70,31 @@ def test_a_mount_that_shares_needs_one_that_is_shared(docker: Docker, platform: 
         assert "path /proc is mounted on /proc but it is not a shared mount" in result.stderr
 
 
-def test_an_image_is_mounted_with_a_layer_of_the_container(docker: Docker, platform: Platform) -> None:
-    if docker.version < 28:
-        pytest.skip("image mounts came with API 1.48")
+def test_an_image_is_mounted_with_a_layer_of_the_container(newest: Docker, platform: Platform) -> None:
     mount = f"type=image,source={platform.image()},target=/img"
-    docker.ok("run", "-d", "--name", "box", "--mount", mount, platform.image(), "sleep", "60")
-    docker.ok("exec", "box", "sh", "-c", "echo mine > /img/etc/mine && test -x /img/bin/busybox")
-    docker.ok("restart", "-t", "0", "box")
-    assert docker.ok("exec", "box", "cat", "/img/etc/mine") == "mine\n"
+    newest.ok("run", "-d", "--name", "box", "--mount", mount, platform.image(), "sleep", "60")
+    newest.ok("exec", "box", "sh", "-c", "echo mine > /img/etc/mine && test -x /img/bin/busybox")
+    newest.ok("restart", "-t", "0", "box")
+    assert newest.ok("exec", "box", "cat", "/img/etc/mine") == "mine\n"
     layers = list((platform.home / "node" / "snapshots").rglob("etc/mine"))
-    docker.ok("rm", "-f", "box")
+    newest.ok("rm", "-f", "box")
     assert layers
-    part = docker("run", "--rm", "--mount", f"{mount},readonly,image-subpath=etc", platform.image(), "sh", "-c",
+    part = newest("run", "--rm", "--mount", f"{mount},readonly,image-subpath=etc", platform.image(), "sh", "-c",
                   "cat /img/passwd; touch /img/x")
     assert "root:" in part.stdout
     assert "Read-only file system" in part.stderr
 
 
-def test_a_part_of_a_volume_and_nothing_beyond(docker: Docker, platform: Platform) -> None:
-    if docker.version < 28:
-        pytest.skip("subpaths came with API 1.45")
-    docker.ok("run", "--rm", "-v", "data:/d", platform.image(), "sh", "-c",
+def test_a_part_of_a_volume_and_nothing_beyond(newest: Docker, platform: Platform) -> None:
+    newest.ok("run", "--rm", "-v", "data:/d", platform.image(), "sh", "-c",
               "mkdir -p /d/in; echo part > /d/in/file; ln -s / /d/out; ln -s in /d/alias")
     run = ("run", "--rm", "--mount")
     for part in ("in", "alias"):
-        assert docker.ok(*run, f"type=volume,src=data,dst=/p,volume-subpath={part}", platform.image(), "cat",
+        assert newest.ok(*run, f"type=volume,src=data,dst=/p,volume-subpath={part}", platform.image(), "cat",
                          "/p/file") == "part\n"
-    beyond = docker(*run, "type=volume,src=data,dst=/p,volume-subpath=out", platform.image(), "ls", "/p")
+    beyond = newest(*run, "type=volume,src=data,dst=/p,volume-subpath=out", platform.image(), "ls", "/p")
     assert (beyond.returncode, "leads out of it" in beyond.stderr) == (125, True), beyond.stderr
-    missing = docker(*run, "type=volume,src=data,dst=/p,volume-subpath=nothing", platform.image(), "ls", "/p")
+    missing = newest(*run, "type=volume,src=data,dst=/p,volume-subpath=nothing", platform.image(), "ls", "/p")
     assert "no such file or directory" in missing.stderr
 
 
