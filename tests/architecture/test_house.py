@@ -28,6 +28,7 @@ def test_arrows_point_down() -> None:
     assert result.returncode == 0, result.stdout[-4000:]
 
 
+@pytest.mark.timeout(900)
 def test_every_module_can_be_imported_alone() -> None:
     """In one fresh interpreter a package, each module after forgetting all of ours: a cycle shows at once."""
     program = (
