@@ -69,10 +69,14 @@ def show(
 
 
 def _find(session: Session, name: str, kinds: Sequence[str], queries: Queries) -> Any:
-    for at, kind in enumerate(kinds):
+    missing: DaemonError | None = None
+    for kind in kinds:
         try:
             return session.client.json("GET", KINDS[kind].format(name), queries.get(kind))
         except DaemonError as error:
-            if error.status != 404 or at == len(kinds) - 1:
+            # Kinds that one has no rights to are as if there were none of them, where another kind may have it.
+            if error.status != 404 and not (error.status == 403 and len(kinds) > 1):
                 raise
-    raise AssertionError("unreachable: there is at least one kind")
+            missing = missing if missing is not None and missing.status == 404 else error
+    assert missing is not None, "there is at least one kind"
+    raise missing

@@ -24,11 +24,16 @@ _EXTRA = b"SW\x08\x00"
 
 
 class LogFile:
-    """An open file and who it is. `size` is what it held when it was opened."""
+    """An open file and who it is: its inode, or the inode of the file that a compressed one was made of.
 
-    def __init__(self, file: BinaryIO, identity: int) -> None:
+    That one is gone, and the kernel gives its number to a newer file of the same log, on most file systems at once. So
+    a number alone proves nothing; that of a file which is held open does.
+    """
+
+    def __init__(self, file: BinaryIO, identity: int, *, packed: bool) -> None:
         self.file = file
         self.identity = identity
+        self.packed = packed
         self.rest = b""
         """Of what was read, what no whole entry has come of yet."""
 
@@ -66,11 +71,13 @@ class _Held:
     """An open file as it is on disk."""
 
     file: BinaryIO
+    inode: int
     identity: int
     packed: bool
 
     def plain(self, folder: Path) -> LogFile:
-        return LogFile(_inflated(self.file, folder) if self.packed else self.file, self.identity)
+        file = _inflated(self.file, folder) if self.packed else self.file
+        return LogFile(file, self.identity, packed=self.packed)
 
 
 class _Moving(Exception):
@@ -97,6 +104,7 @@ def _snapshot(path: Path, unless: LogFile | None) -> list[_Held]:
 
 def _collect(path: Path, unless: LogFile | None, held: list[_Held]) -> None:
     seen = set[int]()
+    before: _Held | None = None
     for number in range(MAX_FILES):
         found = _open_one(path, number)
         if found is None:
@@ -104,13 +112,23 @@ def _collect(path: Path, unless: LogFile | None, held: list[_Held]) -> None:
             if _exists(path, number + 1):
                 raise _Moving
             return
-        if unless is not None and found.identity == unless.identity:
+        if unless is not None and _is(found, unless, path, number):
             found.file.close()
             return
         held.append(found)
-        if found.identity in seen:
+        # The same file again, or what it was compressed into; further away that would be another's old number.
+        again = before is not None and not before.packed and found.packed and found.identity == before.identity
+        if again or found.inode in seen:
             raise _Moving
-        seen.add(found.identity)
+        seen.add(found.inode)
+        before = found
+
+
+def _is(found: _Held, known: LogFile, path: Path, number: int) -> bool:
+    if found.identity != known.identity:
+        return False
+    # Known from its compressed form, found as it was before: only while there are both.
+    return found.packed or not known.packed or _names(path, number)[1].exists()
 
 
 def _open_one(path: Path, number: int) -> _Held | None:
@@ -120,7 +138,8 @@ def _open_one(path: Path, number: int) -> _Held | None:
         except OSError:
             continue
         packed = name.suffix == ".gz"
-        return _Held(file, _origin(file) if packed else os.fstat(file.fileno()).st_ino, packed)
+        inode = os.fstat(file.fileno()).st_ino
+        return _Held(file, inode, _origin(file) if packed else inode, packed)
     return None
 
 

@@ -283,10 +283,10 @@ def test_names_in_use_and_missing_images(docker: Docker, platform: Platform) -> 
 def test_what_is_not_done_yet_says_so(docker: Docker, platform: Platform) -> None:
     result = docker("run", "--rm", "--storage-opt", "size=1G", platform.image(), "true")
     assert result.returncode == 125
-    assert "HostConfig.StorageOpt is not supported yet" in result.stderr
-    result = docker("commit", "x")
+    assert "--storage-opt is supported only for overlay over xfs" in result.stderr
+    result = docker("swarm", "init")
     assert result.returncode == 1
-    assert "ImageCommit (POST /commit) is not supported yet" in result.stderr
+    assert "SwarmInit (POST /swarm/init) is not supported yet" in result.stderr
 
 
 # -- terminals
