@@ -79,6 +79,7 @@ class Secrets:
         self._events = events
         self._cipher: Cipher | None = None
         self._lock = asyncio.Lock()
+        self._opening = asyncio.Lock()
 
     async def create(self, kind: str, name: str, data: bytes, labels: Mapping[str, str]) -> Secret:
         """Raises InvalidSecret, SecretExists, KeyUnusable."""
@@ -139,8 +140,10 @@ class Secrets:
 
     async def _opened(self) -> Cipher:
         """The key is read, and made, when the first secret needs it."""
-        if self._cipher is None:
-            self._cipher = Cipher(await asyncio.to_thread(read_key, self._key))
+        # One at a time: who came second would read the file that the first has made and not written yet.
+        async with self._opening:
+            if self._cipher is None:
+                self._cipher = Cipher(await asyncio.to_thread(read_key, self._key))
         return self._cipher
 
     def _tell(self, action: str, row: SecretRow) -> None:
