@@ -199,7 +199,10 @@ def test_stacks_of_others(
             time.sleep(0.2)
         assert compose.states() == dict.fromkeys(config["services"], "running")
         for service in config["services"]:
-            assert compose.ok("logs", "--no-color", service)
+            # It runs before it has said so.
+            while not (said := compose.ok("logs", "--no-color", service)) and time.monotonic() < deadline:
+                time.sleep(0.2)
+            assert said
     finally:
         down = compose("down", "-v", "-t", "1")
     assert down.returncode == 0, down.stderr
