@@ -24,7 +24,7 @@ class TlsProtocol(asyncio.Protocol):
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._tcp: asyncio.Transport | None = None
-        self._above: asyncio.Protocol | None = None
+        self.above: asyncio.Protocol | None = None
         self._ended = False
         self._patience: asyncio.TimerHandle | None = None
 
@@ -37,7 +37,7 @@ class TlsProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._incoming.write(data)
         try:
-            if self._above is None and not self._handshake():
+            if self.above is None and not self._handshake():
                 return
             self._deliver()
         except ssl.SSLError:
@@ -55,16 +55,16 @@ class TlsProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._give_up_waiting()
-        if self._above is not None:
-            self._above.connection_lost(exc)
+        if self.above is not None:
+            self.above.connection_lost(exc)
 
     def pause_writing(self) -> None:
-        if self._above is not None:
-            self._above.pause_writing()
+        if self.above is not None:
+            self.above.pause_writing()
 
     def resume_writing(self) -> None:
-        if self._above is not None:
-            self._above.resume_writing()
+        if self.above is not None:
+            self.above.resume_writing()
 
     # What the transport above asks.
 
@@ -92,12 +92,12 @@ class TlsProtocol(asyncio.Protocol):
         finally:
             self._flush()
         self._give_up_waiting()
-        self._above = self._make()
-        self._above.connection_made(TlsTransport(self, self._tcp))
+        self.above = self._make()
+        self.above.connection_made(TlsTransport(self, self._tcp))
         return True
 
     def _deliver(self) -> None:
-        assert self._above is not None
+        assert self.above is not None
         while not self._ended:
             try:
                 data = self._tls.read(READ)
@@ -106,10 +106,10 @@ class TlsProtocol(asyncio.Protocol):
             except ssl.SSLZeroReturnError:
                 data = b""
             if data:
-                self._above.data_received(data)
+                self.above.data_received(data)
             else:
                 self._ended = True
-                if not self._above.eof_received() and self._tcp is not None:
+                if not self.above.eof_received() and self._tcp is not None:
                     self.say_goodbye()
                     self._tcp.close()
         self._flush()
@@ -176,7 +176,9 @@ class TlsTransport(asyncio.Transport):
         self._tcp.set_write_buffer_limits(high, low)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        raise NotImplementedError
+        self._below.above = cast("asyncio.Protocol", protocol)
 
     def get_protocol(self) -> asyncio.BaseProtocol:
-        return self._below
+        above = self._below.above
+        assert above is not None, "this transport is made with its protocol"
+        return above
