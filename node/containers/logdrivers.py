@@ -61,7 +61,7 @@ def check(log: LogSpec) -> None:
     for option in options:
         if option not in OPTIONS[driver]:
             raise InvalidArgument(f"unknown log opt '{option[:50]}' for {driver} log driver")
-    _check_mode(options)
+    _check_mode(driver, options)
     _check_regex(options)
     _check_tag(options.get("tag", ""))
     if log.driver in (JSON, LOCAL):
@@ -171,7 +171,8 @@ def _plan(driver: str, settings: LogSettings) -> FilePlan:
     return FilePlan("local", 20 * MEGABYTE, 5, compress=True)
 
 
-def _check_mode(options: Mapping[str, str]) -> None:
+def _check_mode(driver: str, options: Mapping[str, str]) -> None:
+    """Files are written as the output comes, what goes to a log service is spooled first: each in one mode only."""
     mode = options.get("mode", "")
     if mode not in ("", "blocking", "non-blocking"):
         raise InvalidArgument(f"logger: unknown logging mode: {mode[:50]}")
@@ -179,6 +180,9 @@ def _check_mode(options: Mapping[str, str]) -> None:
         if mode != "non-blocking":
             raise InvalidArgument("logger: max-buffer-size option is only supported with 'mode=non-blocking'")
         parse_size(options["max-buffer-size"])
+        raise Unimplemented("log opt max-buffer-size is not supported yet: no driver keeps output in memory")
+    if mode and mode != (only := "non-blocking" if driver in (SYSLOG, JOURNALD) else "blocking"):
+        raise Unimplemented(f"log opt mode={mode} is not supported yet for the {driver} log driver: it is {only}")
 
 
 def _check_regex(options: Mapping[str, str]) -> None:

@@ -199,6 +199,7 @@ def test_mounts() -> None:
         ({"LogConfig": {"Type": "json-file", "Config": {"env-regex": "("}}}, "error parsing regexp"),
         ({"LogConfig": {"Type": "json-file", "Config": {"tag": "{{.Nme}}"}}}, "invalid log opt tag"),
         ({"LogConfig": {"Type": "local", "Config": {"max-buffer-size": "4m"}}}, "max-buffer-size option is only"),
+        ({"LogConfig": {"Type": "local", "Config": {"mode": "sometimes"}}}, "unknown logging mode: sometimes"),
         ({"LogConfig": {"Type": "local", "Config": {"tag": "x"}}}, "unknown log opt 'tag' for local"),
         ({"LogConfig": {"Type": "no-such"}}, "logger: no log driver named 'no-such' is registered"),
         ({"Mounts": [{"Type": "bind", "Target": "/x"}]}, 'invalid mount config for type "bind": field Source must not'),
