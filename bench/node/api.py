@@ -1,6 +1,6 @@
 """create, start, stop and rm at the API, a hundred starts at once, the list of a thousand, and memory: beside Docker.
 
-    sudo .venv/bin/python bench/node/api.py --image ../shared/images/fanal-alpine-310.tar.gz
+    sudo .venv/bin/python -m bench.node.api --image ../shared/images/fanal-alpine-310.tar.gz
 
 Both engines in one run, on tmpfs, in a network and mount namespace of their own, the same requests by the same client
 (an HTTP connection kept open over the unix socket). Prints medians in milliseconds and ratios (Docker / ours).
@@ -9,16 +9,14 @@ Both engines in one run, on tmpfs, in a network and mount namespace of their own
 import argparse
 import http.client
 import json
-import shutil
 import socket
 import statistics
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from bench.node.run import BIN, NAME, PORT, in_own_namespaces, process, push, wait_for
+from bench.node.run import NAME, both_engines
 
 ENDS = "trap 'exit 0' TERM; sleep 600 & wait"
 """Process 1 of a container hears SIGTERM only if it asks for it."""
@@ -127,28 +125,12 @@ def main() -> None:
     parser.add_argument("--parallel", type=int, default=100)
     parser.add_argument("--many", type=int, default=1000)
     arguments = parser.parse_args()
-    in_own_namespaces()
-    root = Path(tempfile.mkdtemp(dir="/dev/shm", prefix="seawall-bench-"))
-    ours, theirs = root / "node.sock", root / "docker.sock"
-    try:
-        with (
-            process(str(BIN / "seawall-registry"), "serve", "--data", str(root / "registry"), "--listen",
-                    f"127.0.0.1:{PORT}", "--workers", "1", log=root / "registry.log"),
-            process(str(BIN / "seawalld"), "--home", str(root / "node"), "--socket", str(ours), log=root / "node.log"),
-            process("dockerd", "--data-root", str(root / "data"), "--exec-root", str(root / "exec"), "--pidfile",
-                    str(root / "pid"), "-H", f"unix://{theirs}", "--storage-driver", "overlay2", "--log-level", "error",
-                    log=root / "docker.log"),
-        ):  # fmt: skip
-            for place in (PORT, ours, theirs):
-                wait_for(place)
-            push(arguments.image, root)
-            mine = measure(ours, arguments, [f"seawalld --home {root}"])
-            peer = measure(theirs, arguments, [f"dockerd --data-root {root}", f"containerd --config {root}"])
-        print(f"{'':24} {'Seawall':>10} {'Docker':>10} {'ratio':>6}")
-        for name, value in mine.items():
-            print(f"{name:24} {value:10.1f} {peer[name]:10.1f} {peer[name] / value:5.1f}x")
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
+    with both_engines(arguments.image) as (root, ours, theirs):
+        mine = measure(ours, arguments, [f"seawalld --home {root}"])
+        peer = measure(theirs, arguments, [f"dockerd --data-root {root}", f"containerd --config {root}"])
+    print(f"{'':24} {'Seawall':>10} {'Docker':>10} {'ratio':>6}")
+    for name, value in mine.items():
+        print(f"{name:24} {value:10.1f} {peer[name]:10.1f} {peer[name] / value:5.1f}x")
 
 
 if __name__ == "__main__":

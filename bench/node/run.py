@@ -29,7 +29,7 @@ BIN = Path(sys.executable).parent
 def in_own_namespaces() -> None:
     if os.environ.get("SEAWALL_BENCH") != "inside":
         os.environ["SEAWALL_BENCH"] = "inside"
-        os.execvp("unshare", ["unshare", "--net", "--mount", sys.executable, *sys.argv])
+        os.execvp("unshare", ["unshare", "--net", "--mount", sys.executable, *sys.orig_argv[1:]])
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 
 
@@ -95,12 +95,9 @@ def push(image: Path, folder: Path) -> None:
                    check=True)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--image", type=Path, required=True, help="a docker-archive (.tar or .tar.gz)")
-    parser.add_argument("--client", default="/usr/bin/docker")
-    parser.add_argument("--rounds", type=int, default=20)
-    arguments = parser.parse_args()
+@contextlib.contextmanager
+def both_engines(image: Path) -> Iterator[tuple[Path, Path, Path]]:
+    """Ours and Docker beside each other, who can both pull `image`: the folder of both, and a socket each."""
     in_own_namespaces()
     root = Path(tempfile.mkdtemp(dir="/dev/shm", prefix="seawall-bench-"))
     ours, theirs = root / "node.sock", root / "docker.sock"
@@ -112,17 +109,27 @@ def main() -> None:
             process("dockerd", "--data-root", str(root / "data"), "--exec-root", str(root / "exec"), "--pidfile",
                     str(root / "pid"), "-H", f"unix://{theirs}", "--storage-driver", "overlay2", "--log-level", "error",
                     log=root / "docker.log"),
-        ):
+        ):  # fmt: skip
             for place in (PORT, ours, theirs):
                 wait_for(place)
-            push(arguments.image, root)
-            mine = measure(arguments.client, ours, arguments.rounds)
-            peer = measure(arguments.client, theirs, arguments.rounds)
-        print(f"{'':20} {'Seawall':>9} {'Docker':>9} {'ratio':>6}")
-        for name, value in mine.items():
-            print(f"{name:20} {value:7.1f}ms {peer[name]:7.1f}ms {peer[name] / value:5.1f}x")
+            push(image, root)
+            yield root, ours, theirs
     finally:
         shutil.rmtree(root, ignore_errors=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--image", type=Path, required=True, help="a docker-archive (.tar or .tar.gz)")
+    parser.add_argument("--client", default="/usr/bin/docker")
+    parser.add_argument("--rounds", type=int, default=20)
+    arguments = parser.parse_args()
+    with both_engines(arguments.image) as (_, ours, theirs):
+        mine = measure(arguments.client, ours, arguments.rounds)
+        peer = measure(arguments.client, theirs, arguments.rounds)
+    print(f"{'':20} {'Seawall':>9} {'Docker':>9} {'ratio':>6}")
+    for name, value in mine.items():
+        print(f"{name:20} {value:7.1f}ms {peer[name]:7.1f}ms {peer[name] / value:5.1f}x")
 
 
 if __name__ == "__main__":
