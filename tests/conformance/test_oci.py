@@ -112,7 +112,7 @@ def test_on_disk_and_sqlite(suite: Path, version: str, folder: Path) -> None:
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize(("version", "redirect"), [("1.1", False), ("dev", False), ("dev", True)])
+@pytest.mark.parametrize(("version", "redirect"), [("dev", False), ("1.1", True)])
 async def test_on_s3_and_postgres(suite: Path, version: str, redirect: bool, folder: Path, s3_server: S3Server,
                                   s3_options: S3Options, postgres: Postgres) -> None:
     environment = {

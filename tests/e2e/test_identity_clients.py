@@ -12,8 +12,8 @@ import pytest
 
 from tests.conftest import lacking
 from tests.e2e.conftest import BIN, Docker, Platform, clients, tear_down
-from tests.e2e.test_oci_clients import Client
-from tests.e2e.test_registry_clients import COMMAND, MEMORY, Server
+from tests.e2e.registry.test_oci_clients import Client
+from tests.e2e.registry.test_registry_clients import COMMAND, MEMORY, Server
 
 pytestmark = pytest.mark.e2e
 

@@ -22,8 +22,8 @@ import pytest
 
 from tests.conftest import Tool, lacking
 from tests.e2e.conftest import free_port
-from tests.e2e.test_oci_clients import Client
-from tests.e2e.test_registry_clients import COMMAND, MEMORY, Server
+from tests.e2e.registry.test_oci_clients import Client
+from tests.e2e.registry.test_registry_clients import COMMAND, MEMORY, Server
 
 pytestmark = pytest.mark.e2e
 

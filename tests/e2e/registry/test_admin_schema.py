@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.test_registry_clients import Server
+from tests.e2e.registry.test_registry_clients import Server
 
 pytestmark = pytest.mark.e2e
 

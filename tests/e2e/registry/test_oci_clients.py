@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Tool, lacking
-from tests.e2e.test_registry_clients import MEMORY, Server
+from tests.e2e.registry.test_registry_clients import MEMORY, Server
 
 pytestmark = pytest.mark.e2e
 
