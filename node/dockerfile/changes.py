@@ -5,7 +5,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from node.dockerfile.words import InvalidInstruction, expand, json_form, pairs, split, words
+from node.dockerfile import shell
+from node.dockerfile.document import json_form
+from node.dockerfile.errors import InvalidInstruction
+from node.dockerfile.words import pairs, split, words
 
 Config = dict[str, Any]
 
@@ -86,7 +89,7 @@ def _user(config: Config, text: str) -> None:
 
 
 def _workdir(config: Config, text: str) -> None:
-    path = expand(text, environment(config))
+    path = shell.word(text, environment(config))
     config["WorkingDir"] = posixpath.normpath(posixpath.join(config.get("WorkingDir") or "/", path))
 
 

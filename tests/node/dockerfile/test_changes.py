@@ -3,7 +3,9 @@
 import pytest
 
 from node.dockerfile.changes import apply
-from node.dockerfile.words import InvalidInstruction, expand, words
+from node.dockerfile.errors import InvalidInstruction
+from node.dockerfile.shell import word as expand
+from node.dockerfile.words import words
 
 ENV = {"A": "1", "EMPTY": "", "B": "x y"}
 
@@ -17,7 +19,7 @@ def test_variables(text: str, wanted: str) -> None:
     assert expand(text, ENV) == wanted
 
 
-@pytest.mark.parametrize("text", ["'a", '"a', "${A", "${}", "${A:?x}", "${A!}", "${" * 40])
+@pytest.mark.parametrize("text", ["'a", '"a', "${A", "${}", "${NONE:?x}", "${A!}", "${" * 40])
 def test_broken_text(text: str) -> None:
     with pytest.raises(InvalidInstruction):
         words(text, ENV)
