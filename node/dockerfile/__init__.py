@@ -1,4 +1,6 @@
-"""The instructions of a Dockerfile: read (`words`) and carried out on an image's configuration (`changes`).
+"""The language of Dockerfiles, from bytes to a graph of stages; nothing here runs, copies or builds anything.
 
-`docker commit --change` and `docker import --change` use them; nothing here runs, copies or builds anything.
+`document` takes a file apart, `typed` judges each instruction, `stages` says which stages a target needs and in which
+order; `shell` reads words, `ignore` is .dockerignore, `changes` carries instructions out on an image's configuration
+(`docker commit --change`).
 """
