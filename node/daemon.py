@@ -44,7 +44,7 @@ from node.linux import capabilities, cgroups
 from node.network import definition
 from node.network.opening import open_networks
 from node.secrets.store import Secrets
-from node.settings import SNAPSHOTTERS, Settings
+from node.settings import ISOLATIONS, SNAPSHOTTERS, Settings
 from node.snapshots.choose import open_snapshotter
 from node.snapshots.overlay import OverlaySnapshotter
 from node.state.containers import ContainerRows
@@ -108,7 +108,7 @@ async def open_node(settings: Settings) -> AsyncIterator[Engine]:
         limits = HostLimits.of_this_host(groups.features())
         site = Site(settings.cgroup_parent, settings.log, limits, find_init(settings.init_path),
                     restart_unhealthy=settings.restart_unhealthy,
-                    create_bind_sources=settings.create_bind_sources)  # fmt: skip
+                    create_bind_sources=settings.create_bind_sources, isolation=settings.isolation)  # fmt: skip
         containers, execs = await enter(open_containers(settings.containers, site, near))
         workers = await enter(Workers(settings.run, image_settings.unpack))
         files = ContainerFiles(containers.live, snapshots, workers, News(events))
@@ -131,6 +131,7 @@ async def open_node(settings: Settings) -> AsyncIterator[Engine]:
             log_drivers=sorted(logdrivers.OPTIONS),
             network_drivers=(*definition.DRIVERS, "host", "null"),
             init=site.init,
+            isolation=settings.isolation.baseline,
         )
         search = RegistrySearch(image_settings.insecure)
         yield Engine(
@@ -257,6 +258,10 @@ def check_privileges() -> None:
               help="Start containers again that become unhealthy, unless their label seawall.restart-unhealthy=false.")
 @click.option("--no-create-bind-sources", is_flag=True, default=None,
               help="A missing source of -v is an error, not a new folder of root's.")  # fmt: skip
+@click.option("--isolation", type=click.Choice(ISOLATIONS),
+              help="Whose defaults hold for containers (docs/isolation.md). [default: seawall]")  # fmt: skip
+@click.option("--default-pids-limit", metavar="NUMBER",
+              help="Processes of a container that asks for no limit; 0: no limit. [default: 4096]")  # fmt: skip
 @click.option("--secrets-key", metavar="FILE", help="Key of secrets at rest. [default: secrets.key in the home]")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="warning",
               show_default=True)  # fmt: skip

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from ocispec.errors import InvalidArgument
 
 SNAPSHOTTERS = ("auto", "overlay", "vfs")
+ISOLATIONS = ("seawall", "docker")
 JOURNAL_SOCKET = "/run/systemd/journal/socket"
 MAX_INTERFACE_NAME = 15
 """IFNAMSIZ less its NUL (netdevice(7))."""
@@ -108,6 +109,17 @@ class PublishSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class IsolationSettings:
+    """What holds for containers that say nothing about it (docs/isolation.md)."""
+
+    baseline: str = "seawall"
+    """A name of `node.containers.bundle.baseline`: seawall or docker."""
+
+    pids_limit: int = 4096
+    """Processes and threads of one container; 0: as many as the host can have."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """One node. Two nodes with different homes run side by side: every name they give the kernel carries `tag`."""
 
@@ -143,6 +155,8 @@ class Settings:
     secrets_key: Path | None = None
     """What encrypts secrets; None: `secrets.key` in the home, made when the first secret is."""
 
+    isolation: IsolationSettings = field(default_factory=IsolationSettings)
+
     @classmethod
     def make(
         cls,
@@ -163,6 +177,7 @@ class Settings:
         publish: PublishSettings | None = None,
         create_bind_sources: bool = True,
         secrets_key: str = "",
+        isolation: IsolationSettings | None = None,
     ) -> "Settings":
         """The settings with what was left out filled in. Raises InvalidSettings."""
         root = Path(home).absolute().resolve()
@@ -186,6 +201,7 @@ class Settings:
             publish=publish or PublishSettings(),
             create_bind_sources=create_bind_sources,
             secrets_key=Path(secrets_key).absolute() if secrets_key else root / "secrets.key",
+            isolation=isolation or IsolationSettings(),
         )  # fmt: skip
 
     @classmethod
@@ -224,6 +240,7 @@ class Settings:
             publish=_publish_settings(words("publish_addresses"), past_firewall=flag(pick("publish_past_firewall"))),
             create_bind_sources=not flag(pick("no_create_bind_sources")),
             secrets_key=pick("secrets_key"),
+            isolation=_isolation_settings(pick("isolation", "seawall"), pick("default_pids_limit", "4096")),
         )
 
     @property
@@ -296,6 +313,15 @@ def parse_access(values: Mapping[str, str]) -> AccessSettings:
         raise InvalidSettings(f"--listen {listen!r}: want tcp://HOST:PORT")
     authority, certificate, key = (Path(file).absolute() for file in files)
     return AccessSettings(values["group"], rules, RemoteSettings(url.hostname, port, authority, certificate, key))
+
+
+def _isolation_settings(baseline: str, pids: str) -> IsolationSettings:
+    """Raises InvalidSettings."""
+    if baseline not in ISOLATIONS:
+        raise InvalidSettings(f"unknown isolation {baseline[:50]!r}: choose one of {', '.join(ISOLATIONS)}")
+    if not pids.isascii() or not pids.isdigit() or len(pids) > 9:
+        raise InvalidSettings(f"--default-pids-limit {pids[:50]!r}: want a number; 0 is no limit")
+    return IsolationSettings(baseline, int(pids))
 
 
 def _publish_settings(addresses: tuple[str, ...], *, past_firewall: bool) -> PublishSettings:

@@ -17,7 +17,9 @@ from node.api.call import Call
 from node.api.parts import ImageShelf, Usage
 from node.api.types import system as view
 from node.api.version import NEWEST, OLDEST
+from node.containers.bundle.baseline import baseline
 from node.events import EventBus
+from node.linux import labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Facts:
     log_drivers: Sequence[str] = ("json-file", "none")
     network_drivers: Sequence[str] = ("bridge", "host", "null")
     init: str = ""
+    isolation: str = "seawall"
 
 
 class SystemRoutes:
@@ -90,12 +93,25 @@ class SystemRoutes:
             plugins={"Volume": ["local"], "Network": list(self._facts.network_drivers),
                      "Log": list(self._facts.log_drivers)},
             init=self._facts.init,
+            isolation=self._facts.isolation,
+            security=_security(self._facts.isolation),
         )
         work = view.Work(files=len(await asyncio.to_thread(os.listdir, "/proc/self/fd")),
                          tasks=len(asyncio.all_tasks()), listeners=self._events.listeners)
         backing = await asyncio.to_thread(_file_system, self._facts.root)
         document = view.info(node, machine, self._usage.counts(), images=len(await self._images.list()))
         return reply(document | view.work(work, backing=backing) | view.by_version(call.version))
+
+
+def _security(isolation: str) -> tuple[str, ...]:
+    """What a container that says nothing gets, in Docker's words."""
+    kind = baseline(isolation)
+    return (
+        "name=seccomp,profile=builtin",
+        "name=cgroupns",
+        *(["name=no-new-privileges"] if kind.no_new_privileges else []),
+        *(["name=apparmor"] if labels.default_apparmor() else []),
+    )
 
 
 def seawall_version() -> str:

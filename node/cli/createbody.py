@@ -85,7 +85,7 @@ _OPTIONS: Sequence[Callable[[Any], Any]] = (
     click.option("-i", "--interactive", is_flag=True, help="Keep standard input open."),
     click.option("--io-maxbandwidth", type=SIZE, default="0", metavar="BYTES", help="Of Windows containers: refused."),
     click.option("--io-maxiops", type=int, default=0, help="Of Windows containers: refused."),
-    _text("--isolation", metavar="NAME", help="default; the others are of Windows."),
+    _text("--isolation", metavar="NAME", help="Whose defaults hold: seawall or docker. [default: the node's]"),
     _text("--ipc", metavar="MODE", help="IPC namespace."),
     _many("-l", "--label", metavar="KEY=VALUE", help="Metadata."),
     _many("--label-file", metavar="FILE", help="Metadata, a line each."),

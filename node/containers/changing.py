@@ -122,7 +122,7 @@ def merge(now: Resources, change: Change) -> Resources:
         # What nothing said meant when it was created, not what it would mean now.
         named["memory_swap"] = now.memory_swap or 2 * now.memory or 2 * wanted.memory
     if change.pids_limit is not None:
-        named["pids_limit"] = max(0, change.pids_limit)
+        named["pids_limit"] = change.pids_limit if change.pids_limit > 0 else -1
     return replace(now, **named)
 
 

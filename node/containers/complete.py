@@ -80,7 +80,9 @@ def check(spec: CreateSpec) -> None:
     parse_signal(spec.stop_signal)
     resources.check(spec.resources)
     check_ulimits(spec.resources.ulimits)
-    confine(spec.security)
+    if confine(spec.security).writable_cgroups and spec.namespaces.cgroup == "host":
+        raise InvalidSpec('security option "writable-cgroups": the container shares the host\'s cgroup namespace: it '
+                          "would change the host's groups")
     for target, options in spec.tmpfs.items():
         check_target(target)
         tmpfs_options(options.split(","))

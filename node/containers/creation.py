@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from node.containers import clock, logdrivers, names
+from node.containers.bundle.baseline import baseline
 from node.containers.complete import complete
 from node.containers.errors import InvalidSpec, NameInUse
 from node.containers.live import Index, Live, find
-from node.containers.model import Container, Created, CreateSpec
+from node.containers.model import Container, Created, CreateSpec, Resources, Security
 from node.containers.mountpoints import MountPoints
 from node.containers.news import News
 from node.containers.parts import FindsImages
@@ -60,10 +61,11 @@ class Creator:
         name = self._claim(spec.name, container_id)
         try:
             image = await self._images.get(spec.image, Platform.parse(spec.platform) if spec.platform else None)
-            spec = replace(spec, log=logdrivers.resolve(spec.log, self._site.log))
+            spec = replace(spec, log=logdrivers.resolve(spec.log, self._site.log),
+                           security=self._defaults(spec.security))  # fmt: skip
             whole = complete(spec, image.config.config, container_id)
             limits, warnings = self._site.limits.adapt(whole.spec.resources)
-            settled = replace(whole.spec, resources=limits)
+            settled = replace(whole.spec, resources=self._limited(limits, whole.spec.security))
             if settled.init and not self._site.init:
                 raise InvalidSpec(NO_INIT)
             self._check_joined(settled)
@@ -111,6 +113,17 @@ class Creator:
             if isinstance(error, ContainerRowExists):
                 raise NameInUse(live.container.name, "another container") from error
             raise
+
+    def _defaults(self, security: Security) -> Security:
+        return replace(security, isolation=security.isolation or self._site.isolation.baseline)
+
+    def _limited(self, limits: Resources, security: Security) -> Resources:
+        """A number of processes for those that ask for none: a fork bomb ends in its own container."""
+        number = self._site.isolation.pids_limit
+        limited = baseline(security.isolation).limited_pids and "pids" in self._site.limits.features
+        if limits.pids_limit or not limited or security.privileged or number <= 0:
+            return limits
+        return replace(limits, pids_limit=number)
 
     def _check_joined(self, spec: CreateSpec) -> None:
         """Containers whose namespaces it shares. Raises NoSuchContainer."""

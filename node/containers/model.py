@@ -134,7 +134,7 @@ class Resources:
     cpuset_cpus: str = ""
     cpuset_mems: str = ""
     pids_limit: int = 0
-    """≤ 0: none."""
+    """≤ 0: none; in what is asked for 0 is the node's own default, and -1 none."""
 
     blkio_weight: int = 0
     blkio_weights: tuple[DeviceWeight, ...] = ()
@@ -175,6 +175,9 @@ class Security:
     """None: the default list; empty: nothing is masked."""
 
     readonly_paths: tuple[str, ...] | None = None
+    isolation: str = ""
+    """Whose defaults hold (`bundle/baseline.py`): seawall or docker. In what is asked for empty: the node's; in a
+    record: those of before there was a choice."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from node.containers.mounting import Mounting
 from node.containers.parts import Connects, Launches, MonitorHandle
 from node.containers.privatemounts import PrivateMounts, in_memory
 from node.network.model import Endpoint, EndpointSpec, Joining, PortBinding, Sandbox
-from node.settings import LogSettings
+from node.settings import IsolationSettings, LogSettings
 from node.snapshots.mounts import RootMount
 from node.snapshots.store import RootSnapshots
 from ocispec.errors import SeawallError
@@ -54,6 +54,8 @@ class Site:
 
     create_bind_sources: bool = True
     """`-v` makes a folder of the host that is missing."""
+
+    isolation: IsolationSettings = field(default_factory=IsolationSettings)
 
 
 class Startup:

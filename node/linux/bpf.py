@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import struct
 
-MAX_INSTRUCTIONS = 4096
-"""BPF_MAXINSNS, the kernel's limit for one classic program."""
+from node.linux.seccomp_load import MAX_INSTRUCTIONS
 
 LOAD = 0x20
 """A = the 32-bit word at offset k of the packet (for seccomp: of struct seccomp_data)."""
@@ -33,7 +32,10 @@ class ProgramTooLong(ValueError):
 
 
 class Assembler:
-    """Collects instructions from the last to the first. Every method gives the label of what it emitted."""
+    """Collects instructions from the last to the first. Every method gives the label of what it emitted.
+
+    All raise ProgramTooLong as soon as it is: what asks for a million instructions does not get that much work done.
+    """
 
     __slots__ = ("_code", "_returns")
 
@@ -64,11 +66,9 @@ class Assembler:
         return known
 
     def program(self, start: Label) -> bytes:
-        """The finished sock_filter array, beginning at `start`. Raises ProgramTooLong."""
+        """The finished sock_filter array, beginning at `start`."""
         if start != len(self._code):
             self._jump(start)
-        if len(self._code) > MAX_INSTRUCTIONS:
-            raise ProgramTooLong(f"it needs {len(self._code)} instructions, the kernel takes {MAX_INSTRUCTIONS}")
         return b"".join(reversed(self._code))
 
     def _near(self, target: Label) -> Label:
@@ -78,5 +78,7 @@ class Assembler:
         return self._put(JUMP, 0, 0, len(self._code) - target)
 
     def _put(self, code: int, yes: int, no: int, value: int) -> Label:
+        if len(self._code) >= MAX_INSTRUCTIONS:
+            raise ProgramTooLong(f"it needs more than the {MAX_INSTRUCTIONS} instructions that the kernel takes")
         self._code.append(struct.pack("=HBBI", code, yes, no, value))
         return len(self._code)

@@ -25,10 +25,13 @@ ALL: tuple[str, ...] = tuple(f"CAP_{name}" for name in _NAMES.split())
 """Every capability, a name's position being its number (linux/capability.h)."""
 
 DEFAULT: tuple[str, ...] = (
-    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID", "CAP_SETUID",
-    "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
+    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_SETGID", "CAP_SETUID", "CAP_SETFCAP",
+    "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL",
 )
-"""What a container gets unless told otherwise: Docker's list."""
+"""What a container gets unless told otherwise: Podman's list."""
+
+DOCKER: tuple[str, ...] = (*DEFAULT, "CAP_MKNOD", "CAP_NET_RAW", "CAP_AUDIT_WRITE")
+"""Docker's: with device nodes, raw packets (forged ones, too) and the host's audit log."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _NUMBER = {name: number for number, name in enumerate(ALL)}

@@ -1,7 +1,8 @@
 """Seccomp filters: from the OCI runtime-spec object `linux.seccomp` to a loaded BPF program.
 
 `compile_profile` reads the object (runtime-spec, config-linux.md "Seccomp"), `load` hands the program to the kernel.
-Compiling is separate because it can be done, and cached, before a container's process exists.
+Compiling is separate because it can be done, and cached (`seccomp_cache`), before a container's process exists; a
+process that has a finished program needs `seccomp_load` alone.
 
 What a profile means, decided as libseccomp-based runtimes decide it where those agree with each other:
 - A call's rules are alternatives; the conditions inside one rule must all hold.
@@ -11,7 +12,8 @@ What a profile means, decided as libseccomp-based runtimes decide it where those
   may name the calls of newer kernels.
 - Calls newer than every call the profile names answer ENOSYS rather than the default's error: programs then fall back
   to an older call, while EPERM makes them fail. Not where the default lets calls through.
-- A program for a machine that is not listed is killed; x32 calls answer ENOSYS where x32 is not listed.
+- A program for a machine that is not listed is killed (SIGSYS, status 159); x32 calls answer ENOSYS where x32 is not
+  listed.
 - i386 also has its sockets and System V IPC behind socketcall(2) and ipc(2). A rule for such a call covers that door
   too. Arguments behind it lie in memory, out of a filter's sight: a conditional rule that forbids then forbids
   the call altogether there, and one that allows does not open the door (stricter than libseccomp, which opens it).
@@ -19,25 +21,30 @@ What a profile means, decided as libseccomp-based runtimes decide it where those
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 from collections.abc import Mapping, Sequence
 
 from node.linux import bpf
-from node.linux.seccomp_filter import ALLOW, ERRNO, LOG, TRACE, Condition, Rule, Rules, build_filter
+from node.linux.seccomp_filter import ALLOW, ERRNO, LOG, NOTIFY, TRACE, Condition, Rule, Rules, build_filter
+from node.linux.seccomp_load import NEW_LISTENER, load
 from node.linux.seccomp_profile import default_profile
 
-__all__ = ("InvalidProfile", "compile_profile", "default_profile", "filter_flags", "load")
+__all__ = ("NEW_LISTENER", "InvalidProfile", "compile_profile", "default_profile", "filter_flags", "load")
 
 _U64 = 1 << 64
 _MAX_ERRNO = 4095
 _ACTIONS = {
     "SCMP_ACT_ALLOW": ALLOW, "SCMP_ACT_ERRNO": ERRNO, "SCMP_ACT_KILL": 0, "SCMP_ACT_KILL_THREAD": 0,
     "SCMP_ACT_KILL_PROCESS": 0x80000000, "SCMP_ACT_TRAP": 0x00030000, "SCMP_ACT_TRACE": TRACE, "SCMP_ACT_LOG": LOG,
+    "SCMP_ACT_NOTIFY": NOTIFY,
 }
 _COMPARISONS = ("EQ", "NE", "LT", "LE", "GE", "GT", "MASKED_EQ")
-_FLAGS = {"SECCOMP_FILTER_FLAG_TSYNC": 1, "SECCOMP_FILTER_FLAG_LOG": 2, "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4}
+_FLAGS = {"SECCOMP_FILTER_FLAG_TSYNC": 1, "SECCOMP_FILTER_FLAG_LOG": 2, "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
+          "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 32}
+_TSYNC, _TSYNC_ESRCH, _WAIT_KILLABLE = 1, 16, 32
+_TOLD_BY = "write"
+"""How a process that is under its filter already says so to its runtime: an agent cannot be asked about it."""
 
 _NATIVE = {"x86_64": ("x86_64", "i386", "x32"), "aarch64": ("aarch64",)}
 _LISTED = {"SCMP_ARCH_X86_64": "x86_64", "SCMP_ARCH_X86": "i386", "SCMP_ARCH_X32": "x32",
@@ -47,10 +54,6 @@ _OTHER_MACHINES = frozenset(
     f"SCMP_ARCH_{name}" for name in ("ARM", "LOONGARCH64", "M68K", "MIPS", "MIPS64", "MIPS64N32", "MIPSEL", "MIPSEL64",
                                      "MIPSEL64N32", "PARISC", "PARISC64", "PPC", "PPC64", "PPC64LE", "RISCV64", "S390",
                                      "S390X", "SH", "SHEB"))
-
-_SECCOMP_CALL = {"x86_64": 317, "aarch64": 277}
-_SET_MODE_FILTER = 1
-_INSTRUCTION = 8
 
 
 class InvalidProfile(ValueError):
@@ -67,11 +70,12 @@ def compile_profile(profile: Mapping[str, object], *, arch: str | None = None) -
     host = arch or os.uname().machine
     if host not in _NATIVE:
         raise InvalidProfile(f"seccomp is not supported on the machine {host!r}")
-    for key in ("listenerPath", "listenerMetadata"):
-        if profile.get(key):
-            raise InvalidProfile(f"seccomp {key} is not supported: notifications to an agent are not implemented")
     default = _action(profile.get("defaultAction"), profile.get("defaultErrnoRet"), "default")
+    if default == NOTIFY:
+        raise InvalidProfile("seccomp: SCMP_ACT_NOTIFY cannot be the default action: the runtime's own calls, too, "
+                             "would wait for the agent that it is to call")
     rules = _rules_by_name(_list(profile.get("syscalls"), "syscalls"), default)
+    _check_listener(profile, rules)
     machines = _machines(_list(profile.get("architectures"), "architectures"), host)
     try:
         return build_filter(machines, rules, default)
@@ -86,35 +90,32 @@ def filter_flags(profile: Mapping[str, object]) -> int:
         if not isinstance(name, str) or name not in _FLAGS:
             raise InvalidProfile(f"seccomp flag {name!r} is not supported")
         bits |= _FLAGS[name]
+    if _notifies(profile):
+        # A listener and a failing thread would come back as the same number, without the second flag.
+        bits |= NEW_LISTENER | (_TSYNC_ESRCH if bits & _TSYNC else 0)
+    elif bits & _WAIT_KILLABLE:
+        raise InvalidProfile("seccomp flag SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV is for SCMP_ACT_NOTIFY, which no "
+                             "rule has")
     return bits
 
 
-class _Program(ctypes.Structure):
-    """struct sock_fprog."""
+def _notifies(profile: Mapping[str, object]) -> bool:
+    blocks = _list(profile.get("syscalls"), "syscalls")
+    return any(isinstance(block, Mapping) and block.get("action") == "SCMP_ACT_NOTIFY" for block in blocks)
 
-    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
 
-
-def load(program: bytes, flags: int = 0) -> None:
-    """Put this thread, and all it will ever start, under the filter. There is no way back. See seccomp(2).
-
-    The thread needs no_new_privs or CAP_SYS_ADMIN. From here on even this interpreter's own calls are filtered: call
-    it last before execve. Raises OSError (EACCES without the right, EINVAL for a program the kernel refuses).
-    """
-    length, rest = divmod(len(program), _INSTRUCTION)
-    if rest or not 0 < length <= bpf.MAX_INSTRUCTIONS:
-        raise OSError(errno.EINVAL, f"not a filter program: {len(program)} bytes")
-    libc = ctypes.CDLL(None, use_errno=True)
-    call = _SECCOMP_CALL[os.uname().machine]
-    argument = _Program(length, program)
-    result = libc.syscall(ctypes.c_long(call), ctypes.c_ulong(_SET_MODE_FILTER), ctypes.c_ulong(flags),
-                          ctypes.byref(argument))
-    if result == 0:
-        return
-    if result > 0:
-        raise OSError(errno.ESRCH, f"seccomp: thread {result} cannot be put under the filter")
-    code = ctypes.get_errno()
-    raise OSError(code, f"seccomp: {os.strerror(code)}")
+def _check_listener(profile: Mapping[str, object], rules: Rules) -> None:
+    path, metadata = profile.get("listenerPath"), profile.get("listenerMetadata")
+    for key, value in (("listenerPath", path), ("listenerMetadata", metadata)):
+        if value is not None and not isinstance(value, str):
+            raise InvalidProfile(f"seccomp {key} must be a string, not {value!r}")
+    asking = [name for name, listed in rules.items() if any(action == NOTIFY for _conditions, action in listed)]
+    if asking and not path:
+        raise InvalidProfile(f"seccomp: {asking[0]} has SCMP_ACT_NOTIFY, but there is no listenerPath: nobody to ask")
+    if _TOLD_BY in asking:
+        raise InvalidProfile(f"seccomp: {_TOLD_BY} cannot have SCMP_ACT_NOTIFY: the runtime needs it to call the agent")
+    if metadata and not path:
+        raise InvalidProfile("seccomp listenerMetadata without a listenerPath")
 
 
 def _list(value: object, what: str) -> Sequence[object]:
@@ -132,8 +133,6 @@ def _number(value: object, limit: int, what: str) -> int:
 
 
 def _action(name: object, errno_ret: object, what: str) -> int:
-    if name == "SCMP_ACT_NOTIFY":
-        raise InvalidProfile("seccomp action SCMP_ACT_NOTIFY is not supported: there is no agent to ask")
     if not isinstance(name, str) or name not in _ACTIONS:
         raise InvalidProfile(f"unknown seccomp action {name!r} ({what})")
     base = _ACTIONS[name]

@@ -95,10 +95,8 @@ _BY_MACHINE = {
     "x86_64": "arch_prctl modify_ldt",
     "aarch64": "arm_fadvise64_64 arm_sync_file_range sync_file_range2 breakpoint cacheflush set_tls",
 }
-_ARCHITECTURES = {
-    "x86_64": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
-    "aarch64": ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
-}
+_ARCHITECTURES = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64"}
+_OLDER = {"x86_64": ("SCMP_ARCH_X86", "SCMP_ARCH_X32"), "aarch64": ("SCMP_ARCH_ARM",)}
 
 # Address families. A list of the allowed, not of the forbidden: socket(2) looks at 32 bits of the argument, a filter at
 # 64, so "not equal 38" could be walked around. Absent: AF_ALG (38, kernel crypto, a row of privilege escalations),
@@ -112,9 +110,11 @@ _PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
 _NEW_NAMESPACES = 0x7E020000
 
 
-def default_profile(caps: Collection[str], *, arch: str | None = None) -> dict[str, object]:
+def default_profile(caps: Collection[str], *, arch: str | None = None, older: bool = True) -> dict[str, object]:
     """The default for a container that holds `caps` (CAP_… names), as a runtime-spec `linux.seccomp` object.
 
+    `older`: with the calls of 32-bit programs (i386, x32), which Docker lets in. They are a second door to the same
+    kernel that hardly anybody walks through, and half of the argument checks do not reach behind it (socketcall).
     All conditions are decided: it is what stands in a bundle's config.json and what `seccomp.compile_profile` takes.
     """
     machine = arch or os.uname().machine
@@ -131,8 +131,9 @@ def default_profile(caps: Collection[str], *, arch: str | None = None) -> dict[s
         rules.append(_rule("clone", args=[_arg("MASKED_EQ", _NEW_NAMESPACES)]))
         # clone3's flags lie in memory, where a filter cannot look. ENOSYS makes libc fall back to clone.
         rules.append({"names": ["clone3"], "action": _ERRNO, "errnoRet": _ENOSYS})
-    return {"defaultAction": _ERRNO, "defaultErrnoRet": _EPERM, "architectures": list(_ARCHITECTURES.get(machine, ())),
-            "syscalls": rules}
+    native = _ARCHITECTURES.get(machine)
+    listed = ([native] if native else []) + (list(_OLDER.get(machine, ())) if older else [])
+    return {"defaultAction": _ERRNO, "defaultErrnoRet": _EPERM, "architectures": listed, "syscalls": rules}
 
 
 def _socket_rules() -> Iterator[dict[str, object]]:

@@ -13,20 +13,19 @@ from __future__ import annotations
 import array
 import gc
 import json
-import marshal
 import os
 import signal
 import socket
 import sys
 
 from node.linux import capabilities, cgroups, seccomp, syscalls
+from node.linux.seccomp_cache import Programs
 from node.runtime import monitor, place, spec
 from node.runtime.birth import Confinement
 
 HOST = "SEAWALL_HOST_MOUNTS"
 MAX_REQUEST = 256 * 1024
 MAX_FDS = 250
-MAX_PROGRAMS = 64
 
 
 def main(argument: str) -> None:
@@ -66,7 +65,7 @@ class Launcher:
         self._control = control
         self._host = host
         self._groups = cgroups.detect()
-        self._programs: dict[bytes, bytes] = {}
+        self._programs = Programs()
         self._available = frozenset(capabilities.current()["permitted"])
         self._spare: socket.socket | None = None
 
@@ -145,15 +144,12 @@ class Launcher:
             return None
 
     def _confinement(self, config: spec.Config) -> Confinement:
-        """The same few profiles come again and again."""
         if config.seccomp is None:
             return Confinement(None, 0, self._available)
-        key = marshal.dumps(config.seccomp, 2)
-        if key not in self._programs:
-            if len(self._programs) >= MAX_PROGRAMS:
-                self._programs.clear()
-            self._programs[key] = seccomp.compile_profile(config.seccomp)
-        return Confinement(self._programs[key], seccomp.filter_flags(config.seccomp), self._available)
+        program, flags = self._programs.of(config.seccomp)
+        if flags & seccomp.NEW_LISTENER:
+            raise seccomp.InvalidProfile("seccomp action SCMP_ACT_NOTIFY is not supported yet")
+        return Confinement(program, flags, self._available)
 
 
 def _read(request: dict[str, object]) -> spec.Config:

@@ -94,6 +94,8 @@ class Bodies:
         for text in host.texts("SecurityOpt"):
             if text.partition("=")[0].partition(":")[0] != "no-new-privileges":
                 raise _refused(host, "SecurityOpt")
+        if host.text("Isolation").lower() not in ("", "default", "seawall"):
+            raise _refused(host, "Isolation")
         log = host.object("LogConfig")
         if log.text("Type") not in LOGS:
             raise _refused(host, "LogConfig")

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from node.api.types.fields import Fields, InvalidField
 from node.containers import logdrivers
+from node.containers.bundle.baseline import baseline
 from node.containers.model import (
     LogSpec,
     Namespaces,
@@ -29,7 +30,14 @@ def parse_security(host: Fields) -> Security:
         group_add=host.texts("GroupAdd"),
         masked_paths=host.optional_texts("MaskedPaths"),
         readonly_paths=host.optional_texts("ReadonlyPaths"),
+        isolation=_isolation(host),
     )
+
+
+def _isolation(host: Fields) -> str:
+    """Of Windows in Docker's API; here, whose defaults hold."""
+    name = host.text("Isolation").lower()
+    return baseline("" if name == "default" else name).name
 
 
 def parse_namespaces(host: Fields) -> Namespaces:

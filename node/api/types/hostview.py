@@ -66,7 +66,7 @@ def _security(spec: CreateSpec) -> Json:
         "MaskedPaths": _paths(security, security.masked_paths, (*MASKED, *thermal_throttles())),
         "ReadonlyPaths": _paths(security, security.readonly_paths, READONLY),
         "Runtime": spec.runtime or "seawall",
-        "Isolation": "",
+        "Isolation": security.isolation,
     }
     if spec.init:
         document["Init"] = True

@@ -90,8 +90,6 @@ def _check_foreign(host: Fields) -> None:
     for name in _WINDOWS:
         if host.number(name):
             raise InvalidArgument(f"{host.name(name)} is a limit of Windows containers, this node runs Linux ones")
-    if host.text("Isolation").lower() not in ("", "default"):
-        raise InvalidArgument(f'invalid isolation: "{host.text("Isolation")[:50]}": linux only supports \'default\'')
     if host.mapping("StorageOpt"):
         raise InvalidArgument("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
     for request in host.objects("DeviceRequests"):
@@ -169,7 +167,8 @@ def limits_view(limits: Resources, version: ApiVersion = NEWEST) -> dict[str, An
         "MemorySwap": shown_swap(limits),
         "MemorySwappiness": limits.memory_swappiness,
         "OomKillDisable": limits.oom_kill_disable,
-        "PidsLimit": limits.pids_limit if limits.pids_limit > 0 else None,
+        # -1 is said, so that a copy made from this has no limit either.
+        "PidsLimit": max(limits.pids_limit, -1) or None,
         "Ulimits": [{"Name": u.name, "Hard": u.hard, "Soft": u.soft} for u in limits.ulimits],
         "CpuCount": 0,
         "CpuPercent": 0,

@@ -47,6 +47,8 @@ class Node:
     log_driver: str
     plugins: Mapping[str, Sequence[str]]
     init: str
+    isolation: str = "seawall"
+    security: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,12 +146,12 @@ def info(node: Node, machine: Machine, counts: Mapping[str, int], *, images: int
                   "RemoteManagers": None},
         # Containers outlive the daemon by design: what Docker offers as an option is the only way here.
         "LiveRestoreEnabled": True,
-        "Isolation": "",
+        "Isolation": node.isolation,
         "InitBinary": node.init,
         "ContainerdCommit": {"ID": ""},
         "RuncCommit": {"ID": ""},
         "InitCommit": {"ID": ""},
-        "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
+        "SecurityOptions": list(node.security),
         "ProductLicense": "",
         "Warnings": _warnings(node.limits, forwards=machine.forwards) or None,
     }

@@ -92,6 +92,8 @@ def config(container: Container, around: Surroundings) -> dict[str, Any]:
             init=around.init if _init(container, around) else "",
             user=(user.uid, user.gid),
             owner=around.owner,
+            cgroup_writable=confinement.writable_cgroups,
+            proc=confinement.proc,
         ),
         "linux": linux,
         "annotations": dict(spec.annotations),

@@ -28,9 +28,10 @@ def _nobody(_path: str) -> tuple[int, int]:
 
 def mounts(
     container: Container, *, cgroup_private: bool, init: str = "", user: tuple[int, int] = (0, 0),
-    owner: Owner = _nobody, shm_of: int = 0,
+    owner: Owner = _nobody, shm_of: int = 0, cgroup_writable: bool = False, proc: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
-    """`user`: uid and gid of the container's process; `owner` says those of a path on the host."""
+    """`user`: uid and gid of the container's process; `owner` says those of a path on the host; `proc`: further
+    options of /proc."""
     spec = container.spec
     wanted = [
         _user_mount(point, source, _id_map(point, user, owner))
@@ -39,13 +40,15 @@ def mounts(
         )
     ]
     taken = {mount["destination"] for mount in wanted}
-    base = _defaults(spec.resources.shm_size, privileged=spec.security.privileged, ipc=spec.namespaces.ipc)
+    cgroup = _cgroup(writable=spec.security.privileged or cgroup_writable)
+    base = _defaults(spec.resources.shm_size, cgroup, proc, privileged=spec.security.privileged,
+                     ipc=spec.namespaces.ipc)  # fmt: skip
     if shm_of:
         # The other container's: the runtime takes it from inside that container's mounts (runtime/place.py).
         base = [mount for mount in base if mount["destination"] != SHM]
         base.append(_mount(SHM, "bind", ["bind", "nosuid", "noexec", "nodev"], f"/proc/{shm_of}/root{SHM}"))
     if not cgroup_private:
-        base = [mount for mount in base if mount["type"] != "cgroup"] + [_cgroup(spec.security.privileged)]
+        base = [mount for mount in base if mount["type"] != "cgroup"] + [cgroup]
     files = [
         {
             "destination": f"/etc/{name}",
@@ -60,17 +63,19 @@ def mounts(
     return [mount for mount in [*base, *files] if mount["destination"] not in taken] + wanted
 
 
-def _defaults(shm_size: int, *, privileged: bool, ipc: str) -> list[dict[str, Any]]:
+def _defaults(
+    shm_size: int, cgroup: dict[str, Any], proc: Sequence[str], *, privileged: bool, ipc: str
+) -> list[dict[str, Any]]:
     sys_mode = "rw" if privileged else "ro"
     shared = ["rbind", "nosuid", "noexec", "nodev"]
     host_ipc = ipc == "host"
     shm = ["nosuid", "noexec", "nodev", "mode=1777", f"size={shm_size or 64 * 1024 * 1024}"]
     result = [
-        _mount("/proc", "proc", ["nosuid", "noexec", "nodev"]),
+        _mount("/proc", "proc", ["nosuid", "noexec", "nodev", *proc]),
         _mount("/dev", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
         _mount("/dev/pts", "devpts", ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
         _mount("/sys", "sysfs", ["nosuid", "noexec", "nodev", sys_mode]),
-        _cgroup(privileged),
+        cgroup,
     ]
     if host_ipc:
         result.append(_mount("/dev/mqueue", "bind", shared, "/dev/mqueue"))
@@ -82,8 +87,8 @@ def _defaults(shm_size: int, *, privileged: bool, ipc: str) -> list[dict[str, An
     return result
 
 
-def _cgroup(privileged: bool) -> dict[str, Any]:
-    return _mount("/sys/fs/cgroup", "cgroup", ["nosuid", "noexec", "nodev", "relatime", "rw" if privileged else "ro"])
+def _cgroup(*, writable: bool) -> dict[str, Any]:
+    return _mount("/sys/fs/cgroup", "cgroup", ["nosuid", "noexec", "nodev", "relatime", "rw" if writable else "ro"])
 
 
 def _mount(destination: str, kind: str, options: Sequence[str], source: str = "") -> dict[str, Any]:

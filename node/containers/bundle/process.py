@@ -34,13 +34,15 @@ def process(
         "args": list(args),
         "env": _with_home(env, user.home),
         "cwd": cwd or "/",
-        "capabilities": _capabilities(confinement.capabilities, user.uid),
+        "capabilities": _capabilities(confinement, user.uid),
         "noNewPrivileges": confinement.no_new_privileges,
     }
     if tty and all(console_size):
         result["consoleSize"] = {"height": console_size[0], "width": console_size[1]}
     if ulimits:
         result["rlimits"] = [_rlimit(limit) for limit in ulimits]
+    if confinement.apparmor:
+        result["apparmorProfile"] = confinement.apparmor
     if oom_score_adj:
         result["oomScoreAdj"] = oom_score_adj
     return result
@@ -68,12 +70,13 @@ def _with_home(env: Sequence[str], home: str) -> list[str]:
     return list(env) if any(entry.startswith("HOME=") for entry in env) else [*env, f"HOME={home}"]
 
 
-def _capabilities(held: Sequence[str], uid: int) -> dict[str, list[str]]:
-    # execve(2) clears permitted and effective of a non-root user; saying so keeps an exec the same as a start.
-    # Inheritable stays empty whoever it is (CVE-2022-29162).
-    names = list(held)
-    granted = names if uid == 0 else []
-    return {"bounding": names, "effective": granted, "permitted": granted}
+def _capabilities(confinement: Confinement, uid: int) -> dict[str, list[str]]:
+    # execve(2) clears permitted and effective of a non-root user but for what is ambient; saying so keeps an exec the
+    # same as a start. Inheritable stays empty for root, and beyond what is ambient for everybody (CVE-2022-29162).
+    names = list(confinement.capabilities)
+    granted = names if uid == 0 else list(confinement.ambient)
+    sets = {"bounding": names, "effective": granted, "permitted": granted}
+    return sets | {"inheritable": granted, "ambient": granted} if uid and granted else sets
 
 
 def _rlimit(limit: Ulimit) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""What a container's processes may do: capabilities, seccomp, no_new_privs, masked and read-only paths.
+"""What a container's processes may do: capabilities, seccomp, no_new_privs, masked and read-only paths, labels.
 
-Defaults are Docker's with one difference: no_new_privs is on, except for a privileged container, which loses nothing
-by a setuid program. `--security-opt no-new-privileges=false` turns it off.
+What holds when nothing is said is `baseline`'s. A privileged container loses nothing by a setuid program, so it has no
+no_new_privs unless it asks.
 """
 
 import json
@@ -11,10 +11,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from node.containers.bundle import options
+from node.containers.bundle.baseline import Baseline, ambient_set, baseline, capability_set
 from node.containers.bundle.dockerseccomp import translate
 from node.containers.errors import InvalidSpec
 from node.containers.model import Security
-from node.linux import capabilities, seccomp
+from node.linux import labels, seccomp
 from ocispec.errors import Unimplemented
 
 MASKED = (
@@ -30,76 +32,81 @@ class Confinement:
     """The parsed form of Security; `seccomp` is a runtime-spec `linux.seccomp` object or None (unconfined)."""
 
     capabilities: tuple[str, ...]
+    ambient: tuple[str, ...]
+    """Of those, what a user who is not root holds."""
+
     no_new_privileges: bool
     seccomp: Mapping[str, Any] | None
     masked: tuple[str, ...]
     readonly: tuple[str, ...]
+    apparmor: str = ""
+    """A profile's name; empty: none, or the kernel knows none."""
+
+    writable_cgroups: bool = False
+    proc: tuple[str, ...] = ()
+    """Further mount options of /proc."""
 
 
 def confine(spec: Security) -> Confinement:
     """Raises InvalidSpec or Unimplemented; the manager calls it at create too, so that start cannot fail on it."""
-    held = capability_set(spec.cap_add, spec.cap_drop, privileged=spec.privileged)
-    no_new_privileges, profile = not spec.privileged, "unconfined" if spec.privileged else ""
-    masked = () if spec.privileged else spec.masked_paths
-    readonly = () if spec.privileged else spec.readonly_paths
-    for option in spec.security_opt:
-        name, equals, value = option.partition("=") if "=" in option else option.partition(":")
-        if name == "no-new-privileges":
-            no_new_privileges = _boolean(value) if equals else True
-        elif name == "seccomp":
-            profile = value
-        elif name == "systempaths" and value == "unconfined":
-            masked, readonly = (), ()
-        elif name not in ("label", "apparmor", "systempaths"):
-            raise InvalidSpec(f'invalid --security-opt: "{option[:300]}"')
-        elif not _is_harmless(name, value):
-            raise Unimplemented(f'security option "{option}" is not supported yet')
+    kind, asked = baseline(spec.isolation), options.parse(spec.security_opt)
+    held = capability_set(kind, spec.cap_add, spec.cap_drop, privileged=spec.privileged)
+    no_new_privileges = kind.no_new_privileges and not spec.privileged
+    profile = "unconfined" if spec.privileged else ""
+    masked, readonly = _covered(spec, asked)
     return Confinement(
         held,
-        no_new_privileges,
-        _seccomp(profile, held),
-        (*MASKED, *thermal_throttles()) if masked is None else masked,
-        READONLY if readonly is None else readonly,
+        ambient_set(kind, spec.cap_add, held, privileged=spec.privileged),
+        no_new_privileges if asked.no_new_privileges is None else asked.no_new_privileges,
+        _seccomp(profile if asked.seccomp is None else asked.seccomp, held, kind),
+        masked,
+        readonly,
+        _apparmor(asked.apparmor, privileged=spec.privileged),
+        asked.writable_cgroups,
+        _checked(asked).proc,
     )
 
 
-def capability_set(add: Sequence[str], drop: Sequence[str], *, privileged: bool = False) -> tuple[str, ...]:
-    """Docker's rules: ALL in either list stands for every capability this kernel knows. Raises InvalidSpec."""
-    added, dropped = _parse(add, "CapAdd"), _parse(drop, "CapDrop")
-    if privileged:
-        return _parse(["ALL"], "CapAdd")
-    if any(name.upper() in ("ALL", "CAP_ALL") for name in add):
-        return tuple(name for name in added if name not in dropped)
-    kept = [name for name in capabilities.DEFAULT if name not in dropped]
-    return (*kept, *(name for name in added if name not in kept))
+def _covered(spec: Security, asked: options.Options) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Masked and read-only paths: the lists, less what is uncovered by name, and what is masked by name."""
+    masked = (*MASKED, *thermal_throttles()) if spec.masked_paths is None else spec.masked_paths
+    readonly = READONLY if spec.readonly_paths is None else spec.readonly_paths
+    if spec.privileged or asked.bare_system_paths:
+        masked, readonly = (), ()
+    bare = [path for path in masked if not asked.uncovers(path)]
+    return (*bare, *asked.masked), tuple(path for path in readonly if not asked.uncovers(path))
 
 
-def _parse(names: Sequence[str], field: str) -> tuple[str, ...]:
-    try:
-        return capabilities.parse(names)
-    except capabilities.UnknownCapability as error:
-        known = {name.removeprefix("CAP_") for name in (*capabilities.ALL, "ALL")}
-        wrong = next((bare for name in names if (bare := name.upper().removeprefix("CAP_")) not in known), "")
-        text = f'unknown capability: "CAP_{wrong[:100]}"' if wrong else str(error)
-        raise InvalidSpec(f"invalid {field}: {text}") from error
+def _checked(asked: options.Options) -> options.Options:
+    """SELinux labels: what turns them off asks for nothing where nothing is labelled."""
+    for label in asked.selinux:
+        if label == "disable":
+            continue
+        if not labels.has_selinux():
+            raise InvalidSpec(f'security option "label={label}": the kernel of this host runs without SELinux')
+        raise Unimplemented(f'security option "label={label}": containers get no SELinux labels yet; label=disable is '
+                            "what they have")
+    return asked
 
 
-def _boolean(value: str) -> bool:
-    if value.lower() not in ("true", "false", "1", "0"):
-        raise InvalidSpec(f"invalid --security-opt: no-new-privileges={value!r} is neither true nor false")
-    return value.lower() in ("true", "1")
+def _apparmor(profile: str | None, *, privileged: bool) -> str:
+    if profile == "unconfined" or (profile is None and privileged):
+        return ""
+    if profile is None:
+        return labels.default_apparmor()
+    if not labels.has_apparmor():
+        raise InvalidSpec(f'security option "apparmor={profile}": the kernel of this host runs without AppArmor')
+    if labels.is_loaded(profile) is False:
+        raise InvalidSpec(f'security option "apparmor={profile}": no profile of that name is loaded '
+                          "(apparmor_parser loads them)")
+    return profile
 
 
-def _is_harmless(name: str, value: str) -> bool:
-    """Turning off what this host does not have (SELinux labels, AppArmor) asks for nothing."""
-    return (name == "label" and value == "disable") or (name == "apparmor" and value == "unconfined")
-
-
-def _seccomp(profile: str, held: Sequence[str]) -> Mapping[str, Any] | None:
+def _seccomp(profile: str, held: Sequence[str], kind: Baseline) -> Mapping[str, Any] | None:
     if profile == "unconfined":
         return None
     if profile in ("", "builtin", "default"):
-        return seccomp.default_profile(held)
+        return seccomp.default_profile(held, older=kind.older_calls)
     try:
         resolved = translate(json.loads(profile), held)
         seccomp.compile_profile(resolved)

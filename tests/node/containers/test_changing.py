@@ -20,7 +20,7 @@ def test_what_is_not_named_stays():
     now = Resources(memory=64 * MB, cpu_shares=5, pids_limit=9)
     merged = merge(now, Change(Resources(cpu_shares=7)))
     assert merged == replace(now, cpu_shares=7)
-    assert merge(now, Change(pids_limit=-1)).pids_limit == 0
+    assert merge(now, Change(pids_limit=-1)).pids_limit == -1
 
 
 def test_swap_keeps_what_it_meant():

@@ -171,8 +171,13 @@ def arg(**changes: object) -> dict[str, object]:
 
 @pytest.mark.parametrize(("profile", "says"), [
     ({}, "unknown seccomp action None"),
-    ({"defaultAction": "SCMP_ACT_NOTIFY"}, "SCMP_ACT_NOTIFY is not supported"),
-    ({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/agent"}, "listenerPath is not supported"),
+    ({"defaultAction": "SCMP_ACT_NOTIFY"}, "cannot be the default action"),
+    ({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": 7}, "listenerPath must be a string"),
+    ({"defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "x"}, "listenerMetadata without a listenerPath"),
+    ({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["bind"], "action": "SCMP_ACT_NOTIFY"}]},
+     "bind has SCMP_ACT_NOTIFY, but there is no listenerPath"),
+    ({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/agent",
+      "syscalls": [{"names": ["write"], "action": "SCMP_ACT_NOTIFY"}]}, "write cannot have SCMP_ACT_NOTIFY"),
     ({"defaultAction": "SCMP_ACT_ALLOW", "defaultErrnoRet": 1}, "takes no errnoRet"),
     ({"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 4096}, "errnoRet"),
     ({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": {}}, "must be a list"),

@@ -25,12 +25,13 @@ from node.containers.model import (
 from node.linux import seccomp
 from node.linux.capabilities import ALL, DEFAULT
 
+SEAWALL = Security(isolation="seawall")
 PASSWD = {"/etc/passwd": b"web:x:5:6::/home/web:\n"}
 AROUND = Surroundings("seawall-1/abc", "/proc/7/fd/9", Joins(), "/usr/bin/docker-init", PASSWD.get)
 
 
 def made(mounts=(), around=AROUND, **values):
-    spec = replace(CreateSpec("alpine", env=("A=1",), hostname="box"), **values)
+    spec = replace(CreateSpec("alpine", env=("A=1",), hostname="box"), **{"security": SEAWALL, **values})
     container = Container(
         "abc", "n", "t", "alpine", "sha256:x", spec, "sh", ("-c", "x"), tuple(mounts), directory="/c/abc"
     )
@@ -88,7 +89,7 @@ def test_another_user_holds_no_capabilities():
 
 def test_capabilities_added_and_dropped():
     def bounding(add=(), drop=()):
-        return set(made(security=Security(add, drop))["process"]["capabilities"]["bounding"])
+        return set(made(security=replace(SEAWALL, cap_add=add, cap_drop=drop))["process"]["capabilities"]["bounding"])
 
     assert bounding(("net_admin",), ("CAP_CHOWN",)) == set(DEFAULT) - {"CAP_CHOWN"} | {"CAP_NET_ADMIN"}
     assert bounding((), ("ALL",)) == set()
@@ -100,7 +101,7 @@ def test_capabilities_added_and_dropped():
 
 
 def test_privileged_means_all_of_it():
-    result = made(security=Security(privileged=True))
+    result = made(security=replace(SEAWALL, privileged=True))
     assert "seccomp" not in result["linux"]
     assert result["linux"]["maskedPaths"] == []
     assert result["linux"]["readonlyPaths"] == []
@@ -122,7 +123,7 @@ def test_privileged_means_all_of_it():
     ],
 )
 def test_no_new_privileges(options, expected):
-    assert made(security=Security(security_opt=options))["process"]["noNewPrivileges"] is expected
+    assert made(security=replace(SEAWALL, security_opt=options))["process"]["noNewPrivileges"] is expected
 
 
 def test_a_seccomp_profile_of_dockers_form():
@@ -138,9 +139,9 @@ def test_a_seccomp_profile_of_dockers_form():
     }
     option = f"seccomp={json.dumps(profile)}"
     assert [
-        rule["names"] for rule in made(security=Security(security_opt=(option,)))["linux"]["seccomp"]["syscalls"]
+        rule["names"] for rule in made(security=replace(SEAWALL, security_opt=(option,)))["linux"]["seccomp"]["syscalls"]
     ] == [["mkdir"]]
-    assert "seccomp" not in made(security=Security(security_opt=("seccomp=unconfined",)))["linux"]
+    assert "seccomp" not in made(security=replace(SEAWALL, security_opt=("seccomp=unconfined",)))["linux"]
 
 
 HOSTILE = [
@@ -158,7 +159,7 @@ HOSTILE = [
 @pytest.mark.parametrize("profile", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_seccomp_profiles_are_refused(profile):
     with pytest.raises(InvalidSpec, match="Decoding seccomp profile failed"):
-        made(security=Security(security_opt=(f"seccomp={profile}",)))
+        made(security=replace(SEAWALL, security_opt=(f"seccomp={profile}",)))
 
 
 def test_limits():
@@ -225,7 +226,7 @@ def test_namespaces_of_the_host_and_of_others():
 
 
 def test_an_exec_is_confined_like_its_container():
-    spec = CreateSpec("alpine", env=("A=1",), hostname="box", workdir="/srv", security=Security(cap_drop=("ALL",)))
+    spec = CreateSpec("alpine", env=("A=1",), hostname="box", workdir="/srv", security=replace(SEAWALL, cap_drop=("ALL",)))
     container = Container("abc", "n", "t", "alpine", "sha256:x", spec, "sh", ())
     user = ProcessUser(0, 0, (), "/root")
     process = exec_process(container, ExecSpec(("id",), env=("B=2",)), user)
