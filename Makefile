@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh machine (both as root): `make up` and `make test`.
 .DELETE_ON_ERROR:
-.PHONY: help up test lint format bench clean
+.PHONY: help up test test-vm lint format bench clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -9,13 +9,16 @@ READY  := $(VENV)/.ready
 DEV    := $(VENV)/.ready-dev
 
 help:            ## this list
-	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 14
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 14
 
 up: $(READY)     ## install, start a registry and a node, print what to try; Ctrl-C stops both
 	@dev/up
 
 test: $(DEV)     ## install what the tests need and run all of them (lint too)
 	@dev/test $(TESTS)
+
+test-vm: $(DEV)  ## the tests that need cgroup v2 and systemd, under a kernel of their own (part of make test too)
+	@$(VENV)/bin/pytest -q tests/vm
 
 lint: $(DEV)     ## ruff, mypy --strict, the import contracts
 	@dev/lint
@@ -33,8 +36,9 @@ $(READY): pyproject.toml constraints.txt dev/install
 	@PYTHON=$(PYTHON) dev/install $(VENV) runtime
 	@touch $@
 
-$(DEV): pyproject.toml constraints.txt dev/install dev/packages dev/gotools dev/gotools.list dev/pytools
+$(DEV): pyproject.toml constraints.txt dev/install dev/packages dev/gotools dev/gotools.list dev/pytools dev/vmkernel
 	@PYTHON=$(PYTHON) dev/install $(VENV) dev
 	@dev/gotools .tools/bin
 	@dev/pytools .tools $(VENV)
+	@dev/vmkernel .tools/vm
 	@touch $@ $(READY)
