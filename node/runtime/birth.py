@@ -19,19 +19,20 @@ import termios
 
 from node.linux import capabilities, seccomp
 from node.linux import syscalls as sys
-from node.runtime import command, rootfs
+from node.runtime import command, holdings, identity, namespaces, rootfs
 from node.runtime.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from node.linux.cgroups.doors import Doors
     from node.linux.cgroups.mounts import GroupMount
     from node.linux.cgroups.store import Cgroup, Cgroups
+    from node.runtime.identity import UserNamespace
     from node.runtime.spec import Config, Process
 
 TIOCGPTPEER = 0x5441
 TIOCSPTLCK = 0x40045431
 PTMX, NULL = os.makedev(5, 2), os.makedev(1, 3)
-_NEW = {"network": sys.CLONE_NEWNET, "ipc": sys.CLONE_NEWIPC, "uts": sys.CLONE_NEWUTS, "mount": sys.CLONE_NEWNS}
 EXECUTION = sys.CLONE_NEWNS | sys.CLONE_NEWUTS | sys.CLONE_NEWIPC | sys.CLONE_NEWNET | sys.CLONE_NEWCGROUP
 
 
@@ -73,74 +74,131 @@ class Stdio:
 
 def be_born(
     sync: Sync, config: Config, groups: Cgroups, confinement: Confinement, trees: dict[str, int], stdio: Stdio | None,
-    id_maps: dict[object, int] | None = None,
+    id_maps: dict[object, int] | None = None, user: UserNamespace | None = None,
 ) -> None:
     """The container's own process, from fork to execve. Never returns normally; raises what went wrong.
 
     `trees`: mounts of the host that are already copied, by source. `id_maps`: user namespaces of id-mapped mounts.
+    `user`: the container's user namespace. Then this process stands outside its pid namespace, does what needs the
+    host's rights, and gives birth to the one that goes on without them; it is the monitor's child as well.
     """
     process = config.process
-    _detach()
-    warnings = _limits(process)
-    _namespaces(config)
+    _detach(session=user is None)
+    steps = rootfs.plan(config)
+    held = holdings.take(config, steps, trees, id_maps or {}, user)
+    warnings, limits = _raise_limits(process)
+    foreign = namespaces.join(config, user)
+    proc = sys.new_mount("proc", []) if config.sysctl else -1
+    if user is None:
+        enter_group = _Group(sync, groups, config)
+    else:
+        confinement = Confinement(confinement.program, confinement.flags, frozenset(capabilities.ALL))
+        holdings.take_foreign(held, steps, foreign)
+        _sysctls(proc, config, {"network", "ipc"} & foreign)
+        _give_away(stdio, user, process)
+        enter_group = _Group(sync, groups, config, ahead=True)
+        _enter_user_namespace(sync, config, user)
+    sys.unshare(namespaces.new(config))
     sys.join_new_session_keyring()
     sys.mount("", "/", flags=sys.MS_SLAVE | sys.MS_REC)
-    root = rootfs.Root(config.root)
-    steps = rootfs.plan(config)
-    joined = False
-    for step in steps:
-        if step.kind == "cgroup" and not joined:
-            _join_group(sync, config, groups)
-            joined = True
-        if step.kind == "cgroup":
-            _cgroup(root, step, groups, config)
-        else:
-            rootfs.build(root, step, trees.get(step.source) if step.kind == "bind" else None,
-                         -1 if id_maps is None else id_maps.get(step.id_map, -1))
-    if not joined:
-        _join_group(sync, config, groups)
+    _build(config, groups, steps, held, enter_group)
+    enter_group()
+    root = rootfs.Root(held.root)
     if rootfs.has_own_dev(steps):
         rootfs.make_devices(root, config.devices)
     _working_folder(root, process.cwd)
-    os.close(root.fd)
-    rootfs.enter(config.root)
+    rootfs.enter(held.root)
     console = _console(process, bind=True) if process.terminal else None
-    _sysctls(config)
+    _sysctls(proc, config, {"network", "ipc"} - (foreign if user is not None else set()))
     if config.hostname:
         sys.sethostname(config.hostname)
     if config.domainname:
         sys.setdomainname(config.domainname)
     _confine_tree(config)
-    _become(sync, process, confinement, stdio, console, warnings)
+    _become(sync, process, confinement, stdio, console, warnings, limits, user=user)
+
+
+def _build(
+    config: Config, groups: Cgroups, steps: list[rootfs.Step], held: holdings.Holdings, enter_group: _Group
+) -> None:
+    rootfs.lift(held.root)
+    root = rootfs.Root(held.root)
+    for number, step in enumerate(steps):
+        if step.kind == "cgroup":
+            enter_group()
+            _cgroup(root, step, groups, config)
+        else:
+            rootfs.build(root, step, held.mounts.get(number))
+
+
+def _enter_user_namespace(sync: Sync, config: Config, user: UserNamespace) -> None:
+    """Returns in the child, which is root of the container's user namespace and the first of its pid namespace."""
+    identity.enter(user)
+    if config.namespaces.get("pid") == "":
+        sys.unshare(sys.CLONE_NEWPID)
+    if pid := sys.fork_sibling():
+        sync.report({"pid": pid})
+        os._exit(0)
+    os.setsid()
+    sys.prctl(sys.PR_SET_PDEATHSIG, 9)
 
 
 def be_executed(
     sync: Sync, process: Process, init: int, group: Cgroup, confinement: Confinement, stdio: Stdio | None,
-    *, outside: bool,
+    *, outside: bool, user: UserNamespace | None = None,
 ) -> None:
     """A further process in a running container; `init` is a pidfd of the container's own.
 
     `outside`: this process stands outside the container's pid namespace and gives birth to the one that enters it when
     nothing is left that it must not have. A container with CAP_SYS_PTRACE may take over whatever it sees, and must not
-    see a process that still has our capabilities.
+    see a process that still has our capabilities. So it is where the container has a user namespace.
     """
     _detach(session=not outside)
-    warnings = _limits(process)
+    warnings, limits = _raise_limits(process)
     group.join()
     # One call for all: a process that dies in between cannot leave us in half of its namespaces.
     sys.setns(init, EXECUTION | (sys.CLONE_NEWPID if outside else 0))
+    if user is not None:
+        confinement = Confinement(confinement.program, confinement.flags, frozenset(capabilities.ALL))
+        _give_away(stdio, user, process)
+        # Last, for some of the others may be the host's.
+        sys.setns(init, sys.CLONE_NEWUSER)
+        identity.become_root()
     sys.join_new_session_keyring()
     console = _console(process, bind=False) if process.terminal else None
-    _become(sync, process, confinement, stdio, console, warnings, outside=outside)
+    _become(sync, process, confinement, stdio, console, warnings, limits, outside=outside, user=user)
 
 
-def _join_group(sync: Sync, config: Config, groups: Cgroups) -> None:
-    """The monitor makes the group while the first namespaces and mounts are made here. Joining from inside is cheap,
-    and must come before the cgroup namespace, whose root is where we stand then."""
-    sync.wait_for(b"group")
-    groups.open(config.cgroup).join()
-    if config.namespaces.get("cgroup") == "":
-        sys.unshare(sys.CLONE_NEWCGROUP)
+class _Group:
+    """Joins the container's cgroup and makes its cgroup namespace, whose root is where we stand then: when called
+    first. Joining from inside is cheap; the monitor makes the group while we do other things.
+
+    `ahead`: the way in is opened now, for when the right to it is gone.
+    """
+
+    def __init__(self, sync: Sync, groups: Cgroups, config: Config, *, ahead: bool = False) -> None:
+        self._sync, self._groups, self._config = sync, groups, config
+        self._joined = False
+        self._doors = self._open() if ahead else None
+
+    def _open(self) -> Doors:
+        self._sync.wait_for(b"group")
+        return self._groups.open(self._config.cgroup).doors()
+
+    def __call__(self) -> None:
+        if self._joined:
+            return
+        self._joined = True
+        (self._doors or self._open()).enter()
+        if self._config.namespaces.get("cgroup") == "":
+            sys.unshare(sys.CLONE_NEWCGROUP)
+
+
+def _give_away(stdio: Stdio | None, user: UserNamespace, process: Process) -> None:
+    """Pipes to the container's user; its root could not, for it does not own them."""
+    for fd in () if stdio is None else stdio.fds:
+        if fd >= 0 and stat.S_ISFIFO(os.fstat(fd).st_mode):
+            os.fchown(fd, user.host_uid(process.uid), -1)
 
 
 def _detach(*, session: bool = True) -> None:
@@ -153,44 +211,35 @@ def _detach(*, session: bool = True) -> None:
     sys.prctl(sys.PR_SET_PDEATHSIG, 9)
 
 
-def _limits(process: Process) -> list[str]:
-    """rlimits and the OOM score, while we still may; what the host refuses is a warning and no failure."""
-    warnings = []
+def _raise_limits(process: Process) -> tuple[list[str], list[tuple[int, int, int]]]:
+    """rlimits above the host's and the OOM score, while we still may. What the host refuses is a warning and no
+    failure. Returns warnings, and the rlimits for `_become`: what this process does itself is not to meet them."""
+    warnings, limits = [], []
     for kind, soft, hard in process.rlimits:
         number = getattr(resource, kind, None)
         if number is None:
             raise OSError(errno.EINVAL, f"unknown rlimit {kind}")
+        wanted, (now, top) = (_rlimit(soft), _rlimit(hard)), resource.getrlimit(number)
         try:
-            resource.setrlimit(number, (_rlimit(soft), _rlimit(hard)))
+            if wanted[1] != top and (wanted[1] == resource.RLIM_INFINITY or wanted[1] > top != resource.RLIM_INFINITY):
+                resource.setrlimit(number, (now, wanted[1]))
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno != errno.EPERM:
                 raise
             warnings.append(f"the host does not permit {kind} of {soft}:{hard}")
+            continue
+        limits.append((number, *wanted))
     if process.oom_score_adj is not None:
         try:
             with open("/proc/self/oom_score_adj", "w") as file:
                 file.write(str(process.oom_score_adj))
         except PermissionError:
             warnings.append(f"the host does not permit an oom_score_adj of {process.oom_score_adj}")
-    return warnings
+    return warnings, limits
 
 
 def _rlimit(value: int) -> int:
     return resource.RLIM_INFINITY if value < 0 or value >= 0xFFFF_FFFF_FFFF_FFFF else value
-
-
-def _namespaces(config: Config) -> None:
-    # Every path is opened before the first is entered: afterwards /proc may mean another one.
-    joined = [(os.open(path, os.O_RDONLY | os.O_CLOEXEC), _NEW[kind]) for kind, path in config.namespaces.items()
-              if path and kind in _NEW]
-    for fd, flag in joined:
-        sys.setns(fd, flag)
-        os.close(fd)
-    flags = 0
-    for kind, place in config.namespaces.items():
-        if not place:
-            flags |= _NEW.get(kind, 0)
-    sys.unshare(flags)
 
 
 def _cgroup(root: rootfs.Root, step: rootfs.Step, groups: Cgroups, config: Config) -> None:
@@ -263,23 +312,19 @@ def _console(process: Process, *, bind: bool) -> tuple[int, int]:
     return master, slave
 
 
-def _sysctls(config: Config) -> None:
-    """Through a procfs of our own that nobody else sees, so that no swapped /proc redirects a write
-    (CVE-2025-52881)."""
-    if not config.sysctl:
-        return
-    proc = sys.new_mount("proc", [])
-    try:
-        for key, value in config.sysctl.items():
-            path = "sys/" + key.replace(".", "/")
-            try:
-                fd = sys.openat2(proc, path, os.O_WRONLY, resolve=sys.RESOLVE_NO_SYMLINKS | sys.RESOLVE_IN_ROOT)
-                with os.fdopen(fd, "w") as file:
-                    file.write(value)
-            except OSError as error:
-                raise OSError(error.errno, f"sysctl {key}: {os.strerror(error.errno or 0)}") from error
-    finally:
-        os.close(proc)
+def _sysctls(proc: int, config: Config, kinds: set[str]) -> None:
+    """Those of the namespaces in `kinds`, through a procfs of our own that nobody else sees, so that no swapped /proc
+    redirects a write (CVE-2025-52881)."""
+    for key, value in config.sysctl.items():
+        if ("network" if key.startswith("net.") else "ipc") not in kinds:
+            continue
+        path = "sys/" + key.replace(".", "/")
+        try:
+            fd = sys.openat2(proc, path, os.O_WRONLY, resolve=sys.RESOLVE_NO_SYMLINKS | sys.RESOLVE_IN_ROOT)
+            with os.fdopen(fd, "w") as file:
+                file.write(value)
+        except OSError as error:
+            raise OSError(error.errno, f"sysctl {key}: {os.strerror(error.errno or 0)}") from error
 
 
 def _confine_tree(config: Config) -> None:
@@ -301,11 +346,14 @@ def _confine_tree(config: Config) -> None:
 
 def _become(
     sync: Sync, process: Process, confinement: Confinement, stdio: Stdio | None, console: tuple[int, int] | None,
-    warnings: list[str], *, outside: bool = False,
+    warnings: list[str], limits: list[tuple[int, int, int]], *, outside: bool = False,
+    user: UserNamespace | None = None,
 ) -> None:
     """Identity, command, leave to go, the filter, execve."""
     env = dict(entry.split("=", 1) for entry in process.env)
-    master = _take_stdio(process, stdio, console, lead=not outside)
+    master = _take_stdio(process, stdio, console, lead=not outside, given_away=user is not None)
+    for number, soft, hard in limits:
+        resource.setrlimit(number, (soft, hard))
     os.umask(0o022 if process.umask is None else process.umask)
     if confinement.program is not None and not process.no_new_privileges:
         # Without no_new_privs loading a filter needs CAP_SYS_ADMIN, which goes next.
@@ -355,7 +403,7 @@ def _enter_pids(sync: Sync, warnings: list[str], master: int | None) -> None:
 
 
 def _take_stdio(
-    process: Process, stdio: Stdio | None, console: tuple[int, int] | None, *, lead: bool
+    process: Process, stdio: Stdio | None, console: tuple[int, int] | None, *, lead: bool, given_away: bool
 ) -> int | None:
     """Put stdio on 0, 1, 2 and give it to the user. The master of a console is for the monitor."""
     if console is not None:
@@ -370,7 +418,8 @@ def _take_stdio(
     for number, fd in enumerate(fds):
         os.dup2(fd, number, inheritable=True)
         status = os.fstat(number)
-        if process.uid != status.st_uid and (stat.S_ISFIFO(status.st_mode) or console is not None):
+        ours = console is not None or (stat.S_ISFIFO(status.st_mode) and not given_away)
+        if ours and process.uid != status.st_uid:
             os.fchown(number, process.uid, status.st_gid)
     return console[0] if console is not None else None
 

@@ -29,7 +29,7 @@ import time
 
 from node.linux import syscalls
 from node.linux.cgroups import CgroupError
-from node.runtime import birth, place, spec
+from node.runtime import birth, identity, place, spec
 from node.runtime.control import Connection, Control
 from node.runtime.logchoice import open_log
 from node.runtime.poller import READ, Poller
@@ -107,6 +107,7 @@ class Monitor:
         self._ports = job.ports
         self._poller = Poller()
         self._control = Control(self._poller, self._request, self._on_lost)
+        self._user: identity.UserNamespace | None = None
         self._births_outside = place.sees_births(job.config)
         self._own_pids = job.config.namespaces.get("pid") == ""
         self._group: Cgroup | None = None
@@ -125,15 +126,23 @@ class Monitor:
 
     # -- life
 
-    def bear(self, job: Job, trees: dict[str, int], id_maps: dict[object, int]) -> None:
+    def bear(self, job: Job, trees: dict[str, int], id_maps: dict[object, int],
+             user: identity.UserNamespace | None) -> None:
         """Fork the container's process, and make its cgroup while it is being born. Raises OSError."""
-        place.enter_pid_namespace(job.config)
         config, groups, confinement = job.config, job.groups, job.confinement
-        self._init.fork(lambda sync, stdio: birth.be_born(sync, config, groups, confinement, trees, stdio, id_maps),
-                        (*trees.values(), *id_maps.values()))
-        for fd in (*trees.values(), *id_maps.values()):
+        self._user = user
+        held = (*trees.values(), *id_maps.values(), *((user.fd,) if user else ()))
+        if user is None:
+            place.enter_pid_namespace(job.config)
+        self._init.fork(
+            lambda sync, stdio: birth.be_born(sync, config, groups, confinement, trees, stdio, id_maps, user),
+            held, outside=user is not None,
+        )
+        for fd in held:
             os.close(fd)
-        if self._births_outside:
+        if user is not None:
+            self._births_outside = True
+        elif self._births_outside:
             place.leave_pid_namespace()
         try:
             self._group = groups.create(config.cgroup, config.resources)
@@ -328,10 +337,10 @@ class Monitor:
         task.on_ready = lambda _report: self._exec_ready(held)
         task.on_started = lambda: self._exec_started(held)
         task.on_ended = lambda: self._on_exec_end(held)
-        init, group, outside = self._init.pidfd, self._group, self._births_outside
+        init, group, outside, user = self._init.pidfd, self._group, self._births_outside, self._user
         try:
             task.fork(lambda sync, stdio: birth.be_executed(sync, process, init, group, self._confinement, stdio,
-                                                             outside=outside), (init,), outside=outside)
+                                                             outside=outside, user=user), (init,), outside=outside)
         except OSError as error:
             if error.errno == errno.ENOMEM and self._own_pids:
                 # fork(2): the first process of the pid namespace has ended
@@ -421,8 +430,9 @@ def live(job: Job) -> None:
             # The last descriptor holds their contents: on a tmpfs of this mount namespace nobody else meets them.
             place.write_files(os.path.join(state_dir, place.FILES), job.files, job.ports.pop())
         id_maps = place.id_maps(job.config)
+        user = identity.of(job.config)
         monitor = Monitor(job)
-        monitor.bear(job, trees, id_maps)
+        monitor.bear(job, trees, id_maps, user)
         del job  # config.json's objects are of no use any more
         monitor.serve()
     except BaseException as error:

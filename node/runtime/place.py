@@ -7,6 +7,7 @@ import os
 import signal
 
 from node.linux import syscalls
+from node.runtime import identity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,37 +112,7 @@ def enter_pid_namespace(config: Config) -> None:
 def id_maps(config: Config) -> dict[object, int]:
     """A user namespace for each mapping of an id-mapped mount. Before the pid namespace is entered: /proc must mean
     the processes we fork."""
-    return {mount.id_map: _user_namespace(*mount.id_map) for mount in config.mounts if mount.id_map is not None}
-
-
-def _user_namespace(uids: tuple[tuple[int, int, int], ...], gids: tuple[tuple[int, int, int], ...]) -> int:
-    """A descriptor of it. It holds nobody: a child makes it, waits until its maps are written, and goes."""
-    made, say_made = os.pipe2(os.O_CLOEXEC)
-    wait, let_go = os.pipe2(os.O_CLOEXEC)
-    child = os.fork()
-    if child == 0:
-        try:
-            os.close(let_go)
-            syscalls.unshare(syscalls.CLONE_NEWUSER)
-            # Or its /proc/<pid>/ns would be closed to us too.
-            syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
-            os.write(say_made, b".")
-            os.read(wait, 1)
-        finally:
-            os._exit(0)
-    os.close(say_made)
-    os.close(wait)
-    try:
-        if not os.read(made, 1):
-            raise OSError(errno.EPERM, "this host lets nobody make a user namespace, which id-mapped mounts need")
-        for name, extents in (("uid_map", uids), ("gid_map", gids)):
-            with open(f"/proc/{child}/{name}", "w") as file:
-                file.write("".join(f"{disk} {seen} {count}\n" for disk, seen, count in extents))
-        return os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-    finally:
-        os.close(made)
-        os.close(let_go)
-        os.waitpid(child, 0)
+    return {mount.id_map: identity.make(*mount.id_map) for mount in config.mounts if mount.id_map is not None}
 
 
 FILES = "files"

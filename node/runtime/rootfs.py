@@ -74,11 +74,12 @@ class Step:
     """Of a bind: only this folder or file below the source (mount(8), X-mount.subdir)."""
 
     id_map: object = None
-    """A key of the user namespaces that `build` is given."""
+    """Of a bind: whose ids its files show: a mapping, CONTAINER (those of the container's user namespace), or None."""
 
     id_map_below: bool = False
 
 
+CONTAINER = "container"
 SUBDIR = "X-mount.subdir="
 _ELSEWHERE = frozenset(("defaults", "idmap", "ridmap"))
 
@@ -115,8 +116,10 @@ def _step(mount: Mount) -> Step:
             data.append((name, value if equals else None))
     kind = "bind" if bind or mount.kind == "bind" else mount.kind
     _check_step(mount, kind, subdir, propagation, data)
+    mapped = {"idmap", "ridmap"} & set(mount.options)
     return Step(mount.destination, kind, mount.source, attributes, clear, recursive_attributes, recursive,
-                tuple(data), propagation, subdir, mount.id_map, "ridmap" in mount.options)
+                tuple(data), propagation, subdir, mount.id_map or (CONTAINER if mapped else None),
+                "ridmap" in mount.options)
 
 
 def _check_step(
@@ -137,8 +140,8 @@ def _check_step(
 class Root:
     """The root file system through one descriptor."""
 
-    def __init__(self, path: str) -> None:
-        self.fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
 
     def open(self, path: str, flags: int = os.O_PATH) -> int:
         """A place inside, symlinks resolved as inside. The root itself for "/"."""
@@ -205,25 +208,33 @@ def _make_folder(parent: int, name: str, mode: int) -> int:
     return sys.openat2(parent, name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, resolve=sys.RESOLVE_NO_SYMLINKS)
 
 
-def build(root: Root, step: Step, tree: int | None = None, userns: int = -1) -> None:
-    """Carry out one step; `tree` is the mount to bind when it has been copied already, `userns` the user namespace that
-    says who owns what in it. Raises OSError naming source and target."""
+def build(root: Root, step: Step, mount: int | None = None) -> None:
+    """Carry out one step; `mount` is the detached mount when it has been made already (node/runtime/holdings.py).
+    Raises OSError naming source and target."""
     try:
+        if mount is None:
+            mount = open_source(step) if step.kind == "bind" else None
         if step.kind == "bind":
-            _bind(root, step, tree, userns)
+            assert mount is not None
+            _bind(root, step, mount)
         else:
-            _new(root, step)
+            _new(root, step, mount)
     except Misplaced:
         raise
     except OSError as error:
-        what = f"mount {step.source} on {step.target}" if step.kind == "bind" else f"mount {step.kind} on {step.target}"
-        raise OSError(error.errno, f"{what}: {os.strerror(error.errno or 0)}") from error
+        raise _named(step, error) from error
 
 
-def _new(root: Root, step: Step) -> None:
+def _named(step: Step, error: OSError) -> OSError:
+    what = f"mount {step.source} on {step.target}" if step.kind == "bind" else f"mount {step.kind} on {step.target}"
+    return OSError(error.errno, f"{what}: {os.strerror(error.errno or 0)}")
+
+
+def _new(root: Root, step: Step, mount: int | None) -> None:
     if step.kind in ("proc", "sysfs"):
         _require_plain_folder(root, step.target)
-    mount = sys.new_mount(step.kind, list(step.data), step.attributes)
+    if mount is None:
+        mount = sys.new_mount(step.kind, list(step.data), step.attributes)
     place = root.make_folder(step.target)
     _attach(mount, place, step)
 
@@ -248,15 +259,23 @@ def new_inside(parent: int, name: str, kind: str, data: tuple[tuple[str, str | N
     os.close(place)
 
 
-def _bind(root: Root, step: Step, tree: int | None, userns: int) -> None:
-    if tree is None:
-        flags = sys.OPEN_TREE_CLONE | (sys.AT_RECURSIVE if step.recursive else 0)
-        if step.subdir:
-            tree = _copy_part(step, flags)
-        else:
-            tree = sys.open_tree(sys.AT_FDCWD, step.source, flags)
-    if userns >= 0:
-        _map_ids(tree, step, userns)
+def open_source(step: Step, userns: int = -1, tree: int | None = None) -> int:
+    """A detached copy of what a step binds, for `build`; `userns`: the user namespace that says who owns what in it.
+    `tree`: the copy, where there is one already. Raises OSError naming source and target."""
+    try:
+        if tree is None:
+            flags = sys.OPEN_TREE_CLONE | (sys.AT_RECURSIVE if step.recursive else 0)
+            tree = _copy_part(step, flags) if step.subdir else sys.open_tree(sys.AT_FDCWD, step.source, flags)
+        if userns >= 0:
+            _map_ids(tree, step, userns)
+        return tree
+    except Misplaced:
+        raise
+    except OSError as error:
+        raise _named(step, error) from error
+
+
+def _bind(root: Root, step: Step, tree: int) -> None:
     # What was copied says what it is, not the path: that may name something else by now.
     is_folder = stat.S_ISDIR(os.fstat(tree).st_mode)
     place = root.make_folder(step.target) if is_folder else root.make_file(step.target)
@@ -316,16 +335,26 @@ def has_own_dev(steps: list[Step]) -> bool:
     return not any(step.kind == "bind" and os.path.normpath(step.target) == "/dev" for step in steps)
 
 
+def wanted_devices(devices: tuple[Device, ...]) -> dict[str, Device]:
+    """The nodes of every container and those asked for, by path."""
+    wanted = {f"/dev/{name}": Device(f"/dev/{name}", "c", major, minor, 0o666, 0, 0)
+              for name, major, minor in DEFAULT_DEVICES}
+    wanted.update((os.path.normpath(device.path), device) for device in devices)
+    return wanted
+
+
 def make_devices(root: Root, devices: tuple[Device, ...]) -> None:
     """The nodes of every container and those asked for, and the links of /dev. Existing nodes in a fresh /dev are
     replaced only where they are not what they should be."""
-    wanted = {f"/dev/{name}": Device(f"/dev/{name}", "c", major, minor, 0o666, 0, 0)
-              for name, major, minor in DEFAULT_DEVICES}
-    wanted.update((device.path, device) for device in devices)
     old = os.umask(0)
     try:
-        for device in wanted.values():
-            _make_node(root, device)
+        for device in wanted_devices(devices).values():
+            parent, name = os.path.split(device.path)
+            folder = root.make_folder(parent)
+            try:
+                make_node(folder, name, device)
+            finally:
+                os.close(folder)
         folder = root.open("/dev", os.O_PATH | os.O_DIRECTORY)
         for name, target in DEV_LINKS:
             try:
@@ -340,27 +369,32 @@ def make_devices(root: Root, devices: tuple[Device, ...]) -> None:
 _KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
 
 
-def _make_node(root: Root, device: Device) -> None:
-    parent, name = os.path.split(device.path)
-    folder = root.make_folder(parent)
+def make_node(folder: int, name: str, device: Device, owner: tuple[int, int] | None = None) -> None:
+    """`owner`: instead of the device's own."""
+    number = 0 if device.kind == "p" else os.makedev(device.major, device.minor)
+    uid, gid = owner or (device.uid, device.gid)
     try:
-        number = os.makedev(device.major, device.minor)
-        try:
-            os.mknod(name, _KINDS[device.kind] | device.mode, number, dir_fd=folder)
-        except FileExistsError:
-            there = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            if stat.S_IFMT(there.st_mode) != _KINDS[device.kind] or there.st_rdev != number:
-                raise OSError(errno.EEXIST, f"{device.path} exists and is another thing") from None
-            return
-        os.chown(name, device.uid, device.gid, dir_fd=folder, follow_symlinks=False)
-    finally:
-        os.close(folder)
+        # Where it is there already a user namespace's root hears so too, and not that it may make none.
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        os.mknod(name, _KINDS[device.kind] | device.mode, number, dir_fd=folder)
+        os.chown(name, uid, gid, dir_fd=folder, follow_symlinks=False)
+        return
+    there = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    if stat.S_IFMT(there.st_mode) != _KINDS[device.kind] or there.st_rdev != number:
+        raise OSError(errno.EEXIST, f"{device.path} exists and is another thing")
 
 
-def enter(root_path: str) -> None:
+def lift(tree: int) -> None:
+    """Put the detached copy of the root file system on top of this mount namespace, where it can be mounted on."""
+    top = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    sys.move_mount(tree, top)
+    os.close(top)
+
+
+def enter(new: int) -> None:
     """pivot_root(2) into the root file system; the old root is gone afterwards (pivot_root(2), ".", ".")."""
     old = os.open("/", os.O_DIRECTORY | os.O_CLOEXEC)
-    new = os.open(root_path, os.O_DIRECTORY | os.O_CLOEXEC)
     os.fchdir(new)
     sys.pivot_root(".", ".")
     os.fchdir(old)

@@ -9,14 +9,23 @@ from node.linux import capabilities
 from node.runtime.record import record
 
 SHM = "/dev/shm"
-NAMESPACES = ("pid", "network", "mount", "ipc", "uts", "cgroup")
+MAX_ID = (1 << 32) - 1
+MAX_EXTENTS = 340
+"""user_namespaces(7)."""
+
+NAMESPACES = ("pid", "network", "mount", "ipc", "uts", "cgroup", "user")
 PROPAGATIONS = ("private", "rprivate", "slave", "rslave", "shared", "rshared", "unbindable", "runbindable")
 _IPC_SYSCTLS = frozenset(("kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall",
                           "kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced"))
 _UNSUPPORTED = ("hooks", "solaris", "windows", "vm", "zos")
-_UNSUPPORTED_LINUX = ("intelRdt", "mountLabel", "uidMappings", "gidMappings", "timeOffsets", "personality",
+_UNSUPPORTED_LINUX = ("intelRdt", "mountLabel", "timeOffsets", "personality",
                       "netDevices", "memoryPolicy")
 _UNSUPPORTED_PROCESS = ("apparmorProfile", "selinuxLabel", "scheduler", "ioPriority", "execCPUAffinity", "commandLine")
+
+
+Extents = tuple[tuple[int, int, int], ...]
+IdMap = tuple[Extents, Extents]
+"""Of uids and of gids."""
 
 
 class InvalidConfig(ValueError):
@@ -34,8 +43,8 @@ class Mount:
     kind: str
     source: str
     options: tuple[str, ...]
-    id_map: tuple[tuple[tuple[int, int, int], ...], tuple[tuple[int, int, int], ...]] | None
-    """uidMappings and gidMappings, each (id on disk, id as seen, how many)."""
+    id_map: IdMap | None
+    """uidMappings and gidMappings, each (id on disk, id as seen on the host, how many)."""
 
 
 @record
@@ -89,6 +98,8 @@ class Config:
     sysctl: dict[str, str]
     seccomp: dict[str, object] | None
     propagation: str
+    id_map: IdMap | None
+    """Of the user namespace: (id inside, id outside, how many)."""
 
     def shared_sources(self) -> tuple[tuple[str, bool], ...]:
         """(source, whether with what is below) of binds whose later mounts the host shall see too."""
@@ -136,6 +147,7 @@ def parse(document: object, bundle: str) -> Config:
         sysctl={str(key): str(value) for key, value in _object(linux.get("sysctl", {}), "linux.sysctl").items()},
         seccomp=_object(linux["seccomp"], "linux.seccomp") if linux.get("seccomp") else None,
         propagation=_text(linux, "rootfsPropagation", "linux"),
+        id_map=_id_map(linux, "linux"),
     )
     _check(config)
     return config
@@ -153,6 +165,14 @@ def _check(config: Config) -> None:
         raise InvalidConfig("linux.cgroupsPath is missing")
     if (config.hostname or config.domainname) and config.namespaces.get("uts") != "":
         raise InvalidConfig("a hostname or domainname needs a new uts namespace")
+    user = config.namespaces.get("user")
+    if user is None and config.id_map is not None:
+        raise InvalidConfig("linux.uidMappings are given, but linux.namespaces has no user namespace")
+    if user == "" and config.id_map is None:
+        raise InvalidConfig("a new user namespace needs linux.uidMappings and linux.gidMappings")
+    if user is None and any(mount.id_map is None and {"idmap", "ridmap"} & set(mount.options)
+                            for mount in config.mounts):
+        raise InvalidConfig("mounts[]: idmap needs uidMappings, for the container has no user namespace")
     if config.propagation and config.propagation not in PROPAGATIONS:
         raise InvalidConfig(f"unknown linux.rootfsPropagation {config.propagation!r}")
     for key in config.sysctl:
@@ -219,24 +239,26 @@ def _mount(value: object) -> Mount:
     if os.path.normpath(destination).strip("/") == "":
         raise InvalidConfig("mounts[].destination is the root itself")
     return Mount(destination, _text(item, "type", "mounts[]"), _text(item, "source", "mounts[]"),
-                 _texts(item, "options"), _id_map(item))
+                 _texts(item, "options"), _id_map(item, "mounts[]"))
 
 
-def _id_map(
-    item: dict[str, object]
-) -> tuple[tuple[tuple[int, int, int], ...], tuple[tuple[int, int, int], ...]] | None:
-    uids, gids = _extents(item, "uidMappings"), _extents(item, "gidMappings")
+def _id_map(item: dict[str, object], where: str) -> IdMap | None:
+    uids, gids = _extents(item, "uidMappings", where), _extents(item, "gidMappings", where)
     if bool(uids) != bool(gids):
-        raise InvalidConfig("mounts[]: uidMappings and gidMappings go together")
-    if not uids and {"idmap", "ridmap"} & set(_texts(item, "options")):
-        raise InvalidConfig("mounts[]: idmap needs uidMappings, for the container has no user namespace")
+        raise InvalidConfig(f"{where}: uidMappings and gidMappings go together")
     return (uids, gids) if uids else None
 
 
-def _extents(item: dict[str, object], field: str) -> tuple[tuple[int, int, int], ...]:
-    extents = [_object(value, f"mounts[].{field}[]") for value in _list(item, field)]
-    return tuple((_number(extent, "containerID", 0), _number(extent, "hostID", 0), _number(extent, "size", 0))
-                 for extent in extents)
+def _extents(item: dict[str, object], field: str, where: str) -> Extents:
+    extents = [_object(value, f"{where}.{field}[]") for value in _list(item, field)]
+    found = tuple((_number(extent, "containerID", 0), _number(extent, "hostID", 0), _number(extent, "size", 0))
+                  for extent in extents)
+    for inside, outside, count in found:
+        if count < 1 or inside < 0 or outside < 0 or max(inside, outside) + count > MAX_ID:
+            raise InvalidConfig(f"{where}.{field}: {count} ids from {inside} and from {outside} are no ids")
+    if len(found) > MAX_EXTENTS:
+        raise InvalidConfig(f"{where}.{field} has more than {MAX_EXTENTS} extents, the kernel's limit")
+    return found
 
 
 def _namespaces(linux: dict[str, object]) -> dict[str, str]:

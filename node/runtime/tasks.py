@@ -134,7 +134,7 @@ class Task:
                 self._hand_over(report["pid"])
             if "error" in report:
                 self.failure = report
-            else:
+            elif "ready" in report:
                 self.on_ready(report)
             return
         self._close_sync()

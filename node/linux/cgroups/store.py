@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from node.linux.cgroups.doors import Doors
 from node.linux.cgroups.mounts import Mounts
 from node.linux.cgroups.stats import Stats
 
@@ -22,6 +23,9 @@ class Membership(Protocol):
         Much cheaper on version 1 than `add`: the kernel need not wait for the process to stand still (0.5 ms instead
         of some 14 ms). A cgroup namespace must be unshared after it, not before.
         """
+
+    def doors(self) -> Doors:
+        """For joining later, when the right to open the group's files is gone. Raises CgroupError."""
 
     def add(self, pid: int) -> None:
         """Put a process with all its threads into the group; its later children are born there."""

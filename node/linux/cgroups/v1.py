@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from node.linux.cgroups import files, members, v1_limits
+from node.linux.cgroups.doors import Doors
 from node.linux.cgroups.files import CgroupBusy, CgroupError
 from node.linux.cgroups.hierarchies import Hierarchy, checked_path
 from node.linux.cgroups.hybrid import Beside
@@ -44,10 +45,13 @@ class GroupV1:
     # --- membership
 
     def join(self) -> None:
-        for folder in self._folders:
-            files.write(folder, "tasks", 0)
+        self.doors().enter()
+
+    def doors(self) -> Doors:
+        paths = [f"{folder}/tasks" for folder in self._folders]
         if self._beside is not None and (folder := self._beside.folder(self.path) or ""):
-            files.write(folder, "cgroup.procs", 0)
+            paths.append(f"{folder}/cgroup.procs")
+        return Doors(paths)
 
     def add(self, pid: int) -> None:
         for folder in self._folders:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping
 
 from node.linux.cgroups import files, members, v2_limits
+from node.linux.cgroups.doors import Doors
 from node.linux.cgroups.files import CgroupBusy, CgroupError
 from node.linux.cgroups.hierarchies import checked_path
 from node.linux.cgroups.mounts import GroupMount, Mounts
@@ -50,6 +51,9 @@ class GroupV2:
 
     def join(self) -> None:
         self.add(0)
+
+    def doors(self) -> Doors:
+        return Doors([f"{self._folder}/cgroup.procs"])
 
     def add(self, pid: int) -> None:
         """Where a program in the container has made groups and handed controllers down, its own group takes no

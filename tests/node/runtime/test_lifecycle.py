@@ -277,7 +277,7 @@ async def test_kill_all_ends_a_frozen_container(boxes: Boxes) -> None:
 async def test_a_wrong_bundle_is_refused_with_its_reason(boxes: Boxes) -> None:
     box = boxes("true")
     box.config["linux"]["namespaces"].append({"type": "user"})
-    with pytest.raises(StartFailed, match="a user namespace is not supported yet"):
+    with pytest.raises(StartFailed, match="a new user namespace needs linux.uidMappings"):
         await box.create()
     box.config = {"ociVersion": "1.2.0"}
     with pytest.raises(StartFailed, match="root is not an object"):
