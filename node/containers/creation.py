@@ -6,12 +6,11 @@ import secrets
 from dataclasses import replace
 from pathlib import Path
 
-from node.containers import clock, logdrivers, names
-from node.containers.bundle.baseline import baseline
+from node.containers import clock, defaults, logdrivers, names
 from node.containers.complete import complete
 from node.containers.errors import InvalidSpec, NameInUse
 from node.containers.live import Index, Live, find
-from node.containers.model import Container, Created, CreateSpec, Resources, Security
+from node.containers.model import Container, Created, CreateSpec
 from node.containers.mountpoints import MountPoints
 from node.containers.news import News
 from node.containers.parts import FindsImages
@@ -62,10 +61,13 @@ class Creator:
         try:
             image = await self._images.get(spec.image, Platform.parse(spec.platform) if spec.platform else None)
             spec = replace(spec, log=logdrivers.resolve(spec.log, self._site.log),
-                           security=self._defaults(spec.security))  # fmt: skip
+                           security=defaults.with_baseline(spec.security, self._site.isolation))  # fmt: skip
+            security, told = defaults.for_older_image(spec, image.config.platform)
+            spec = replace(spec, security=security)
             whole = complete(spec, image.config.config, container_id)
             limits, warnings = self._site.limits.adapt(whole.spec.resources)
-            settled = replace(whole.spec, resources=self._limited(limits, whole.spec.security))
+            limits = defaults.limited(limits, security, self._site.isolation, self._site.limits.features)
+            settled = replace(whole.spec, resources=limits)
             if settled.init and not self._site.init:
                 raise InvalidSpec(NO_INIT)
             self._check_joined(settled)
@@ -96,7 +98,7 @@ class Creator:
         finally:
             del self._claimed[name]
         self._news.tell(container, "create")
-        return Created(container_id, (*warnings, *_network_warnings(settled)))
+        return Created(container_id, (*told, *warnings, *_network_warnings(settled)))
 
     async def _settle(self, live: Live, image: Image) -> None:
         directory = Path(live.container.directory)
@@ -113,17 +115,6 @@ class Creator:
             if isinstance(error, ContainerRowExists):
                 raise NameInUse(live.container.name, "another container") from error
             raise
-
-    def _defaults(self, security: Security) -> Security:
-        return replace(security, isolation=security.isolation or self._site.isolation.baseline)
-
-    def _limited(self, limits: Resources, security: Security) -> Resources:
-        """A number of processes for those that ask for none: a fork bomb ends in its own container."""
-        number = self._site.isolation.pids_limit
-        limited = baseline(security.isolation).limited_pids and "pids" in self._site.limits.features
-        if limits.pids_limit or not limited or security.privileged or number <= 0:
-            return limits
-        return replace(limits, pids_limit=number)
 
     def _check_joined(self, spec: CreateSpec) -> None:
         """Containers whose namespaces it shares. Raises NoSuchContainer."""

@@ -179,6 +179,9 @@ class Security:
     """Whose defaults hold (`bundle/baseline.py`): seawall or docker. In what is asked for empty: the node's; in a
     record: those of before there was a choice."""
 
+    older_calls: bool = False
+    """The default seccomp profile lets 32-bit programs in, for the image is one and was asked for as such."""
+
 
 @dataclass(frozen=True, slots=True)
 class Namespaces:

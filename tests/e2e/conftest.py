@@ -221,7 +221,9 @@ def sweep_host(home: Path) -> None:
         table = item.get("table", {})
         if table.get("name") == settings.nft_table:
             subprocess.run(["nft", "delete", "table", table["family"], table["name"]], capture_output=True, check=False)
-    for folder in Path("/sys/fs/cgroup").rglob(settings.cgroup_parent):
+    # Walk, not rglob: other tests' groups come and go meanwhile.
+    found = [Path(where, name) for where, names, _ in os.walk("/sys/fs/cgroup") for name in names]
+    for folder in (path for path in found if path.name == settings.cgroup_parent):
         for inner in sorted((p for p in folder.rglob("*") if p.is_dir()), reverse=True):
             inner.rmdir()
         folder.rmdir()

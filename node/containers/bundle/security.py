@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from node.containers.bundle import options
-from node.containers.bundle.baseline import Baseline, ambient_set, baseline, capability_set
+from node.containers.bundle.baseline import ambient_set, baseline, capability_set
 from node.containers.bundle.dockerseccomp import translate
 from node.containers.errors import InvalidSpec
 from node.containers.model import Security
@@ -58,7 +58,7 @@ def confine(spec: Security) -> Confinement:
         held,
         ambient_set(kind, spec.cap_add, held, privileged=spec.privileged),
         no_new_privileges if asked.no_new_privileges is None else asked.no_new_privileges,
-        _seccomp(profile if asked.seccomp is None else asked.seccomp, held, kind),
+        _seccomp(profile if asked.seccomp is None else asked.seccomp, held, older=kind.older_calls or spec.older_calls),
         masked,
         readonly,
         _apparmor(asked.apparmor, privileged=spec.privileged),
@@ -102,11 +102,11 @@ def _apparmor(profile: str | None, *, privileged: bool) -> str:
     return profile
 
 
-def _seccomp(profile: str, held: Sequence[str], kind: Baseline) -> Mapping[str, Any] | None:
+def _seccomp(profile: str, held: Sequence[str], *, older: bool) -> Mapping[str, Any] | None:
     if profile == "unconfined":
         return None
     if profile in ("", "builtin", "default"):
-        return seccomp.default_profile(held, older=kind.older_calls)
+        return seccomp.default_profile(held, older=older)
     try:
         resolved = translate(json.loads(profile), held)
         seccomp.compile_profile(resolved)
