@@ -6,8 +6,10 @@ import contextlib
 import errno
 import os
 import socket
+import struct
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +21,10 @@ from node.snapshots.mounts import RootMount
 
 # No site-packages and no environment: what is on sys.path is this project's folder and the standard library.
 _PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from node.runtime.launcher import main; main(sys.argv[2])"
+
+
+_NAMESPACES = struct.Struct("=cII")
+"""A request for namespaces (node.runtime.namespaces): first id and how many."""
 
 
 class LauncherFailed(InternalError):
@@ -122,7 +128,7 @@ class Launcher:
         try:
             try:
                 async with self._lock:
-                    await self._send(request, theirs)
+                    await self._send(pack(request.to_json())[4:], (theirs.fileno(), *request.fds))
             finally:
                 theirs.close()
             try:
@@ -137,9 +143,27 @@ class Launcher:
         # The socket of the request is the first connection to the monitor: should we die here, it knows.
         return Monitor(request.state_dir, ours, answer)
 
-    async def _send(self, request: LaunchRequest, channel: socket.socket) -> None:
-        fds = array.array("i", [channel.fileno(), *request.fds])
-        message = pack(request.to_json())[4:]  # a SEQPACKET message is its own frame
+    async def make_namespaces(self, first: int, size: int) -> tuple[int, int]:
+        """Descriptors of a user namespace whose ids are `size` of the host's from `first` on, and of a network
+        namespace that it owns. Raises LauncherFailed."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours:
+            ours.setblocking(False)
+            with theirs:
+                async with self._lock:
+                    await self._send(_NAMESPACES.pack(b"n", first, size), (theirs.fileno(),))
+            await _readable(ours)
+            answer, fds, _, _ = socket.recv_fds(ours, 4096, 2)
+        if answer != b"ok" or len(fds) != 2:
+            reason = answer.decode(errors="replace") or "the launcher died"
+            raise LauncherFailed(f"a container's namespaces cannot be made: {reason}")
+        for fd in fds:
+            os.set_inheritable(fd, False)
+        return fds[0], fds[1]
+
+    async def _send(self, message: bytes, descriptors: Sequence[int]) -> None:
+        """A SEQPACKET message is its own frame."""
+        fds = array.array("i", descriptors)
         for again in (True, False):
             control = await self._ensure()
             try:
@@ -207,3 +231,13 @@ async def _writable(channel: socket.socket) -> None:
         await ready.wait()
     finally:
         loop.remove_writer(channel)
+
+
+async def _readable(channel: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(channel, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(channel)

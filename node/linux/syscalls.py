@@ -4,10 +4,16 @@ Every function raises OSError with the kernel's errno and the name of the call; 
 anything. Numbers are those of x86_64 and aarch64, which agree for every call added since 5.0.
 """
 
+from __future__ import annotations
+
 import ctypes
 import errno
 import os
 import signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall = _libc.syscall
@@ -98,6 +104,22 @@ def mount(source: str, target: str, fstype: str = "", flags: int = 0, data: str 
 def umount(target: str, flags: int = 0) -> None:
     """umount2(2)."""
     _checked(_libc.umount2(os.fsencode(target), ctypes.c_int(flags)), f"umount {target}")
+
+
+def setfsuid(uid: int) -> None:
+    """setfsuid(2), which says nothing of a failure: asked again it does. Raises OSError."""
+    _set_file_id(_libc.setfsuid, uid, "setfsuid")
+
+
+def setfsgid(gid: int) -> None:
+    """setfsgid(2), as `setfsuid`."""
+    _set_file_id(_libc.setfsgid, gid, "setfsgid")
+
+
+def _set_file_id(call: Callable[[object], int], wanted: int, what: str) -> None:
+    call(ctypes.c_uint(wanted))
+    if call(ctypes.c_uint(0xFFFF_FFFF)) & 0xFFFF_FFFF != wanted:
+        raise OSError(errno.EPERM, f"{what} {wanted}: {os.strerror(errno.EPERM)}")
 
 
 def pivot_root(new: str, old: str) -> None:

@@ -32,6 +32,22 @@ def new_namespace() -> tuple[int, Netlink]:
     return netns, inside
 
 
+def prepare(netns: int) -> None:
+    """What `new_namespace` does, for one that is there, and what every container may do in it: have ports below 1024,
+    and send echo requests without CAP_NET_RAW. Written by us: in a user namespace the kernel takes no range of groups
+    that is larger than the namespace's."""
+    with entered(netns):
+        no_ipv6("default")
+        for path, value in CONTAINERS.items():
+            sysctl(path, value)
+        inside = Netlink()
+    with inside:
+        inside.set_up(1)
+
+
+CONTAINERS = {"net/ipv4/ip_unprivileged_port_start": "0", "net/ipv4/ping_group_range": "0\t2147483647"}
+
+
 @contextmanager
 def entered(netns: int) -> Iterator[None]:
     """This thread is in that namespace within the block: /proc/sys/net is that one's."""

@@ -80,7 +80,16 @@ def owns(user: int, namespace: int) -> bool:
 
 def make(uids: Extents, gids: Extents) -> int:
     """A new user namespace with these maps, as a descriptor. It holds nobody. Raises OSError."""
-    child = _Inhabitant(None)
+    return _make(uids, gids, 0, ("user",))[0]
+
+
+def make_with_network(uids: Extents, gids: Extents) -> tuple[int, ...]:
+    """The same, and a new network namespace that it owns. Raises OSError."""
+    return _make(uids, gids, syscalls.CLONE_NEWNET, ("user", "net"))
+
+
+def _make(uids: Extents, gids: Extents, more: int, kinds: tuple[str, ...]) -> tuple[int, ...]:
+    child = _Inhabitant(None, more)
     try:
         for name, extents in (("uid_map", uids), ("gid_map", gids)):
             try:
@@ -89,7 +98,7 @@ def make(uids: Extents, gids: Extents) -> int:
             except OSError as error:
                 text = f"the host does not permit this {name}: {os.strerror(error.errno or 0).lower()}"
                 raise OSError(error.errno, text) from error
-        return os.open(f"/proc/{child.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        return tuple(os.open(f"/proc/{child.pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in kinds)
     finally:
         child.let_go()
 
@@ -111,7 +120,7 @@ def _map(pid: int, name: str) -> Extents:
 class _Inhabitant:
     """A process that does nothing in a user namespace: a new one, or that of the descriptor."""
 
-    def __init__(self, fd: int | None) -> None:
+    def __init__(self, fd: int | None, more: int = 0) -> None:
         made, say_made = os.pipe2(os.O_CLOEXEC)
         wait, self._let_go = os.pipe2(os.O_CLOEXEC)
         self.pid = os.fork()
@@ -119,7 +128,8 @@ class _Inhabitant:
             try:
                 os.close(self._let_go)
                 if fd is None:
-                    syscalls.unshare(syscalls.CLONE_NEWUSER)
+                    # The user namespace comes first, whatever the order of the flags: it owns the others.
+                    syscalls.unshare(syscalls.CLONE_NEWUSER | more)
                     # Or its /proc/<pid>/ns would be closed to us too. There is nobody else in this one.
                     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
                 else:

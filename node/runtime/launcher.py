@@ -20,7 +20,7 @@ import sys
 
 from node.linux import capabilities, cgroups, seccomp, syscalls
 from node.linux.seccomp_cache import Programs
-from node.runtime import monitor, place, spec
+from node.runtime import monitor, pairs, place, spec
 from node.runtime.birth import Confinement
 
 HOST = "SEAWALL_HOST_MOUNTS"
@@ -81,7 +81,9 @@ class Launcher:
             data, fds = _receive(self._control)
             if not data:
                 return None
-            if fds and (waiting := self._hand_over(data, fds)) is not None:
+            if data.startswith(pairs.REQUEST):
+                self._make_namespaces(data, fds)
+            elif fds and (waiting := self._hand_over(data, fds)) is not None:
                 return self._become(waiting)
 
     # -- in the launcher
@@ -117,6 +119,13 @@ class Launcher:
             os.close(fd)
         self._learn(data)
         return None
+
+    def _make_namespaces(self, request: bytes, fds: list[int]) -> None:
+        if fds and os.fork() == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            pairs.answer(request, socket.socket(fileno=fds[0]))
+        for fd in fds:
+            os.close(fd)
 
     def _learn(self, data: bytes) -> None:
         """Keep the compiled filter of this container for the spares to come."""

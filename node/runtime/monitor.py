@@ -29,7 +29,7 @@ import time
 
 from node.linux import syscalls
 from node.linux.cgroups import CgroupError
-from node.runtime import birth, identity, place, spec
+from node.runtime import birth, identity, place, roots, spec
 from node.runtime.control import Connection, Control
 from node.runtime.logchoice import open_log
 from node.runtime.poller import READ, Poller
@@ -214,7 +214,7 @@ class Monitor:
         if self._group is not None:
             delete_group(self._group, self._state_dir)
         for target in (*self._images, self._root):
-            place.unmount_root(target)
+            roots.unmount_root(target)
         for fd in self._ports:
             os.close(fd)
         self._init.status = status
@@ -422,15 +422,15 @@ def live(job: Job) -> None:
         syscalls.set_name("seawall-monitor")
         trees = place.own_mounts(job.host, job.config.shared_sources(), job.config.foreign_sources())
         os.close(job.host)
+        user = identity.of(job.config)
         for mount in job.rootfs:
-            place.mount_root(mount, job.config.root)
+            roots.mount_root(mount, job.config.root, user)
         for mount in job.images:
-            place.mount_root(mount, str(mount["target"]))
+            roots.mount_root(mount, str(mount["target"]), user)
         if job.files:
             # The last descriptor holds their contents: on a tmpfs of this mount namespace nobody else meets them.
-            place.write_files(os.path.join(state_dir, place.FILES), job.files, job.ports.pop())
+            place.write_files(os.path.join(state_dir, place.FILES), job.files, job.ports.pop(), user)
         id_maps = place.id_maps(job.config)
-        user = identity.of(job.config)
         monitor = Monitor(job)
         monitor.bear(job, trees, id_maps, user)
         del job  # config.json's objects are of no use any more

@@ -11,11 +11,10 @@ from node.runtime import identity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from node.runtime.identity import UserNamespace
     from node.runtime.spec import Config
 
 _IGNORED = ("SIGINT", "SIGHUP", "SIGQUIT", "SIGTERM", "SIGPIPE", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGTSTP")
-_FLAGS = {"ro": syscalls.MS_RDONLY, "nosuid": syscalls.MS_NOSUID, "nodev": syscalls.MS_NODEV,
-          "noexec": syscalls.MS_NOEXEC}
 
 
 def stand_alone() -> None:
@@ -71,33 +70,6 @@ def _foreign_tree(source: str) -> int:
     return tree
 
 
-def mount_root(mount: dict[str, object], target: str) -> None:
-    """The root file system, in this process's mount namespace alone: when the monitor ends, however it ends, the
-    mount is gone."""
-    os.makedirs(target, mode=0o700, exist_ok=True)
-    options = [str(option) for option in mount["options"]]  # type: ignore[attr-defined]
-    flags = sum(_FLAGS[option] for option in options if option in _FLAGS)
-    if mount["type"] == "bind":
-        recursive = syscalls.MS_REC if "rbind" in options else 0
-        syscalls.mount(str(mount["source"]), target, flags=syscalls.MS_BIND | recursive)
-        if flags:
-            syscalls.mount("", target, flags=syscalls.MS_BIND | syscalls.MS_REMOUNT | flags)
-        return
-    data = ",".join(option for option in options if option not in _FLAGS)
-    if mount["cwd"]:
-        os.chdir(str(mount["cwd"]))
-    syscalls.mount(str(mount["source"]) or "overlay", target, str(mount["type"]), flags, data)
-    os.chdir("/")
-
-
-def unmount_root(target: str) -> None:
-    """So that the next run of the container can mount its writable layer, and its removal take it away, at once."""
-    try:
-        syscalls.umount(target)
-    except OSError:
-        syscalls.umount(target, syscalls.MNT_DETACH)
-
-
 def enter_pid_namespace(config: Config) -> None:
     """All later children of this process are born in the container's pid namespace, execs too."""
     path = config.namespaces.get("pid")
@@ -119,7 +91,7 @@ FILES = "files"
 """The folder in a container's own where its secrets lie, in its monitor's mount namespace."""
 
 
-def write_files(folder: str, files: list[dict[str, object]], contents: int) -> None:
+def write_files(folder: str, files: list[dict[str, object]], contents: int, user: UserNamespace | None = None) -> None:
     """Each a part of `contents` (a memfd, closed here), in memory only, named by its number, read-only."""
     os.makedirs(folder, mode=0o700, exist_ok=True)
     attributes = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV | syscalls.MOUNT_ATTR_NOEXEC
@@ -140,6 +112,8 @@ def write_files(folder: str, files: list[dict[str, object]], contents: int) -> N
             if not sent:
                 raise OSError(errno.EIO, "the contents of a secret are cut short")
             offset += sent
+        if user is not None:
+            uid, gid = user.host_uid(uid), user.host_gid(gid)
         os.fchown(file, uid, gid)
         os.fchmod(file, mode)
         os.close(file)

@@ -22,7 +22,7 @@ def extents(first: int = FIRST, count: int = COUNT) -> list[dict[str, int]]:
 
 
 def confine(box: Box, *, path: str = "", **namespaces: str) -> Box:
-    """Its root files belong to root as ever: they are id-mapped, as the daemon does it."""
+    """Its root files belong to root as ever: the monitor mounts them id-mapped."""
     linux = box.config["linux"]
     linux["namespaces"] = [
         {**entry, **({"path": namespaces[entry["type"]]} if entry["type"] in namespaces else {})}
@@ -30,11 +30,6 @@ def confine(box: Box, *, path: str = "", **namespaces: str) -> Box:
     ]  # fmt: skip
     linux["namespaces"].insert(0, {"type": "user", **({"path": path} if path else {})})
     linux["uidMappings"] = linux["gidMappings"] = extents()
-    for folder, _, files in os.walk(box.root):
-        for entry in (folder, *(f"{folder}/{name}" for name in files)):
-            owner = os.lstat(entry)
-            if owner.st_uid < FIRST:
-                os.lchown(entry, FIRST + owner.st_uid, FIRST + owner.st_gid)
     if linux.get("seccomp"):
         del linux["seccomp"]
     return box
