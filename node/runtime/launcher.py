@@ -22,6 +22,7 @@ from node.linux import capabilities, cgroups, seccomp, syscalls
 from node.linux.seccomp_cache import Programs
 from node.runtime import monitor, pairs, place, spec
 from node.runtime.birth import Confinement
+from node.runtime.job import Job
 
 HOST = "SEAWALL_HOST_MOUNTS"
 MAX_REQUEST = 256 * 1024
@@ -69,7 +70,7 @@ class Launcher:
         self._available = frozenset(capabilities.current()["permitted"])
         self._spare: socket.socket | None = None
 
-    def serve(self) -> monitor.Job | None:
+    def serve(self) -> Job | None:
         """Returns None when the daemon is gone, and in a fork the job of the monitor it is to become."""
         # Nothing that exists now is ever collected: the pages stay shared with every monitor.
         gc.collect()
@@ -137,7 +138,7 @@ class Launcher:
 
     # -- in the spare
 
-    def _become(self, waiting: socket.socket) -> monitor.Job | None:
+    def _become(self, waiting: socket.socket) -> Job | None:
         place.stand_alone()
         data, fds = _receive(waiting)
         waiting.close()
@@ -147,7 +148,7 @@ class Launcher:
         try:
             request = json.loads(data)
             config = _read(request)
-            return monitor.Job(request, channel, fds[1:], config, self._groups, self._confinement(config), self._host)
+            return Job(request, channel, fds[1:], config, self._groups, self._confinement(config), self._host)
         except Exception as error:
             monitor.refuse(channel, str(error) or type(error).__name__)
             return None

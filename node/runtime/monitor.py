@@ -20,7 +20,6 @@ monitor ends when they have gone.
 from __future__ import annotations
 
 import contextlib
-import errno
 import gc
 import json
 import os
@@ -29,12 +28,12 @@ import time
 
 from node.linux import syscalls
 from node.linux.cgroups import CgroupError
-from node.runtime import birth, identity, place, roots, spec
+from node.runtime import identity, place, roots
+from node.runtime.births import Native, NoContainer
 from node.runtime.control import Connection, Control
 from node.runtime.logchoice import open_log
 from node.runtime.poller import READ, Poller
 from node.runtime.streams import Client
-from node.runtime.tasks import Task
 from node.runtime.wire import STDERR, STDOUT, frame
 
 TYPE_CHECKING = False
@@ -42,7 +41,10 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from node.linux.cgroups.store import Cgroup, Cgroups
+    from node.linux.cgroups.store import Cgroup
+    from node.runtime.births import Maker
+    from node.runtime.job import Job
+    from node.runtime.tasks import Task
 
     Reply = Callable[[dict[str, object]], None]
 
@@ -64,27 +66,6 @@ class Refused(Exception):
         self.kind = kind
 
 
-class Job:
-    """All that a launcher gives to a new monitor. `host` is the host's mount namespace; `ports` are descriptors to hold
-    for as long as the container lives."""
-
-    def __init__(self, request: dict[str, object], channel: socket.socket, ports: list[int], config: spec.Config,
-                 groups: Cgroups, confinement: birth.Confinement, host: int) -> None:
-        self.channel = channel
-        self.ports = ports
-        self.config = config
-        self.groups = groups
-        self.confinement = confinement
-        self.host = host
-        self.rootfs: list[dict[str, object]] = request["rootfs"]  # type: ignore[assignment]
-        self.images: list[dict[str, object]] = request.get("images", [])  # type: ignore[assignment]
-        self.files: list[dict[str, object]] = request.get("files", [])  # type: ignore[assignment]
-        self.state_dir = str(request["state_dir"])
-        self.log: dict[str, object] | None = request["log"]  # type: ignore[assignment]
-        self.open_stdin = bool(request["open_stdin"])
-        self.stdin_once = bool(request["stdin_once"])
-
-
 class Execution:
     """An exec: its task, the connection that prepared it, and who waits for its start and end. `about` is the daemon's
     own description of it, kept for the daemon that comes after."""
@@ -99,18 +80,15 @@ class Execution:
 
 
 class Monitor:
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, maker: Maker) -> None:
+        self._maker = maker
         self._state_dir = job.state_dir
         self._root = job.config.root
         self._images = [str(mount["target"]) for mount in job.images]
-        self._confinement = job.confinement
         self._ports = job.ports
         self._poller = Poller()
         self._control = Control(self._poller, self._request, self._on_lost)
-        self._user: identity.UserNamespace | None = None
-        self._births_outside = place.sees_births(job.config)
         self._own_pids = job.config.namespaces.get("pid") == ""
-        self._group: Cgroup | None = None
         self._ooms = 0
         self._born: Reply | None = self._control.adopt(job.channel).send
         self._starting: Reply | None = None
@@ -118,41 +96,21 @@ class Monitor:
         self._execs: dict[str, Execution] = {}
         self._over_at: float | None = None
         self._folder = os.open(self._state_dir, os.O_DIRECTORY | os.O_CLOEXEC)
-        self._init = Task(self._poller, open_log(job.log), tty=job.config.process.terminal, stdin=job.open_stdin,
-                          stdin_once=job.stdin_once)
+        self._init = maker.task(self._poller, open_log(job.log), tty=job.config.process.terminal, stdin=job.open_stdin,
+                                stdin_once=job.stdin_once)
         self._init.on_ready = self._on_ready
         self._init.on_started = self._on_started
         self._init.on_ended = self._on_init_end
 
     # -- life
 
-    def bear(self, job: Job, trees: dict[str, int], id_maps: dict[object, int],
-             user: identity.UserNamespace | None) -> None:
-        """Fork the container's process, and make its cgroup while it is being born. Raises OSError."""
-        config, groups, confinement = job.config, job.groups, job.confinement
-        self._user = user
-        held = (*trees.values(), *id_maps.values(), *((user.fd,) if user else ()))
-        if user is None:
-            place.enter_pid_namespace(job.config)
-        self._init.fork(
-            lambda sync, stdio: birth.be_born(sync, config, groups, confinement, trees, stdio, id_maps, user),
-            held, outside=user is not None,
-        )
-        for fd in held:
-            os.close(fd)
-        if user is not None:
-            self._births_outside = True
-        elif self._births_outside:
-            place.leave_pid_namespace()
-        try:
-            self._group = groups.create(config.cgroup, config.resources)
-            with contextlib.suppress(CgroupError):  # a host without the memory controller
-                self._ooms = self._group.oom_events()
-            self._init.tell(b"group")
-        except (OSError, ValueError) as error:
-            if self._group is None:
-                self._init.failure = {"error": f"cgroup: {getattr(error, 'strerror', None) or error}", "kind": "other"}
-            self._init.finish()
+    @property
+    def _group(self) -> Cgroup | None:
+        return self._maker.group
+
+    def bear(self) -> None:
+        """The container's process. Raises OSError."""
+        self._maker.bear(self._init)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(EXIT, dir_fd=self._folder)
         self._control.listen(self._folder)
@@ -193,6 +151,8 @@ class Monitor:
         assert self._group is not None
         warnings = report.get("warnings")
         assert isinstance(warnings, list)
+        with contextlib.suppress(CgroupError):  # a host without the memory controller
+            self._ooms = self._group.oom_events()
         if self._born is not None:
             self._born({"id": 0, "pid": self._init.pid, "warnings": [*self._group.warnings, *warnings]})
             self._born = None
@@ -211,8 +171,11 @@ class Monitor:
         status = {**(self._init.status or {}), "oom_killed": self._oom_killed(), "pid": self._init.pid, "error": ""}
         # Before anyone is told: the next start of this container makes the same group, mounts the same root and takes
         # the same ports.
-        if self._group is not None:
-            delete_group(self._group, self._state_dir)
+        try:
+            self._maker.bury()
+        except OSError as error:
+            # What the kernel does not let go is left for the daemon to find.
+            complain(self._state_dir, f"cgroup: {error}")
         for target in (*self._images, self._root):
             roots.unmount_root(target)
         for fd in self._ports:
@@ -331,21 +294,19 @@ class Monitor:
             raise Refused(f"exec {name} exists")
         if not self._init.started or self._init.pidfd < 0 or self._group is None:
             raise Refused("the container is not running", "gone")
-        process = spec.process(message["process"])
-        task = Task(self._poller, None, tty=process.terminal, stdin=bool(message.get("stdin")), stdin_once=True)
+        process = message["process"]
+        if not isinstance(process, dict):
+            raise TypeError("process is not an object")
+        task = self._maker.task(self._poller, None, tty=bool(process.get("terminal")),
+                                stdin=bool(message.get("stdin")), stdin_once=True)
         held = Execution(task, connection, reply, str(message.get("about", ""))[:MAX_ABOUT])
         task.on_ready = lambda _report: self._exec_ready(held)
         task.on_started = lambda: self._exec_started(held)
         task.on_ended = lambda: self._on_exec_end(held)
-        init, group, outside, user = self._init.pidfd, self._group, self._births_outside, self._user
         try:
-            task.fork(lambda sync, stdio: birth.be_executed(sync, process, init, group, self._confinement, stdio,
-                                                             outside=outside, user=user), (init,), outside=outside)
-        except OSError as error:
-            if error.errno == errno.ENOMEM and self._own_pids:
-                # fork(2): the first process of the pid namespace has ended
-                raise Refused("the container is not running", "gone") from error
-            raise
+            self._maker.execute(task, process, self._init)
+        except NoContainer as error:
+            raise Refused("the container is not running", "gone") from error
         self._execs[name] = held
 
     @staticmethod
@@ -431,9 +392,9 @@ def live(job: Job) -> None:
             # The last descriptor holds their contents: on a tmpfs of this mount namespace nobody else meets them.
             place.write_files(os.path.join(state_dir, place.FILES), job.files, job.ports.pop(), user)
         id_maps = place.id_maps(job.config)
-        monitor = Monitor(job)
-        monitor.bear(job, trees, id_maps, user)
-        del job  # config.json's objects are of no use any more
+        monitor = Monitor(job, Native(job, trees, id_maps, user))
+        del job, trees, id_maps  # config.json's objects are of no use any more
+        monitor.bear()
         monitor.serve()
     except BaseException as error:
         text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -449,14 +410,6 @@ def refuse(channel: socket.socket, text: str) -> None:
     """Answer a launch request that cannot be carried out."""
     with contextlib.suppress(OSError):
         channel.sendall(frame({"id": 0, "error": text, "kind": "other"}))
-
-
-def delete_group(group: Cgroup, state_dir: str) -> None:
-    """What the kernel does not let go is left for the daemon to find."""
-    try:
-        group.delete()
-    except OSError as error:
-        complain(state_dir, f"cgroup {group.path}: {error}")
 
 
 def write_exit(state_dir: str, status: dict[str, object]) -> None:

@@ -36,7 +36,8 @@ def nothing(_report: dict[str, object]) -> None:
 
 
 class Task:
-    """Born (forked), ready (all but executed), started (executed) or failed, ended.
+    """Born, ready (all but executed), started (executed) or failed, ended. How it is born is a subclass' affair:
+    `Forked` here, `Commanded` of node.runtime.foreign.
 
     `failure` says why the command was not executed: {"error", "kind"}. It is whole when `on_ended` is called, and a
     task that failed ends right away.
@@ -51,12 +52,70 @@ class Task:
         self.status: dict[str, object] | None = None
         self.failure: dict[str, object] | None = None
         self.started = False
-        self._leave = False
-        self._outside = False
-        self._sync: socket.socket | None = None
         self.on_ready: Callable[[dict[str, object]], None] = nothing
         self.on_started: Callable[[], None] = lambda: None
         self.on_ended: Callable[[], None] = lambda: None
+
+    def signal(self, number: int) -> None:
+        """Raises ProcessLookupError when it is gone; a pidfd never hits a stranger that got the same number."""
+        if self.pidfd < 0:
+            raise ProcessLookupError(errno.ESRCH, "no such process")
+        signal.pidfd_send_signal(self.pidfd, number)
+
+    def finish(self) -> None:
+        """Kill it and wait for its end."""
+        while self.pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOWAIT)
+            self._on_end(self.pidfd, READ)
+
+    def _pipes(self) -> tuple[Stdio, int, dict[int, int]]:
+        out_read, out_write = os.pipe2(os.O_CLOEXEC)
+        err_read, err_write = os.pipe2(os.O_CLOEXEC)
+        for fd in (out_read, err_read):
+            try:
+                fcntl.fcntl(fd, F_SETPIPE_SZ, PIPE_SIZE)
+            except OSError:
+                continue  # the user's pipe quota is used up: a smaller pipe is only slower
+        in_read, in_write = os.pipe2(os.O_CLOEXEC) if self._wants_stdin else (-1, -1)
+        return Stdio(in_read, out_write, err_write), in_write, {out_read: STDOUT, err_read: STDERR}
+
+    def _take_master(self, payload: bytes) -> None:
+        """The first of the descriptors that came is a terminal's master."""
+        fds = array.array("i")
+        fds.frombytes(payload[:len(payload) - len(payload) % fds.itemsize])
+        for fd in fds:
+            os.set_inheritable(fd, False)
+        for fd in fds[1:]:
+            os.close(fd)
+        self.streams.connect(fds[0], {fds[0]: STDOUT})
+
+    def tell(self, word: bytes) -> None:
+        """Give leave to go on; b"go" is the last. Raises OSError when it is gone."""
+        raise NotImplementedError
+
+    def _on_end(self, _fd: int, _events: int) -> None:
+        """The descriptor of its process is readable."""
+        raise NotImplementedError
+
+    def _conclude(self, code: int) -> None:
+        """Its process is reaped."""
+        self._poller.forget(self.pidfd)
+        os.close(self.pidfd)
+        self.pidfd = -1
+        self.status = {"exit_code": code, "finished_at": timestamp()}
+        self.on_ended()
+
+
+class Forked(Task):
+    """A fork of the monitor that becomes what it is to be by `node.runtime.birth`."""
+
+    def __init__(self, poller: Poller, log: Log | None, *, tty: bool, stdin: bool, stdin_once: bool) -> None:
+        super().__init__(poller, log, tty=tty, stdin=stdin, stdin_once=stdin_once)
+        self._leave = False
+        self._outside = False
+        self._sync: socket.socket | None = None
 
     def fork(self, birth: Birth, keep: Collection[int] = (), *, outside: bool = False) -> None:
         """`keep`: descriptors that `birth` needs. `outside`: what is forked gives birth to the task itself, our child
@@ -93,31 +152,6 @@ class Task:
             raise ProcessLookupError(errno.ESRCH, "the process is gone")
         self._leave = self._leave or word == b"go"
         self._sync.send(word)
-
-    def signal(self, number: int) -> None:
-        """Raises ProcessLookupError when it is gone; a pidfd never hits a stranger that got the same number."""
-        if self.pidfd < 0:
-            raise ProcessLookupError(errno.ESRCH, "no such process")
-        signal.pidfd_send_signal(self.pidfd, number)
-
-    def finish(self) -> None:
-        """Kill it and wait for its end."""
-        while self.pidfd >= 0:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-            os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOWAIT)
-            self._on_end(self.pidfd, READ)
-
-    def _pipes(self) -> tuple[Stdio, int, dict[int, int]]:
-        out_read, out_write = os.pipe2(os.O_CLOEXEC)
-        err_read, err_write = os.pipe2(os.O_CLOEXEC)
-        for fd in (out_read, err_read):
-            try:
-                fcntl.fcntl(fd, F_SETPIPE_SZ, PIPE_SIZE)
-            except OSError:
-                continue  # the user's pipe quota is used up: a smaller pipe is only slower
-        in_read, in_write = os.pipe2(os.O_CLOEXEC) if self._wants_stdin else (-1, -1)
-        return Stdio(in_read, out_write, err_write), in_write, {out_read: STDOUT, err_read: STDERR}
 
     def _on_sync(self, _fd: int, _events: int) -> None:
         assert self._sync is not None
@@ -156,13 +190,6 @@ class Task:
         os.close(old)
         self._poller.watch(self.pidfd, READ, self._on_end)
 
-    def _take_master(self, payload: bytes) -> None:
-        fds = array.array("i")
-        fds.frombytes(payload[:len(payload) - len(payload) % fds.itemsize])
-        for fd in fds:
-            os.set_inheritable(fd, False)
-        self.streams.connect(fds[0], {fds[0]: STDOUT})
-
     def _close_sync(self) -> None:
         if self._sync is not None:
             self._poller.forget(self._sync.fileno())
@@ -191,11 +218,7 @@ class Task:
             if self.failure is not None and self.failure["error"] == DIED:
                 # A filter that forbids what even execve needs ends it with SIGSYS, a memory limit with SIGKILL.
                 self.failure["error"] = f"{DIED}: signal {result.si_status}"
-        self._poller.forget(self.pidfd)
-        os.close(self.pidfd)
-        self.pidfd = -1
-        self.status = {"exit_code": code, "finished_at": timestamp()}
-        self.on_ended()
+        self._conclude(code)
 
 
 def _child(channel: socket.socket, birth: Birth, stdio: Stdio | None, keep: set[int]) -> None:
