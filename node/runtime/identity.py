@@ -89,7 +89,7 @@ def make_with_network(uids: Extents, gids: Extents) -> tuple[int, ...]:
 
 
 def _make(uids: Extents, gids: Extents, more: int, kinds: tuple[str, ...]) -> tuple[int, ...]:
-    child = _Inhabitant(None, more)
+    child = _Inhabitant(None, more, next((outside for inside, outside, _ in uids if inside == 0), 0))
     try:
         for name, extents in (("uid_map", uids), ("gid_map", gids)):
             try:
@@ -118,9 +118,14 @@ def _map(pid: int, name: str) -> Extents:
 
 
 class _Inhabitant:
-    """A process that does nothing in a user namespace: a new one, or that of the descriptor."""
+    """A process that does nothing in a user namespace: a new one, which `owner` shall own, or that of the descriptor.
 
-    def __init__(self, fd: int | None, more: int = 0) -> None:
+    It still sees the host's files. So nobody but its maker may look into it, and it is not root's: whoever is root of
+    the host's user namespace, without any capability (a container in the host's pid and user namespaces), has all of
+    them over what root owns (user_namespaces(7)).
+    """
+
+    def __init__(self, fd: int | None, more: int = 0, owner: int = 0) -> None:
         made, say_made = os.pipe2(os.O_CLOEXEC)
         wait, self._let_go = os.pipe2(os.O_CLOEXEC)
         self.pid = os.fork()
@@ -128,10 +133,16 @@ class _Inhabitant:
             try:
                 os.close(self._let_go)
                 if fd is None:
+                    privileged = os.geteuid() == 0
+                    if privileged:
+                        syscalls.prctl(syscalls.PR_SET_SECUREBITS, syscalls.SECBIT_NO_SETUID_FIXUP)
+                        os.seteuid(owner)
+                        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
                     # The user namespace comes first, whatever the order of the flags: it owns the others.
                     syscalls.unshare(syscalls.CLONE_NEWUSER | more)
-                    # Or its /proc/<pid>/ns would be closed to us too. There is nobody else in this one.
-                    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
+                    if not privileged:
+                        # Or an ordinary user's maps could not be written. What it sees is that user's anyway.
+                        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
                 else:
                     syscalls.setns(fd, syscalls.CLONE_NEWUSER)
                 os.write(say_made, b".")

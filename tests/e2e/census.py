@@ -46,7 +46,7 @@ class Census:
 
 def take(home: Path, daemon: int) -> Census:
     settings = Settings.make(home)
-    ours = _family(settings, daemon)
+    ours = family(settings, daemon)
     return Census(
         mounts=tuple(line.split()[4] for line in _text("/proc/self/mountinfo").splitlines() if str(home) in line),
         namespaces=_namespaces(ours),
@@ -61,7 +61,7 @@ def take(home: Path, daemon: int) -> Census:
     )  # fmt: skip
 
 
-def _family(settings: Settings, daemon: int) -> list[int]:
+def family(settings: Settings, daemon: int) -> list[int]:
     """The daemon, its launcher and monitors (whoever's child they have become), and all in the node's cgroups."""
     parents, found = {}, set()
     for name in os.listdir("/proc"):
