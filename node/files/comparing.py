@@ -158,11 +158,11 @@ def _opaque(directory: int) -> bool:
 
 
 def _capability(directory: int, name: str) -> bytes:
-    """Both trees are the snapshotter's; the name is opened without following it."""
+    """Of a file that a running container may swap: it is never opened, for a device acts upon being opened."""
     with contextlib.suppress(OSError):
-        opened = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+        place = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
         try:
-            return os.getxattr(opened, _CAPABILITY)
+            return os.getxattr(f"/proc/self/fd/{place}", _CAPABILITY)
         finally:
-            os.close(opened)
+            os.close(place)
     return b""

@@ -40,13 +40,7 @@ class LayeredRoot:
             folder, name = found or (-1, None)
             if name is None:
                 return None
-            try:
-                # O_NONBLOCK: a FIFO in the image must not hold the daemon.
-                opened = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
-            except OSError:
-                return None
-            with os.fdopen(opened, "rb") as file:
-                return file.read(MAX_BYTES) if stat.S_ISREG(os.fstat(opened).st_mode) else None
+            return _contents(folder, name)
 
     def is_folder(self, path: str) -> bool:
         with self._find(path) as found:
@@ -114,6 +108,24 @@ def _step(level: list[int], name: str, opened: ExitStack) -> tuple[list[int], in
         if _opaque(found[-1]):
             break
     return found, None
+
+
+def _contents(folder: int, name: str) -> bytes | None:
+    """Looked at before it is opened: a device that an image or a container has put there would act upon being opened,
+    and no cgroup keeps this process from it. What was looked at is what is opened."""
+    try:
+        place = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    except OSError:
+        return None
+    try:
+        if not stat.S_ISREG(os.fstat(place).st_mode):
+            return None
+        with Path(f"/proc/self/fd/{place}").open("rb") as file:
+            return file.read(MAX_BYTES)
+    except OSError:
+        return None
+    finally:
+        os.close(place)
 
 
 def _opaque(folder: int) -> bool:
