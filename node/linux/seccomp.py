@@ -34,7 +34,7 @@ __all__ = ("NEW_LISTENER", "InvalidProfile", "compile_profile", "default_profile
 
 _U64 = 1 << 64
 _MAX_ERRNO = 4095
-_ACTIONS = {
+ACTIONS = {
     "SCMP_ACT_ALLOW": ALLOW, "SCMP_ACT_ERRNO": ERRNO, "SCMP_ACT_KILL": 0, "SCMP_ACT_KILL_THREAD": 0,
     "SCMP_ACT_KILL_PROCESS": 0x80000000, "SCMP_ACT_TRAP": 0x00030000, "SCMP_ACT_TRACE": TRACE, "SCMP_ACT_LOG": LOG,
     "SCMP_ACT_NOTIFY": NOTIFY,
@@ -133,9 +133,9 @@ def _number(value: object, limit: int, what: str) -> int:
 
 
 def _action(name: object, errno_ret: object, what: str) -> int:
-    if not isinstance(name, str) or name not in _ACTIONS:
+    if not isinstance(name, str) or name not in ACTIONS:
         raise InvalidProfile(f"unknown seccomp action {name!r} ({what})")
-    base = _ACTIONS[name]
+    base = ACTIONS[name]
     if base not in (ERRNO, TRACE):
         if errno_ret is not None:
             raise InvalidProfile(f"seccomp action {name} takes no errnoRet ({what})")

@@ -47,6 +47,12 @@ class Ending(Protocol):
     def thaw(self) -> None:
         """Undo `freeze`."""
 
+    def frozen(self) -> bool:
+        """Whether `freeze` holds (also one that is still on its way)."""
+
+    def signal(self, number: int) -> int:
+        """Send a signal to all processes now in the group; gives how many got it."""
+
     def kill(self) -> None:
         """SIGKILL to all processes, also frozen ones, until none is alive. Raises CgroupBusy when some stay for 5 s
         (uninterruptible sleep). Whoever is their parent still has to reap them."""

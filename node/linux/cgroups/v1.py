@@ -91,6 +91,12 @@ class GroupV1:
     def thaw(self) -> None:
         files.write(self._needed("freezer"), "freezer.state", "THAWED")
 
+    def frozen(self) -> bool:
+        return files.read(self._needed("freezer"), "freezer.state") != "THAWED"
+
+    def signal(self, number: int) -> int:
+        return members.signal_all(self._folder("freezer", "pids", "memory", "devices"), number)
+
     def kill(self) -> None:
         """A frozen process keeps its SIGKILL pending and never dies: thaw after the signal, whatever happened."""
         folder = self._folder("freezer", "pids", "memory", "devices")

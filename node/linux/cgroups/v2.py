@@ -88,6 +88,12 @@ class GroupV2:
     def thaw(self) -> None:
         files.write(self._folder, "cgroup.freeze", 0)
 
+    def frozen(self) -> bool:
+        return files.read(self._folder, "cgroup.freeze") == "1"
+
+    def signal(self, number: int) -> int:
+        return members.signal_all(self._folder, number)
+
     def kill(self) -> None:
         """cgroup.kill (Linux 5.14) reaches everybody, however fast they fork, and frozen processes die of it too."""
         end = time.monotonic() + _KILL_SECONDS
