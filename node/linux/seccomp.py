@@ -46,12 +46,12 @@ _TSYNC, _TSYNC_ESRCH, _WAIT_KILLABLE = 1, 16, 32
 _TOLD_BY = "write"
 """How a process that is under its filter already says so to its runtime: an agent cannot be asked about it."""
 
-_NATIVE = {"x86_64": ("x86_64", "i386", "x32"), "aarch64": ("aarch64",)}
+_NATIVE = {"x86_64": ("x86_64", "i386", "x32"), "aarch64": ("aarch64", "arm")}
 _LISTED = {"SCMP_ARCH_X86_64": "x86_64", "SCMP_ARCH_X86": "i386", "SCMP_ARCH_X32": "x32",
-           "SCMP_ARCH_AARCH64": "aarch64"}
+           "SCMP_ARCH_AARCH64": "aarch64", "SCMP_ARCH_ARM": "arm"}
 # Machines a profile may list that we have no numbers for. Their programs are killed like those of any unlisted one.
 _OTHER_MACHINES = frozenset(
-    f"SCMP_ARCH_{name}" for name in ("ARM", "LOONGARCH64", "M68K", "MIPS", "MIPS64", "MIPS64N32", "MIPSEL", "MIPSEL64",
+    f"SCMP_ARCH_{name}" for name in ("LOONGARCH64", "M68K", "MIPS", "MIPS64", "MIPS64N32", "MIPSEL", "MIPSEL64",
                                      "MIPSEL64N32", "PARISC", "PARISC64", "PPC", "PPC64", "PPC64LE", "RISCV64", "S390",
                                      "S390X", "SH", "SHEB"))
 

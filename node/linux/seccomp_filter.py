@@ -32,7 +32,7 @@ Decision = tuple[Rule, ...]
 Line = list[tuple[int, Decision]]
 """A number line: each decision holds from its number up to the next one's."""
 
-_AUDIT = {"x86_64": 0xC000003E, "x32": 0xC000003E, "i386": 0x40000003, "aarch64": 0xC00000B7}
+_AUDIT = {"x86_64": 0xC000003E, "x32": 0xC000003E, "i386": 0x40000003, "aarch64": 0xC00000B7, "arm": 0x40000028}
 
 # struct seccomp_data on a little-endian machine: nr, arch, instruction pointer (64 bit), six arguments (64 bit each).
 _AT_NUMBER, _AT_ARCH, _AT_ARGUMENTS = 0, 4, 16

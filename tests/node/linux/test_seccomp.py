@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import struct
 import subprocess
 import sys
@@ -13,12 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from node.containers.bundle.dockerseccomp import translate
 from node.linux import capabilities, seccomp
 from node.linux.syscall_numbers import X32_BIT, numbers
+from tests.conftest import Tool
 
 ALLOW, KILL_PROCESS, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 ENOSYS = ERRNO | errno.ENOSYS
-X86_64, I386, AARCH64 = 0xC000003E, 0x40000003, 0xC00000B7
+X86_64, I386, AARCH64, ARM = 0xC000003E, 0x40000003, 0xC00000B7, 0x40000028
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -218,6 +221,52 @@ def test_numbers_are_the_kernels(machine: str, header: str) -> None:
     assert {name: ours.get(name) for name in theirs} == theirs
 
 
+@pytest.mark.parametrize(("machine", "name"), [("x86_64", "amd64"), ("i386", "386"), ("aarch64", "arm64"),
+                                               ("arm", "arm")])  # fmt: skip
+def test_numbers_are_those_of_gos_tables(machine: str, name: str) -> None:
+    """golang.org/x/sys, made from the headers of a newer kernel than this machine's, where some module brought it."""
+    module = Path.home() / "go/pkg/mod/golang.org/x"
+    tables = sorted(module.glob(f"sys@v*/unix/zsysnum_linux_{name}.go"), key=lambda path: len(path.read_text()))
+    if not tables:
+        pytest.skip("no golang.org/x/sys here")
+    found = re.findall(r"^\tSYS_(\w+) += (\d+)", tables[-1].read_text(), re.MULTILINE)
+    no_calls = ("SYSCALL_MASK", "ARCH_SPECIFIC_SYSCALL")
+    theirs = {written.lower(): int(number) for written, number in found if written not in no_calls}
+    ours = numbers(machine)
+    assert {written: ours.get(written) for written in theirs} == theirs
+
+
+@pytest.mark.parametrize("caps", [[], capabilities.DEFAULT, capabilities.DOCKER, capabilities.ALL, ["CAP_SYS_PTRACE"],
+                                  ["CAP_SYS_ADMIN", "CAP_BPF"]])  # fmt: skip
+def test_the_default_profile_is_dockers_to_the_byte(caps: Sequence[str], tool: Tool) -> None:
+    theirs = translate(json.loads(tool("moby-seccomp.json").read_text()), caps)
+    assert seccomp.compile_profile(seccomp.default_profile(caps)) == seccomp.compile_profile(theirs)
+
+
+def test_no_32_bit_door_by_default() -> None:
+    for arch, native, older, door in (("x86_64", X86_64, I386, "i386"), ("aarch64", AARCH64, ARM, "arm")):
+        narrow = seccomp.compile_profile(seccomp.default_profile(capabilities.DEFAULT, arch=arch, older=False), arch=arch)
+        wide = seccomp.compile_profile(seccomp.default_profile(capabilities.DEFAULT, arch=arch), arch=arch)
+        write = numbers(door)["write"]
+        assert run(narrow, numbers(arch)["write"], arch=native)[0] == ALLOW
+        assert run(narrow, write, arch=older)[0] == KILL_PROCESS
+        assert run(wide, write, arch=older)[0] == ALLOW
+        assert len(narrow) < len(wide)
+    assert run(seccomp.compile_profile(seccomp.default_profile([], arch="x86_64", older=False), arch="x86_64"),
+               numbers("x32")["write"])[0] == ENOSYS  # fmt: skip
+
+
+def test_arm_has_calls_of_its_own() -> None:
+    program = seccomp.compile_profile(seccomp.default_profile([], arch="aarch64"), arch="aarch64")
+    table = numbers("arm")
+    assert {name: table[name] for name in ("cacheflush", "set_tls", "sync_file_range2", "mmap2")} == {
+        "cacheflush": 0xF0002, "set_tls": 0xF0005, "sync_file_range2": 341, "mmap2": 192}  # fmt: skip
+    for name in ("cacheflush", "set_tls", "sync_file_range2", "mmap2", "openat2"):
+        assert run(program, table[name], arch=ARM)[0] == ALLOW
+    assert run(program, table["usr26"], arch=ARM)[0] == ENOSYS
+    assert run(program, table["keyctl"], arch=ARM)[0] == ERRNO | errno.EPERM
+
+
 # --- the kernel's own opinion ----------------------------------------------------------------------------------------
 
 CHILD = """
@@ -270,3 +319,32 @@ def test_what_is_no_program_is_refused() -> None:
     for program in (b"", b"1234567", b"\0" * 8 * 4097):
         with pytest.raises(OSError, match="not a filter program"):
             seccomp.load(program)
+
+
+NOTIFIED = """
+import ctypes, os, struct, sys, threading
+sys.path.insert(0, sys.argv[1])
+from node.linux import seccomp
+from node.linux.syscall_numbers import numbers
+import fcntl
+profile = {"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/agent", "flags": ["SECCOMP_FILTER_FLAG_TSYNC"],
+           "syscalls": [{"names": ["getppid"], "action": "SCMP_ACT_NOTIFY"}]}
+flags = seccomp.filter_flags(profile)
+libc = ctypes.CDLL(None, use_errno=True)
+libc.prctl(38, *[ctypes.c_ulong(value) for value in (1, 0, 0, 0)])
+listener = seccomp.load(seccomp.compile_profile(profile), flags)
+assert not os.get_inheritable(listener)
+def agent():
+    asked = bytearray(80)
+    fcntl.ioctl(listener, 0xC0502100, asked)  # SECCOMP_IOCTL_NOTIF_RECV
+    number, = struct.unpack_from("=Q", asked)
+    fcntl.ioctl(listener, 0xC0182101, struct.pack("=QqiI", number, 4711, 0, 0))  # SECCOMP_IOCTL_NOTIF_SEND
+threading.Thread(target=agent).start()
+print(flags, libc.getppid())  # by ctypes, which lets go of the interpreter meanwhile
+"""
+
+
+def test_an_agent_answers_in_the_kernels_place() -> None:
+    done = subprocess.run([sys.executable, "-I", "-c", NOTIFIED, str(ROOT)], capture_output=True, text=True, check=False,
+                          timeout=20)  # fmt: skip
+    assert done.stdout == "25 4711\n", done.stderr
