@@ -64,7 +64,8 @@ class Creator:
                            security=defaults.with_baseline(spec.security, self._site.isolation))  # fmt: skip
             security, told = defaults.for_older_image(spec, image.config.platform)
             spec = replace(spec, security=security)
-            whole = complete(spec, image.config.config, container_id)
+            # In a thread: a seccomp profile of the user's own may take a while to judge.
+            whole = await asyncio.to_thread(complete, spec, image.config.config, container_id)
             limits, warnings = self._site.limits.adapt(whole.spec.resources)
             limits = defaults.limited(limits, security, self._site.isolation, self._site.limits.features)
             settled = replace(whole.spec, resources=limits)

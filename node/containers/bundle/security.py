@@ -7,7 +7,7 @@ no_new_privs unless it asks.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,9 @@ MASKED = (
     "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap",
     "/sys/firmware",
 )  # fmt: skip
+MAX_PROFILE = 256 * 1024
+"""Docker's own has 18 KiB. What it costs to judge grows with it."""
+
 READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 
@@ -107,6 +110,14 @@ def _seccomp(profile: str, held: Sequence[str], *, older: bool) -> Mapping[str, 
         return None
     if profile in ("", "builtin", "default"):
         return seccomp.default_profile(held, older=older)
+    return _custom(profile, tuple(held))
+
+
+@lru_cache(maxsize=16)
+def _custom(profile: str, held: tuple[str, ...]) -> Mapping[str, Any]:
+    """Judged once, not at every start and exec."""
+    if len(profile) > MAX_PROFILE:
+        raise InvalidSpec(f"Decoding seccomp profile failed: it is longer than {MAX_PROFILE} bytes")
     try:
         resolved = translate(json.loads(profile), held)
         seccomp.compile_profile(resolved)

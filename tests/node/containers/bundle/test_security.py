@@ -117,3 +117,14 @@ def test_a_profile_opens_32_bit_calls_where_it_says_so() -> None:
     assert held.seccomp is not None
     assert held.seccomp["architectures"] == ["SCMP_ARCH_X86"]
     assert len(seccomp.compile_profile(held.seccomp)) > 8
+
+
+def test_a_profile_is_judged_once_and_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[object] = []
+    compiler = seccomp.compile_profile
+    monkeypatch.setattr(seccomp, "compile_profile", lambda profile: judged.append(profile) or compiler(profile))
+    profile = 'seccomp={"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["acct"],"action":"SCMP_ACT_ERRNO"}]}'
+    assert [confined(profile).seccomp for _ in range(3)] == [judged[0]] * 3
+    assert len(judged) == 1
+    with pytest.raises(InvalidSpec, match="it is longer than 262144 bytes"):
+        confined(f"seccomp={' ' * 300_000}{{}}")
