@@ -43,8 +43,10 @@ from node.journal import open_journal
 from node.linux import capabilities, cgroups
 from node.network import definition
 from node.network.opening import open_networks
+from node.rootless import entry
+from node.rootless.entry import Rootless
 from node.secrets.store import Secrets
-from node.settings import ISOLATIONS, SNAPSHOTTERS, Settings
+from node.settings import ISOLATIONS, SNAPSHOTTERS, UPLINKS, Settings
 from node.snapshots.choose import open_snapshotter
 from node.snapshots.overlay import OverlaySnapshotter
 from node.state.containers import ContainerRows
@@ -59,6 +61,7 @@ from storage.gc.leases import Leases
 from storage.gc.sweep import Collector
 from storage.metadata.engine import open_database
 from storage.remote.search import RegistrySearch
+from storage.remote.transport import RemoteSettings
 from storage.repository.store import ContentStore
 
 NEEDED = ("CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_SYS_CHROOT", "CAP_SETUID", "CAP_SETGID", "CAP_MKNOD", "CAP_CHOWN",
@@ -67,7 +70,7 @@ NEEDED = ("CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_SYS_CHROOT", "CAP_SETUID", "CAP
 
 
 @asynccontextmanager
-async def open_node(settings: Settings) -> AsyncIterator[Engine]:
+async def open_node(settings: Settings, rootless: Rootless | None = None) -> AsyncIterator[Engine]:
     """Everything the API speaks to, with what an earlier daemon left running taken over."""
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
@@ -79,7 +82,7 @@ async def open_node(settings: Settings) -> AsyncIterator[Engine]:
         await blobs.prepare()
         content = ContentStore(content_database, blobs)
         snapshots = await open_snapshotter(settings.snapshots, settings.snapshotter)
-        image_settings = _image_settings(settings)
+        image_settings = _image_settings(settings, rootless)
         collector = Collector(content_database, blobs, keep_untagged=True)
         folder = settings.sources.shared
         shared = await open_shared(folder, settings.home) if folder else None
@@ -90,7 +93,7 @@ async def open_node(settings: Settings) -> AsyncIterator[Engine]:
         journal = await enter(open_journal(settings.run / "events.log"))
         events = EventBus(journal.append)
         volumes = await enter(open_volumes(settings.volumes, state, events))
-        networks = await enter(open_networks(settings, state, events))
+        networks = await enter(open_networks(settings, state, events, rootless.host_sockets.bind if rootless else None))
         held_secrets = Secrets(SecretRows(state), settings.secrets_key or settings.home / "secrets.key", events)
         groups = cgroups.detect()
         near = Neighbours(
@@ -132,19 +135,22 @@ async def open_node(settings: Settings) -> AsyncIterator[Engine]:
             network_drivers=(*definition.DRIVERS, "host", "null"),
             init=site.init,
             isolation=settings.isolation.baseline,
+            rootless=rootless is not None,
         )
-        search = RegistrySearch(image_settings.insecure)
+        search = RegistrySearch(image_settings.insecure, image_settings.remote)
         yield Engine(
             containers, execs, images, networks, volumes, search, events, facts, files, archives, commits,
             held_secrets, settings.search_registry, journal,
         )
 
 
-def _image_settings(settings: Settings) -> ImageSettings:
+def _image_settings(settings: Settings, rootless: Rootless | None) -> ImageSettings:
     rules = [parse_mirror_flag(text) for text in settings.sources.mirrors]
     if settings.sources.file:
         rules += read_rules(settings.sources.file).rules
-    return ImageSettings(insecure_registries=settings.insecure_registries, registries=joined(rules))
+    # Registries are asked from the host's network, also those on its loopback.
+    remote = RemoteSettings(sockets=rootless.host_sockets.new) if rootless else RemoteSettings()
+    return ImageSettings(insecure_registries=settings.insecure_registries, registries=joined(rules), remote=remote)
 
 
 @asynccontextmanager
@@ -167,7 +173,7 @@ async def _node_id(rows: SettingRows) -> str:
     return found
 
 
-async def run(settings: Settings) -> None:
+async def run(settings: Settings, rootless: Rootless | None = None) -> None:
     """Until SIGTERM or SIGINT. At SIGHUP the rules of access and the TLS files are read again."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -176,25 +182,35 @@ async def run(settings: Settings) -> None:
     door = Door(settings.access)
     loop.add_signal_handler(signal.SIGHUP, door.reload)
     async with (
-        open_node(settings) as engine,
-        serve(build(engine, door.access), settings.socket, gid=door.gid, remote=door.remote),
+        open_node(settings, rootless) as engine,
+        serve(build(engine, door.access), settings.socket, gid=door.gid, remote=door.remote,
+              bind=rootless.host_sockets.bind if rootless else None),
     ):
         click.echo(f"seawalld listens on {settings.socket}")
         if settings.access.remote:
             click.echo(f"seawalld listens on tcp://{settings.access.remote.host}:{settings.access.remote.port} (TLS)")
         sys.stdout.flush()
-        await stop.wait()
+        with entry.watched(rootless, stop.set):
+            await stop.wait()
+
+
+def make_folders(settings: Settings) -> None:
+    """Raises MissingPrivilege."""
+    for folder in (settings.home, settings.content, settings.snapshots, settings.containers, settings.volumes,
+                   settings.run):  # fmt: skip
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except PermissionError as error:
+            raise MissingPrivilege(f"the folder {folder} cannot be made: give another --home") from error
 
 
 @contextmanager
 def held(settings: Settings) -> Iterator[None]:
-    """The home, made if need be and ours alone while the block runs. Raises HomeBusy.
+    """The home, made if need be and ours alone while the block runs. Raises HomeBusy, MissingPrivilege.
 
     The lock is the kernel's: it goes with the process, however that ends, and no stale file can hold anybody up.
     """
-    for folder in (settings.home, settings.content, settings.snapshots, settings.containers, settings.volumes,
-                   settings.run):  # fmt: skip
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folders(settings)
     descriptor = os.open(settings.home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
@@ -263,6 +279,8 @@ def check_privileges() -> None:
 @click.option("--default-pids-limit", metavar="NUMBER",
               help="Processes of a container that asks for no limit; 0: no limit. [default: 4096]")  # fmt: skip
 @click.option("--secrets-key", metavar="FILE", help="Key of secrets at rest. [default: secrets.key in the home]")
+@click.option("--rootless-network", type=click.Choice(UPLINKS),
+              help="What carries packets of an ordinary user's node. [default: auto]")  # fmt: skip
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="warning",
               show_default=True)  # fmt: skip
 @click.version_option(package_name="seawall")
@@ -270,14 +288,17 @@ def main(log_level: str, **flags: str | bool | tuple[str, ...] | None) -> None:
     """The Seawall node: runs containers and answers the Docker Engine API on a unix socket."""
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        settings = Settings.from_environment(os.environ, **flags)
+        settings = Settings.from_environment(entry.defaults(os.environ), **flags)
         logdrivers.check(LogSpec(settings.log.driver, settings.log.options))
+        make_folders(settings)
+        entry.enter(settings.run, settings.rootless.network, lambda text: click.echo(f"seawalld: {text}", err=True))
         check_privileges()
+        rootless = entry.entered(os.environ, settings.run)
         # Others must be able to read what a container's users read through a bind: its /etc/hosts, a new volume, a
         # bound folder made for it. What is only ours lies in folders of mode 0700 (`held`).
         os.umask(0o022)
         with held(settings):
-            uvloop.run(run(settings))
+            uvloop.run(run(settings, rootless))
     except SeawallError as error:
         click.echo(f"seawalld: {error.message}", err=True)
         sys.exit(1)

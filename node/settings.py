@@ -108,6 +108,18 @@ class PublishSettings:
     """Published ports are open whatever the host's own rules say, as with other engines."""
 
 
+UPLINKS = ("auto", "pasta", "slirp4netns", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class RootlessSettings:
+    """Of a node that an ordinary user starts (node.rootless); root's pays no heed."""
+
+    network: str = "auto"
+    """One of UPLINKS: what carries packets between the node's network and the host's. auto: the first that is there.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class IsolationSettings:
     """What holds for containers that say nothing about it (docs/isolation.md)."""
@@ -156,6 +168,7 @@ class Settings:
     """What encrypts secrets; None: `secrets.key` in the home, made when the first secret is."""
 
     isolation: IsolationSettings = field(default_factory=IsolationSettings)
+    rootless: RootlessSettings = field(default_factory=RootlessSettings)
 
     @classmethod
     def make(
@@ -178,6 +191,7 @@ class Settings:
         create_bind_sources: bool = True,
         secrets_key: str = "",
         isolation: IsolationSettings | None = None,
+        rootless: RootlessSettings | None = None,
     ) -> "Settings":
         """The settings with what was left out filled in. Raises InvalidSettings."""
         root = Path(home).absolute().resolve()
@@ -202,6 +216,7 @@ class Settings:
             create_bind_sources=create_bind_sources,
             secrets_key=Path(secrets_key).absolute() if secrets_key else root / "secrets.key",
             isolation=isolation or IsolationSettings(),
+            rootless=rootless or RootlessSettings(),
         )  # fmt: skip
 
     @classmethod
@@ -241,6 +256,7 @@ class Settings:
             create_bind_sources=not flag(pick("no_create_bind_sources")),
             secrets_key=pick("secrets_key"),
             isolation=_isolation_settings(pick("isolation", "seawall"), pick("default_pids_limit", "4096")),
+            rootless=_rootless_settings(pick("rootless_network", "auto")),
         )
 
     @property
@@ -322,6 +338,13 @@ def _isolation_settings(baseline: str, pids: str) -> IsolationSettings:
     if not pids.isascii() or not pids.isdigit() or len(pids) > 9:
         raise InvalidSettings(f"--default-pids-limit {pids[:50]!r}: want a number; 0 is no limit")
     return IsolationSettings(baseline, int(pids))
+
+
+def _rootless_settings(network: str) -> RootlessSettings:
+    """Raises InvalidSettings."""
+    if network not in UPLINKS:
+        raise InvalidSettings(f"--rootless-network {network!r}: choose one of {', '.join(UPLINKS)}")
+    return RootlessSettings(network)
 
 
 def _publish_settings(addresses: tuple[str, ...], *, past_firewall: bool) -> PublishSettings:

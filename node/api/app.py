@@ -48,6 +48,7 @@ from node.api.volumes import VolumeRoutes
 from node.api.websocket import WebsocketRoutes
 from node.events import EventBus
 from node.images.news import ImageNews
+from node.network.hostports import Bind
 from ocispec.errors import FailedPrecondition
 
 MAX_BODY = 4 * 1024 * 1024
@@ -125,10 +126,11 @@ async def _add_headers(_request: web.Request, response: web.StreamResponse) -> N
 
 @asynccontextmanager
 async def serve(
-    app: web.Application, path: Path, *, gid: int | None = None, remote: Remote | None = None
+    app: web.Application, path: Path, *, gid: int | None = None, remote: Remote | None = None, bind: Bind | None = None
 ) -> AsyncIterator[None]:
     """Answer on the unix socket, which `gid` may open, and to other machines, inside the block. On leaving, attached
-    clients are hung up on, other requests have SHUTDOWN_SECONDS to finish. Raises SocketBusy."""
+    clients are hung up on, other requests have SHUTDOWN_SECONDS to finish. `bind` makes the sockets that other machines
+    reach, where the host's network is not ours. Raises SocketBusy."""
     listener = await asyncio.to_thread(_listen, path, gid)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()
@@ -145,7 +147,7 @@ async def serve(
     servers: list[asyncio.Server] = [await loop.create_unix_server(connect, sock=listener)]
     try:
         if remote is not None:
-            servers.append(await _listen_to_others(remote, connect))
+            servers += await _listen_to_others(remote, connect, bind)
         yield
     finally:
         for listening in servers:
@@ -157,12 +159,21 @@ async def serve(
             await asyncio.to_thread(path.unlink)
 
 
-async def _listen_to_others(remote: Remote, connect: Callable[[], EngineConnection]) -> asyncio.Server:
+async def _listen_to_others(
+    remote: Remote, connect: Callable[[], EngineConnection], bind: Bind | None
+) -> list[asyncio.Server]:
     """Raises SocketBusy."""
+    loop = asyncio.get_running_loop()
+
+    def tls() -> TlsProtocol:
+        return TlsProtocol(remote.context(), connect)
+
     try:
-        return await asyncio.get_running_loop().create_server(
-            lambda: TlsProtocol(remote.context(), connect), remote.host, remote.port
-        )
+        if bind is None:
+            return [await loop.create_server(tls, remote.host, remote.port)]
+        found = await loop.getaddrinfo(remote.host, remote.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        return [await loop.create_server(tls, sock=bind(family, kind, proto, str(address[0]), remote.port))
+                for family, kind, proto, _, address in found]
     except OSError as error:
         raise SocketBusy(f"cannot listen on {remote.host}:{remote.port}: {error.strerror or error}") from error
 

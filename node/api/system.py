@@ -44,6 +44,7 @@ class Facts:
     network_drivers: Sequence[str] = ("bridge", "host", "null")
     init: str = ""
     isolation: str = "seawall"
+    rootless: bool = False
 
 
 class SystemRoutes:
@@ -94,7 +95,7 @@ class SystemRoutes:
                      "Log": list(self._facts.log_drivers)},
             init=self._facts.init,
             isolation=self._facts.isolation,
-            security=_security(self._facts.isolation),
+            security=_security(self._facts.isolation, rootless=self._facts.rootless),
         )
         work = view.Work(files=len(await asyncio.to_thread(os.listdir, "/proc/self/fd")),
                          tasks=len(asyncio.all_tasks()), listeners=self._events.listeners)
@@ -103,7 +104,7 @@ class SystemRoutes:
         return reply(document | view.work(work, backing=backing) | view.by_version(call.version))
 
 
-def _security(isolation: str) -> tuple[str, ...]:
+def _security(isolation: str, *, rootless: bool) -> tuple[str, ...]:
     """What a container that says nothing gets, in Docker's words."""
     kind = baseline(isolation)
     return (
@@ -111,6 +112,7 @@ def _security(isolation: str) -> tuple[str, ...]:
         "name=cgroupns",
         *(["name=no-new-privileges"] if kind.no_new_privileges else []),
         *(["name=apparmor"] if labels.default_apparmor() else []),
+        *(["name=rootless"] if rootless else []),
     )
 
 

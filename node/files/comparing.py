@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from node.files.errors import TooMuch
 from node.files.sending import MAX_DEPTH
 from node.files.view import DIRECTORY
+from node.linux.usernamespaces import OVERLAY_XATTRS
 
 MODIFIED, ADDED, DELETED = 0, 1, 2
-_OPAQUE = "trusted.overlay.opaque"
+_OPAQUE = f"{OVERLAY_XATTRS}opaque"
 _CAPABILITY = "security.capability"
 
 PLACES = frozenset({b"dev", b"proc", b"sys", b"etc/hosts", b"etc/hostname", b"etc/resolv.conf"})

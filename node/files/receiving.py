@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from node.files.errors import Misfit, NoSpace, ReadOnly, TooMuch
 from node.files.view import View
 from node.images.unpack import tar
-from node.images.unpack.files import DIRECTORY, remove_directory, set_xattrs, times, write, write_sparse
+from node.images.unpack.files import DIRECTORY, owner, remove_directory, set_xattrs, times, write, write_sparse
 from node.images.unpack.paths import shown
 from node.images.unpack.tar import Entry, TarReader
 from node.linux import syscalls
@@ -181,7 +181,7 @@ class Receiver:
         os.utime(name, ns=times(entry), dir_fd=parent, follow_symlinks=False)
 
     def _owner(self, entry: Entry) -> Owner:
-        return self._rules.owner or (entry.uid, entry.gid)
+        return self._rules.owner or owner(entry)
 
     # -- directories on the way
 

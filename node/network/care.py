@@ -13,10 +13,11 @@ from typing import Any
 from node.linux.nftables import Nftables
 from node.network import hostports, listening, published
 from node.network.bridge import forget_udp
-from node.network.hostports import Held
+from node.network.hostports import Bind, Held
 from node.network.keeper import Keeper, KeeperGone
 from node.network.model import Endpoint, NetworkUnavailable, PortBinding, PortInUse, Resolving
 from node.network.published import Target
+from ocispec.errors import InvalidArgument
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,8 @@ class Kept:
     life: int = -1
     netns: int = -1
     listens: bool = False
+    carried: bool = False
+    """The sockets that hold its ports are of another network than ours: the keeper carries all that comes to them."""
 
     @property
     def named(self) -> bool:
@@ -61,14 +64,14 @@ class Kept:
 
     @property
     def relays(self) -> dict[str, tuple[str, int]]:
-        """What the kernel cannot translate: IPv6 clients of a container without an IPv6 address, and the host's ::1.
-        """
+        """What the kernel cannot translate: IPv6 clients of a container without an IPv6 address, the host's ::1, and
+        whoever comes to a socket of another network."""
         first = self.places[0] if self.places else Place(Endpoint())
         address = first.end.ip6 or first.end.ip
         if not address or not first.publishes:
             return {}
         return {hostports.key(port): (address, port.container_port) for port in self.ports
-                if ":" in port.host_ip and port.proto != "sctp"}
+                if (self.carried or ":" in port.host_ip) and port.proto != "sctp"}
 
     def close(self) -> None:
         for fd in (self.life, self.netns):
@@ -81,11 +84,14 @@ class Care:
     """Of one container one thing happens at a time: its lock is held by the caller."""
 
     def __init__(self, keeper: Keeper, tables: Nftables, table: str,
-                 everywhere: Sequence[str] = hostports.EVERYWHERE) -> None:
+                 everywhere: Sequence[str] = hostports.EVERYWHERE, bind: Bind | None = None) -> None:
+        """`bind` makes sockets of the host's network where that is not ours."""
         self._keeper = keeper
         self._tables = tables
         self._table = table
         self._everywhere = everywhere
+        self._bind = bind or hostports.bind_here
+        self._carried = bind is not None
         self._kept: dict[str, Kept] = {}
         self._left: dict[str, list[str]] = {}
         keeper.on_lost = self._restore
@@ -121,14 +127,16 @@ class Care:
         `who` names it in messages. Raises PortInUse, InvalidArgument, NetworkUnavailable.
         """
         try:
-            held = hostports.hold(wanted, self._taken(), self._everywhere)
+            if self._carried and any(one.proto == "sctp" for one in wanted):
+                raise InvalidArgument("a rootless node publishes no SCTP ports: nothing here could carry them over")
+            held = hostports.hold(wanted, self._taken(), self._everywhere, self._bind)
         except PortInUse as error:
             raise PortInUse(f"driver failed programming external connectivity on endpoint {who}: {error.message}"
                             ) from error
         except OSError as error:
             raise NetworkUnavailable(f"the published ports cannot be held: {error.strerror}") from error
         if held:
-            self._kept.setdefault(container_id, Kept()).ports = tuple(one.binding for one in held)
+            self._kept.setdefault(container_id, Kept(carried=self._carried)).ports = tuple(one.binding for one in held)
         return held
 
     async def begin(self, container_id: str, netns: int, places: Sequence[Place], resolving: Resolving,
@@ -138,7 +146,7 @@ class Care:
 
         Raises NetworkUnavailable.
         """
-        kept = self._kept.setdefault(container_id, Kept())
+        kept = self._kept.setdefault(container_id, Kept(carried=self._carried))
         kept.places, kept.resolving = tuple(places), resolving
         if not kept.ports and not kept.named:
             return None
@@ -162,7 +170,7 @@ class Care:
         await self._name(container_id, kept, afresh=True)
 
     async def _relay(self, container_id: str, kept: Kept) -> None:
-        if any(":" in port.host_ip for port in kept.ports):
+        if kept.carried or any(":" in port.host_ip for port in kept.ports):
             await self._keeper.relay(container_id, kept.relays)
 
     async def _name(self, container_id: str, kept: Kept, *, afresh: bool = False) -> None:
@@ -180,7 +188,7 @@ class Care:
 
     async def changed(self, container_id: str, pid: int, places: Sequence[Place]) -> None:
         """It is on other networks, or has another name. Raises NetworkUnavailable."""
-        kept = self._kept.setdefault(container_id, Kept())
+        kept = self._kept.setdefault(container_id, Kept(carried=self._carried))
         before = kept.targets
         kept.places = tuple(places)
         try:
@@ -198,7 +206,7 @@ class Care:
 
         Raises PortInUse, InvalidArgument, NetworkUnavailable; then everything is as it was.
         """
-        kept = self._kept.setdefault(container_id, Kept())
+        kept = self._kept.setdefault(container_id, Kept(carried=self._carried))
         kept.places = tuple(places)
         stay, new = _differences(kept.ports, wanted)
         old, before, held = kept.ports, kept.targets, []
@@ -277,7 +285,7 @@ class Care:
     async def adopt(self, container_id: str, pid: int, places: Sequence[Place], resolving: Resolving,
                     ports: Sequence[PortBinding]) -> None:
         """A container that ran while the daemon was away. What the keeper lost meanwhile is told again."""
-        kept = Kept(tuple(places), resolving, tuple(ports))
+        kept = Kept(tuple(places), resolving, tuple(ports), carried=self._carried)
         if not kept.ports and not kept.named:
             return
         self._kept[container_id] = kept
@@ -324,7 +332,7 @@ class Care:
         await self._name(container_id, kept, afresh=True)
 
     async def _hold_again(self, container_id: str, ports: Sequence[PortBinding]) -> None:
-        held = list(hostports.again(ports))
+        held = list(hostports.again(ports, self._bind))
         try:
             await self._keeper.hold(container_id, {hostports.key(one.binding): one.socket for one in held
                                                    if one.socket is not None})

@@ -4,7 +4,7 @@ import errno
 import os
 import random
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
@@ -17,7 +17,11 @@ EVERYWHERE = (ANY, ANY6)
 """Where a port without an address is published."""
 
 TRIES = 20
+UNPRIVILEGED = 1024
 EPHEMERAL = range(32768, 61000)
+
+Bind = Callable[[int, int, int, str, int], socket.socket]
+"""Of family, kind, protocol, address and port: a bound socket, listening where its kind can. Raises OSError."""
 
 Taken = Iterable[tuple[str, str, int]]
 """(protocol, host address, host port)."""
@@ -58,7 +62,26 @@ def key(binding: PortBinding) -> str:
     return f"{binding.proto} {binding.host_ip} {binding.host_port}"
 
 
-def hold(published: Sequence[PortBinding], taken: Taken, everywhere: Sequence[str] = EVERYWHERE) -> list[Held]:
+def bind_here(family: int, kind: int, proto: int, address: str, port: int) -> socket.socket:
+    """A socket of this process's network. Raises OSError."""
+    made = socket.socket(family, kind | socket.SOCK_CLOEXEC, proto)
+    try:
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if kind == socket.SOCK_STREAM:
+            # A listener of before whose connections linger in TIME_WAIT is no reason to refuse.
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((address, port))
+        if kind == socket.SOCK_STREAM:
+            made.listen(128)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def hold(published: Sequence[PortBinding], taken: Taken, everywhere: Sequence[str] = EVERYWHERE,
+         bind: Bind = bind_here) -> list[Held]:
     """The bindings with addresses and ports filled in, and their sockets. All or none.
 
     A port without an address is held on each of `everywhere`, with one number for all. Raises PortInUse,
@@ -68,7 +91,7 @@ def hold(published: Sequence[PortBinding], taken: Taken, everywhere: Sequence[st
     occupied = Occupied(taken)
     try:
         for wanted in published:
-            for made in _hold(wanted, occupied, everywhere):
+            for made in _hold(wanted, occupied, everywhere, bind):
                 held.append(made)
                 occupied.add(made.binding.proto, made.binding.host_ip, made.binding.host_port)
     except BaseException:
@@ -78,16 +101,16 @@ def hold(published: Sequence[PortBinding], taken: Taken, everywhere: Sequence[st
     return held
 
 
-def again(bindings: Sequence[PortBinding]) -> Iterator[Held]:
+def again(bindings: Sequence[PortBinding], bind: Bind = bind_here) -> Iterator[Held]:
     """The same once more, where who held them is gone. What another program took meanwhile is left out."""
     for binding in bindings:
         try:
-            yield Held(binding, _bind(binding))
+            yield Held(binding, _bind(binding, bind))
         except (OSError, PortInUse):
             continue
 
 
-def _hold(wanted: PortBinding, occupied: Occupied, everywhere: Sequence[str]) -> list[Held]:
+def _hold(wanted: PortBinding, occupied: Occupied, everywhere: Sequence[str], bind: Bind) -> list[Held]:
     addresses = _addresses(wanted, everywhere)
     numbers = range(wanted.host_port, max(wanted.host_port, wanted.host_port_end) + 1)
     if not wanted.host_port:
@@ -95,14 +118,15 @@ def _hold(wanted: PortBinding, occupied: Occupied, everywhere: Sequence[str]) ->
     for number in numbers:
         try:
             return _hold_one(replace(wanted, host_port=number if wanted.host_port else 0, host_port_end=0), addresses,
-                             occupied, implied=not wanted.host_ip)
+                             occupied, bind, implied=not wanted.host_ip)
         except PortInUse:
             if number == numbers[-1]:
                 raise
     raise AssertionError("a range of ports is never empty")
 
 
-def _hold_one(wanted: PortBinding, addresses: Sequence[str], occupied: Occupied, *, implied: bool) -> list[Held]:
+def _hold_one(wanted: PortBinding, addresses: Sequence[str], occupied: Occupied, bind: Bind, *,
+              implied: bool) -> list[Held]:
     """On every address or on none."""
     held: list[Held] = []
     number = wanted.host_port
@@ -111,7 +135,7 @@ def _hold_one(wanted: PortBinding, addresses: Sequence[str], occupied: Occupied,
             binding = replace(wanted, host_ip=address, host_port=number)
             _check(binding, occupied)
             try:
-                sock = _bind(binding)
+                sock = _bind(binding, bind)
             except OSError as error:
                 if implied and held and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
                     continue  # a host without IPv6
@@ -152,33 +176,23 @@ def _shown(binding: PortBinding) -> str:
     return f"{host}:{binding.host_port}"
 
 
-def _bind(binding: PortBinding) -> socket.socket | None:
-    six = ":" in binding.host_ip
+def _bind(binding: PortBinding, bind: Bind) -> socket.socket | None:
+    family = socket.AF_INET6 if ":" in binding.host_ip else socket.AF_INET
     kind, proto = KINDS[binding.proto]
     try:
-        held = socket.socket(socket.AF_INET6 if six else socket.AF_INET, kind | socket.SOCK_CLOEXEC, proto)
+        return bind(family, kind, proto, binding.host_ip, binding.host_port)
     except OSError as error:
         if proto and error.errno in (errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT):
             return None
         raise
-    try:
-        if six:
-            held.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if kind == socket.SOCK_STREAM:
-            # A listener of before whose connections linger in TIME_WAIT is no reason to refuse.
-            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        held.bind((binding.host_ip, binding.host_port))
-        if kind == socket.SOCK_STREAM:
-            held.listen(128)
-    except OSError:
-        held.close()
-        raise
-    return held
 
 
 def _refused(binding: PortBinding, error: OSError) -> Exception:
     family = 6 if ":" in binding.host_ip else 4
     if error.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES):
         reason = os.strerror(error.errno).lower()
+        if error.errno == errno.EACCES and binding.host_port < UNPRIVILEGED:
+            reason += (" (the host keeps low ports for root: sysctl "
+                       f"net.ipv4.ip_unprivileged_port_start={binding.host_port} lets others have it)")
         return PortInUse(f"listen {binding.proto}{family} {_shown(binding)}: bind: {reason}")
     return error

@@ -16,7 +16,7 @@ from node.network.catalog import Catalog, now
 from node.network.forwarding import Forwarding
 from node.network.front import Front
 from node.network.held import hold
-from node.network.hostports import EVERYWHERE
+from node.network.hostports import EVERYWHERE, Bind
 from node.network.keeper import Keeper
 from node.network.model import Network, NetworkSpec, NetworkUnavailable, Pool
 from node.network.options import BRIDGE, MTU
@@ -36,8 +36,11 @@ log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def open_networks(settings: Settings, state: State, events: EventBus | None = None) -> AsyncIterator[Networks]:
+async def open_networks(settings: Settings, state: State, events: EventBus | None = None,
+                        bind: Bind | None = None) -> AsyncIterator[Networks]:
     """Bridges and rules, made or taken over; removed at the end when no container is left on them.
+
+    `bind` makes the sockets of published ports where the host's network is not the one we are in.
 
     Raises InvalidSubnet and NetworkUnavailable.
     """
@@ -56,12 +59,15 @@ async def open_networks(settings: Settings, state: State, events: EventBus | Non
         await asyncio.to_thread(builtin[0].driver.prepare, ours=await _is_ours(settings, rows))
         catalog = Catalog(NetworkRows(state), tables, settings.nft_table, builtin, forwarding)
         await catalog.restore()
-        front = await asyncio.to_thread(_prepare_ports, settings, tables, catalog)
+        # In a network of our own nobody has a firewall; the host's governs the sockets that are its own.
+        governed = bind is None and not settings.publish.past_firewall
+        front = await asyncio.to_thread(lambda: _prepare_ports(settings, tables, catalog, governed=governed))
     except OSError as error:
         raise NetworkUnavailable(
             f"the bridge {settings.bridge_name} cannot be made: {error.strerror or error}"
         ) from error
-    care = Care(Keeper(settings.run), tables, settings.ports_table, settings.publish.addresses or EVERYWHERE)
+    care = Care(Keeper(settings.run), tables, settings.ports_table, settings.publish.addresses or EVERYWHERE,
+                bind)
     await care.open()
     networks = Networks(catalog, care, events or EventBus())
     try:
@@ -75,11 +81,11 @@ async def open_networks(settings: Settings, state: State, events: EventBus | Non
             await asyncio.to_thread(catalog.take_down)
 
 
-def _prepare_ports(settings: Settings, tables: Nftables, catalog: Catalog) -> Front:
+def _prepare_ports(settings: Settings, tables: Nftables, catalog: Catalog, *, governed: bool) -> Front:
     """The tables of published ports, governed by the host's firewall where this host can. Blocks; raises OSError."""
     front, name = Front(settings.tag), settings.ports_table
     bridges = [held.bridge.name for held in catalog.all() if held.bridge is not None]
-    if not settings.publish.past_firewall:
+    if governed:
         if front.prepare():
             try:
                 _load(tables, name, bridges, front.names)

@@ -13,6 +13,7 @@ import os
 import stat
 
 from node.linux import syscalls as sys
+from node.runtime import hostdevices
 from node.runtime.record import record
 from node.runtime.spec import Config, Device, InvalidConfig, Mount
 
@@ -377,7 +378,11 @@ def make_node(folder: int, name: str, device: Device, owner: tuple[int, int] | N
         # Where it is there already a user namespace's root hears so too, and not that it may make none.
         os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
-        os.mknod(name, _KINDS[device.kind] | device.mode, number, dir_fd=folder)
+        try:
+            os.mknod(name, _KINDS[device.kind] | device.mode, number, dir_fd=folder)
+        except PermissionError:
+            hostdevices.bind_node(folder, name, device)
+            return
         os.chown(name, uid, gid, dir_fd=folder, follow_symlinks=False)
         return
     there = os.stat(name, dir_fd=folder, follow_symlinks=False)

@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 from node.linux import syscalls
+from node.linux.usernamespaces import OVERLAY_XATTRS
 from node.snapshots.overlay import PORTABLE, OverlaySnapshotter
 from node.snapshots.store import Snapshotter
 from node.snapshots.trees import remove_tree
@@ -59,7 +60,7 @@ def _mounted(place: Path) -> str | None:
         info = (place / "upper" / "file").lstat()
         if not stat.S_ISCHR(info.st_mode) or info.st_rdev != 0:
             return "whiteouts are not character devices here"
-        os.setxattr(place / "upper", "trusted.overlay.opaque", b"y")
+        os.setxattr(place / "upper", f"{OVERLAY_XATTRS}opaque", b"y")
         return None
     finally:
         syscalls.umount(str(place / "merged"))

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from node.linux.usernamespaces import ANY_OVERLAY_XATTRS
 from node.snapshots.trees import copy_attributes
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -54,6 +55,6 @@ def _enter(here: int, there: int) -> tuple[int, int, Iterator[str]]:
 def _like(here: int, there: int) -> None:
     """With overlayfs' own attributes (opaque), which `copy_attributes` leaves out."""
     for name in os.listxattr(here):
-        if name.startswith("trusted.overlay."):
+        if name.startswith(ANY_OVERLAY_XATTRS):
             os.setxattr(there, name, os.getxattr(here, name))
     copy_attributes(here, there)

@@ -1,12 +1,14 @@
 """Snapshots by the kernel's overlayfs (Documentation/filesystems/overlayfs.rst): a bare directory a layer.
 
-Whiteouts are character devices 0:0, opaque directories carry trusted.overlay.opaque=y; both need root.
+Whiteouts are character devices 0:0, opaque directories carry trusted.overlay.opaque=y, or
+user.overlay.opaque=y where the node is root of a user namespace alone (kernel ≥ 5.11).
 """
 
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from node.linux.usernamespaces import OVERLAY_OPTIONS
 from node.snapshots.index import Index, in_thread
 from node.snapshots.mounts import Difference, RootMount
 from node.snapshots.store import ChainTooLong, LayerTarget
@@ -18,7 +20,7 @@ MAX_LAYERS = 500
 
 # The kernel's build may switch these on; an upper directory that uses them cannot serve as a layer, nor be understood
 # when it is copied or moved.
-PORTABLE = ("redirect_dir=off", "metacopy=off", "index=off")
+PORTABLE = ("metacopy=off", "index=off", *OVERLAY_OPTIONS)
 
 
 class OverlaySnapshotter:

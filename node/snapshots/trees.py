@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from node.linux import syscalls
+from node.linux.usernamespaces import ANY_OVERLAY_XATTRS
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_DEPTH = 512  # open descriptors on one way down; what lies deeper is handled apart
@@ -134,7 +135,7 @@ def copy_xattrs(source: int | str, target: int | str) -> None:
     """All but overlayfs' own, which mean something only where they are."""
     follow = {} if isinstance(source, int) else {"follow_symlinks": False}
     for name in os.listxattr(source, **follow):
-        if name.startswith("trusted.overlay."):
+        if name.startswith(ANY_OVERLAY_XATTRS):
             continue
         try:
             os.setxattr(target, name, os.getxattr(source, name, **follow), **follow)

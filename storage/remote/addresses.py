@@ -56,15 +56,24 @@ def _inside(address: Address) -> ipaddress.IPv4Address | None:
     return ipaddress.IPv4Address((int(address) >> 80) & 0xFFFFFFFF) if address in _6TO4 else None
 
 
-def guarded_sockets(*, allow_private: bool) -> Callable[[Any], socket.socket]:
+MakeSocket = Callable[[int, int, int], socket.socket]
+"""Of family, kind and protocol."""
+
+
+def plain_sockets(make: MakeSocket) -> Callable[[Any], socket.socket]:
+    """A socket factory for aiohttp's connector."""
+    return lambda info: make(*info[:3])
+
+
+def guarded_sockets(make: MakeSocket = socket.socket, *, allow_private: bool) -> Callable[[Any], socket.socket]:
     """A socket factory for aiohttp's connector. Link-local addresses are refused even with `allow_private`."""
     allowed = is_usable if allow_private else is_public
 
-    def make(info: Any) -> socket.socket:
+    def guarded(info: Any) -> socket.socket:
         family, kind, protocol, _, where = info
         address = ipaddress.ip_address(str(where[0]).partition("%")[0])
         if not allowed(address):
             raise AddressRefused(f"{address} is not a public address: refused")
-        return socket.socket(family, kind, protocol)
+        return make(family, kind, protocol)
 
-    return make
+    return guarded

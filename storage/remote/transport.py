@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import random
+import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ import aiohttp
 from yarl import URL
 
 from storage.remote import errors
-from storage.remote.addresses import AddressRefused, guarded_sockets
+from storage.remote.addresses import AddressRefused, MakeSocket, guarded_sockets, plain_sockets
 from storage.remote.auth import Challenge, Credentials, Realm, TokenCache, is_loopback, parse_challenges, tied
 
 DOCKER_HUB = "docker.io"
@@ -52,6 +53,8 @@ class RemoteSettings:
     read_buffer: int = 1024 * 1024
     """Bytes of an answer that wait in memory, twice as many at most."""
     user_agent: str = "seawall"
+    sockets: MakeSocket = socket.socket
+    """Makes them in the network that registries are asked from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,8 @@ class Transport:
     async def __aenter__(self) -> Self:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._settings.connect_timeout,
                                         sock_read=self._settings.stall_timeout)
-        guard = guarded_sockets(allow_private=self._reach.allow_private) if self._reach else None
+        make = self._settings.sockets
+        guard = guarded_sockets(make, allow_private=self._reach.allow_private) if self._reach else plain_sockets(make)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(socket_factory=guard), timeout=timeout, auto_decompress=False,
             read_bufsize=self._settings.read_buffer, cookie_jar=aiohttp.DummyCookieJar(),

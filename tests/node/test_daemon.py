@@ -10,6 +10,8 @@ from node import daemon
 from node.daemon import check_privileges, held, main
 from node.errors import HomeBusy, MissingPrivilege
 from node.linux import capabilities
+from node.rootless import link
+from node.rootless.link import HolderGone
 from node.settings import InvalidSettings, Settings
 
 
@@ -36,12 +38,15 @@ def test_the_home_is_nobody_elses(settings):
         os.umask(before)
 
 
-def test_without_root_it_says_so_and_ends_with_1(monkeypatch, tmp_path):
+def test_a_user_who_may_make_no_namespaces_is_told_and_it_ends_with_1(monkeypatch, tmp_path):
+    def refuse(*_):
+        raise HolderGone("user namespaces are not permitted here")
+
     monkeypatch.setattr(daemon.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(link, "find_or_start", refuse)
     result = CliRunner().invoke(main, ["--home", str(tmp_path / "home")])
     assert result.exit_code == 1
-    assert result.stderr.startswith("seawalld: seawalld must run as root")
-    assert not (tmp_path / "home").exists()
+    assert result.stderr == "seawalld: seawalld as an ordinary user: user namespaces are not permitted here\n"
 
 
 def test_a_missing_capability_is_named(monkeypatch):

@@ -117,7 +117,8 @@ def info(node: Node, machine: Machine, counts: Mapping[str, int], *, images: int
         "Plugins": {**node.plugins, "Authorization": None},
         **_abilities(node.limits),
         "IPv4Forwarding": machine.forwards,
-        "CgroupDriver": "cgroupfs",
+        # Docker's word for a rootless engine without a delegated cgroup.
+        "CgroupDriver": "cgroupfs" if node.limits else "none",
         "CgroupVersion": node.cgroup_version,
         "Debug": False,
         "SystemTime": machine.now,

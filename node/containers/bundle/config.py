@@ -12,9 +12,9 @@ from node.containers.bundle.users import ProcessUser, resolve_user
 from node.containers.errors import InvalidSpec
 from node.containers.initprogram import TARGET as INIT_TARGET
 from node.containers.model import Container, CreateSpec, ExecSpec, Security
+from node.linux.usernamespaces import last_group
 
 VERSION = "1.2.0"
-NET_SYSCTLS = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
 IPC_SYSCTLS = frozenset(
     {"kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax",
      "kernel.shmmni", "kernel.shm_rmid_forced"}
@@ -105,6 +105,11 @@ def config(container: Container, around: Surroundings) -> dict[str, Any]:
     return result
 
 
+def net_sysctls() -> dict[str, str]:
+    """Of every network namespace that is the container's own: low ports and ping need no capability."""
+    return {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": f"0 {last_group()}"}
+
+
 def exec_process(container: Container, spec: ExecSpec, user: ProcessUser) -> dict[str, Any]:
     """The process of `docker exec`: the container's environment, confinement and limits, its own words and user."""
     security = container.spec.security
@@ -167,7 +172,7 @@ def _namespaces(spec: CreateSpec, around: Surroundings) -> list[dict[str, str]]:
 
 def _sysctls(spec: CreateSpec, around: Surroundings) -> dict[str, str]:
     shares = spec.network.mode.startswith("container:")
-    own = {} if around.netns_path is None or shares else NET_SYSCTLS
+    own = {} if around.netns_path is None or shares else net_sysctls()
     return {**own, **spec.resources.sysctls}
 
 

@@ -12,9 +12,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from node.linux.usernamespaces import OVERLAY_XATTRS
+
 MAX_LINKS = 40
 MAX_BYTES = 4 * 1024 * 1024
-_OPAQUE = "trusted.overlay.opaque"
+_OPAQUE = f"{OVERLAY_XATTRS}opaque"
 _FOLDER = os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 
 

@@ -2,14 +2,29 @@
 
 import errno
 import os
+import stat
 
 from node.images.unpack.errors import DiskFull, InvalidLayer
 from node.images.unpack.paths import shown
 from node.images.unpack.tar import Entry, TarReader
+from node.linux.usernamespaces import INITIAL, LAST_GROUP, LAST_USER
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DRIVER_XATTRS = ("trusted.overlay.", "user.overlay.")  # an image may not speak to the file system that shows it
 _INT64 = (1 << 63) - 1
+
+
+def owner(entry: Entry) -> tuple[int, int]:
+    """In a user namespace of a single id everything is root's: nobody else is there whose it could be.
+
+    Raises InvalidLayer.
+    """
+    if LAST_USER == 0:
+        return 0, 0
+    if entry.uid > LAST_USER or entry.gid > LAST_GROUP:
+        raise InvalidLayer(f"{shown(entry.name)} belongs to {entry.uid}:{entry.gid}, and this node has ids up to "
+                           f"{LAST_USER}:{LAST_GROUP} (/etc/subuid, /etc/subgid)")
+    return entry.uid, entry.gid
 
 
 def write(descriptor: int, piece: memoryview) -> None:
@@ -43,6 +58,11 @@ def set_xattrs(target: int | bytes, xattrs: dict[str, bytes]) -> None:
             # The file system or the kernel's configuration lacks the name space (a label of another host's SELinux).
             if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.EINVAL):
                 raise
+
+
+def may_make(mode: int, device: int) -> bool:
+    """Whether such a node can be made: no device in a user namespace, but overlayfs' whiteouts (mknod(2))."""
+    return INITIAL or not (stat.S_ISBLK(mode) or (stat.S_ISCHR(mode) and device))
 
 
 def times(entry: Entry) -> tuple[int, int]:

@@ -19,9 +19,20 @@ import stat
 
 from node.images.unpack import tar
 from node.images.unpack.errors import InvalidLayer, LayerTooLarge
-from node.images.unpack.files import DIRECTORY, explained, remove_directory, set_xattrs, times, write, write_sparse
+from node.images.unpack.files import (
+    DIRECTORY,
+    explained,
+    may_make,
+    owner,
+    remove_directory,
+    set_xattrs,
+    times,
+    write,
+    write_sparse,
+)
 from node.images.unpack.paths import MAX_PATH, WHITEOUT, Parts, clean, hidden_name, shown, spelled
 from node.images.unpack.tar import Entry, TarReader
+from node.linux.usernamespaces import OVERLAY_XATTRS
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_DIRECTORIES = 256
@@ -30,7 +41,7 @@ _SPECIAL_BITS = 0o7000
 
 OPAQUE = b".wh..wh..opq"
 _AUFS = b".wh..wh."  # aufs' own bookkeeping, which old images carry along
-_OPAQUE_XATTR = "trusted.overlay.opaque"
+_OPAQUE_XATTR = f"{OVERLAY_XATTRS}opaque"
 _TYPES = {tar.CHARACTER: stat.S_IFCHR, tar.BLOCK_DEVICE: stat.S_IFBLK, tar.FIFO: stat.S_IFIFO}
 
 
@@ -152,7 +163,7 @@ class Tree:
             else:
                 write_sparse(descriptor, entry, archive)
             # Always, not only for other owners: a set-group-id directory below would have given its group.
-            os.fchown(descriptor, entry.uid, entry.gid)
+            os.fchown(descriptor, *owner(entry))
             if entry.mode & _SPECIAL_BITS or not self._bare:
                 os.fchmod(descriptor, entry.mode & 0o7777)
             if entry.xattrs:
@@ -168,12 +179,14 @@ class Tree:
         self._attributes(entry, parent, name)
 
     def _make_node(self, entry: Entry, _archive: TarReader, parent: int, name: bytes) -> None:
-        mode = _TYPES[entry.type] | (entry.mode & 0o7777)
-        os.mknod(name, mode, os.makedev(entry.major, entry.minor), dir_fd=parent)
+        mode, device = _TYPES[entry.type] | (entry.mode & 0o7777), os.makedev(entry.major, entry.minor)
+        if not may_make(mode, device):
+            return  # left out, as by every rootless engine: no container of ours could open it
+        os.mknod(name, mode, device, dir_fd=parent)
         self._attributes(entry, parent, name)
 
     def _attributes(self, entry: Entry, parent: int, name: bytes) -> None:
-        os.chown(name, entry.uid, entry.gid, dir_fd=parent, follow_symlinks=False)
+        os.chown(name, *owner(entry), dir_fd=parent, follow_symlinks=False)
         if entry.xattrs:
             os.fchdir(parent)  # lsetxattr has no form relative to a descriptor
             set_xattrs(name, entry.xattrs)
@@ -224,7 +237,7 @@ class Tree:
         self._late[path] = entry
 
     def _attributes_of_directory(self, descriptor: int, entry: Entry) -> None:
-        os.fchown(descriptor, entry.uid, entry.gid)
+        os.fchown(descriptor, *owner(entry))
         os.fchmod(descriptor, entry.mode & 0o7777)
 
     def _finish_directories(self) -> None:

@@ -7,6 +7,7 @@ root, version 2 beside version 1 without controllers, or with the few that versi
 from __future__ import annotations
 
 import errno
+import os
 
 from node.linux.cgroups.files import CgroupError
 
@@ -33,7 +34,15 @@ def detect(root: str = "/sys/fs/cgroup", *, mountinfo: str = "/proc/self/mountin
     """The manager for this host's cgroups under `root`. Raises CgroupError (ENOENT) when none are mounted there."""
     with open(mountinfo, encoding="utf-8", errors="surrogateescape") as file:
         first, second = read_mounts(file.read(), root)
-    if any(not name.startswith("name=") for hierarchy in first for name in hierarchy.controllers):
+    mine = [hierarchy for hierarchy in first if not all(name.startswith("name=") for name in hierarchy.controllers)]
+    if mine or second is not None:
+        place = mine[0].mountpoint if mine else second
+        assert place is not None
+        # Asked of the file system and not of our id: root of a user namespace is nobody here, and a container's root
+        # has these mounts read-only.
+        if not os.access(place, os.W_OK):
+            return _by_leave(second, 1 if mine else 2)
+    if mine:
         from node.linux.cgroups.v1 import CgroupsV1  # a host has one version: the other one's module is not loaded
 
         return CgroupsV1(first, second)
@@ -42,6 +51,14 @@ def detect(root: str = "/sys/fs/cgroup", *, mountinfo: str = "/proc/self/mountin
     from node.linux.cgroups.v2 import CgroupsV2
 
     return CgroupsV2(second)
+
+
+def _by_leave(second: str | None, version: int) -> Cgroups:
+    from node.linux.cgroups.absent import CgroupsAbsent
+    from node.linux.cgroups.delegated import CgroupsDelegated, find
+
+    folder = find(second) if second is not None else None
+    return CgroupsAbsent(version) if folder is None else CgroupsDelegated(folder)
 
 
 def read_mounts(mountinfo: str, root: str) -> tuple[list[Hierarchy], str | None]:

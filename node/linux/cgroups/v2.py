@@ -29,7 +29,9 @@ _FREEZE_SECONDS = 5.0
 _KILL_SECONDS = 5.0
 _DELETE_SECONDS = 2.0
 _PAUSE = 0.002
-_ASIDE = "seawall-aside"
+ASIDE = "seawall-aside"
+"""Where processes of the root group go that stand in the way of handing controllers down."""
+
 _ASIDE_ROUNDS = 20
 _IN_MODIFY = 0x2
 
@@ -206,7 +208,7 @@ def _hand_down(folder: str, *, evacuate: bool) -> None:
 
 def _step_aside(root: str) -> None:
     """Move all processes of a container's root group, us among them, into a group beside our containers'."""
-    aside = f"{root}/{_ASIDE}"
+    aside = f"{root}/{ASIDE}"
     os.makedirs(aside, exist_ok=True)
     for _ in range(_ASIDE_ROUNDS):
         listed = [pid for pid in files.read(root, "cgroup.procs").split() if pid != "0"]
