@@ -49,6 +49,12 @@ class GroupAbsent:
     def freeze(self) -> None:
         raise self._refusal("a container cannot be paused")
 
+    def frozen(self) -> bool:
+        return False
+
+    def signal(self, number: int) -> int:
+        raise self._refusal(f"signal {number} reaches the first process alone")
+
     def thaw(self) -> None:
         return
 
