@@ -80,10 +80,12 @@ def be_born(
 
     `trees`: mounts of the host that are already copied, by source. `id_maps`: user namespaces of id-mapped mounts.
     `user`: the container's user namespace. Then this process stands outside its pid namespace, does what needs the
-    host's rights, and gives birth to the one that goes on without them; it is the monitor's child as well.
+    host's rights, and gives birth to the one that goes on without them; it is the monitor's child as well. So it does,
+    as an exec does, where the pid namespace is another container's, which may take over whatever it sees.
     """
     process = config.process
-    _detach(session=user is None)
+    outside = user is None and bool(config.namespaces.get("pid"))
+    _detach(session=user is None and not outside)
     steps = rootfs.plan(config)
     held = holdings.take(config, steps, trees, id_maps or {}, user)
     warnings, limits = _raise_limits(process)
@@ -115,7 +117,7 @@ def be_born(
     if config.domainname:
         sys.setdomainname(config.domainname)
     _confine_tree(config)
-    _become(sync, process, confinement, stdio, console, warnings, limits, user=user)
+    _become(sync, process, confinement, stdio, console, warnings, limits, outside=outside, user=user)
 
 
 def _build(
@@ -151,7 +153,7 @@ def be_executed(
 
     `outside`: this process stands outside the container's pid namespace and gives birth to the one that enters it when
     nothing is left that it must not have. A container with CAP_SYS_PTRACE may take over whatever it sees, and must not
-    see a process that still has our capabilities. So it is where the container has a user namespace.
+    see a process that still has our capabilities. So it is in every pid namespace but the host's.
     """
     _detach(session=not outside)
     warnings, limits = _raise_limits(process)

@@ -51,7 +51,8 @@ class Native:
         self._confinement = job.confinement
         self._born: tuple[spec.Config, dict[str, int], dict[object, int]] | None = (job.config, trees, id_maps)
         self._user = user
-        self._outside = user is not None or place.sees_births(job.config)
+        # In the host's pid namespace there is nothing to hide behind.
+        self._outside = user is not None or "pid" in job.config.namespaces
         self._own_pids = job.config.namespaces.get("pid") == ""
 
     def task(self, poller: Poller, log: Log | None, *, tty: bool, stdin: bool, stdin_once: bool) -> Forked:
@@ -65,15 +66,16 @@ class Native:
         self._born = None  # config.json's objects are of no use afterwards
         user = self._user
         held = (*trees.values(), *id_maps.values(), *((user.fd,) if user else ()))
-        if user is None:
-            place.enter_pid_namespace(config)
+        first = user is None and self._own_pids
+        if first:
+            place.new_pid_namespace()
         task.fork(
             lambda sync, stdio: birth.be_born(sync, config, self._groups, self._confinement, trees, stdio, id_maps,
-                                              user), held, outside=user is not None,
+                                              user), held, outside=self._outside and not first,
         )
         for fd in held:
             os.close(fd)
-        if user is None and self._outside:
+        if first:
             place.leave_pid_namespace()
         try:
             self.group = self._groups.create(config.cgroup, config.resources)

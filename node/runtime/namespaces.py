@@ -19,11 +19,11 @@ _AFTER_THE_FORK = ("network", "ipc", "uts", "mount")
 
 
 def join(config: Config, user: UserNamespace | None) -> set[str]:
-    """Enter those that are given by path; where the container has a user namespace, also the pid namespace that the
-    next child is to be in. Returns the kinds that its user namespace does not own. Raises OSError, InvalidConfig."""
+    """Enter those that are given by path; of a pid namespace this means that the next child is to be in it. Returns the
+    kinds that the container's user namespace does not own. Raises OSError, InvalidConfig."""
     # Every path is opened before the first is entered: afterwards /proc may mean another one.
     given = [(kind, path, os.open(path, os.O_RDONLY | os.O_CLOEXEC)) for kind, path in config.namespaces.items()
-             if path and kind != "user" and (user is not None or kind != "pid")]
+             if path and kind != "user"]
     foreign = {kind for kind in FLAGS if kind not in config.namespaces}
     for kind, path, fd in given:
         if identity.kind(fd) != FLAGS[kind]:

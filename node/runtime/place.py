@@ -70,15 +70,9 @@ def _foreign_tree(source: str) -> int:
     return tree
 
 
-def enter_pid_namespace(config: Config) -> None:
-    """All later children of this process are born in the container's pid namespace, execs too."""
-    path = config.namespaces.get("pid")
-    if path == "":
-        syscalls.unshare(syscalls.CLONE_NEWPID)
-    elif path:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        syscalls.setns(fd, syscalls.CLONE_NEWPID)
-        os.close(fd)
+def new_pid_namespace() -> None:
+    """The next child of this process is its first one."""
+    syscalls.unshare(syscalls.CLONE_NEWPID)
 
 
 def id_maps(config: Config) -> dict[object, int]:
@@ -120,13 +114,6 @@ def write_files(folder: str, files: list[dict[str, object]], contents: int, user
     syscalls.mount_setattr(mount, set_=syscalls.MOUNT_ATTR_RDONLY)
     os.close(mount)
     os.close(contents)
-
-
-def sees_births(config: Config) -> bool:
-    """Whether processes of the container could take over an exec that is being born among them. In the host's or
-    another container's pid namespace nothing is gained by hiding it."""
-    granted = config.process.capabilities
-    return config.namespaces.get("pid") == "" and (granted is None or "CAP_SYS_PTRACE" in granted["bounding"])
 
 
 def leave_pid_namespace() -> None:

@@ -27,7 +27,7 @@ from tests.e2e.census import family
 from tests.e2e.conftest import BIN, sweep_host
 from tests.node.runtime.conftest import APPLETS, busybox
 
-PROBE = Path(__file__).with_name("probe.py")
+PROBE, TRACER = (Path(__file__).with_name(name) for name in ("probe.py", "tracer.py"))
 STARTUP_SECONDS = 30
 CAP_CHOWN_ALONE = struct.pack("<IIIII", 0x02000001, 1, 0, 0, 0)
 """security.capability: cap_chown, permitted and effective."""
@@ -77,7 +77,8 @@ def prober() -> bytes:
                 link(tar, name, str(Path("/", name).readlink()))
             else:
                 folder(tar, name)
-        add(tar, "probe.py", PROBE.read_bytes())
+        for program in (PROBE, TRACER):
+            add(tar, program.name, program.read_bytes())
         add(tar, "suid/id", Path("/usr/bin/id").read_bytes(), mode=0o4755)
         add(tar, "suid/cat", Path("/bin/cat").read_bytes(),
             xattrs={"security.capability": CAP_CHOWN_ALONE})

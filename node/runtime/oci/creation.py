@@ -123,12 +123,13 @@ class Making:
         id_maps = place.id_maps(config)
         user = identity.of(config)
         stdio = None if config.process.terminal else birth.Stdio(0, 1, 2)
-        if user is None:
-            place.enter_pid_namespace(config)
+        first = user is None and config.namespaces.get("pid") == ""
+        if first:
+            place.new_pid_namespace()
         held = (*trees.values(), *id_maps.values(), *((user.fd,) if user else ()))
         child = parent.fork(
             lambda line: birth.be_born(line, config, groups, filters, trees, stdio, id_maps, user), held, door)
-        if user is None and "pid" in config.namespaces:
+        if first:
             place.leave_pid_namespace()
         for fd in held:
             os.close(fd)
