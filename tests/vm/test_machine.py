@@ -29,7 +29,7 @@ def said() -> str:
     # Compiled here, where it is quick; the machine cannot write them down.
     subprocess.run([sys.executable, "-m", "compileall", "-q", *(CHECKOUT / name for name in ("node", "ocispec", "storage"))],
                    check=True, stdout=subprocess.DEVNULL)
-    command = ["dev/vm", "--seconds", str(SECONDS), "--", "env", "PYTEST_DISABLE_PLUGIN_AUTOLOAD=1",
+    command = ["dev/vm", "--systemd", "--seconds", str(SECONDS), "--", "env", "PYTEST_DISABLE_PLUGIN_AUTOLOAD=1",
                str(Path(sys.prefix) / "bin" / "python"), *PYTEST, str(INSIDE)]
     ran = subprocess.run(command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                          stdin=subprocess.DEVNULL, check=False)

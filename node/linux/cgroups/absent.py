@@ -80,12 +80,17 @@ class GroupAbsent:
 class CgroupsAbsent:
     """Implements `store.Cgroups`. `version` is the host's."""
 
-    __slots__ = ("version",)
+    __slots__ = ("driver", "version")
 
     def __init__(self, version: int) -> None:
         self.version = version
+        self.driver = "none"
 
-    def create(self, path: str, resources: Mapping[str, object]) -> GroupAbsent:
+    def place(self, parent: str, name: str) -> str:
+        return f"{parent.strip('/')}/{name}"
+
+    def create(self, path: str, resources: Mapping[str, object], *, first: int = 0) -> GroupAbsent:
+        del first
         group = self.open(path)
         group.warnings = group.update(resources)
         return group

@@ -31,7 +31,8 @@ class CgroupsDelegated(CgroupsV2):
 
     __slots__ = ()
 
-    def create(self, path: str, resources: Mapping[str, object]) -> GroupV2:
+    def create(self, path: str, resources: Mapping[str, object], *, first: int = 0) -> GroupV2:
+        del first
         group = self.open(path)
         group.make({name: value for name, value in resources.items() if name != "devices"})
         return group

@@ -15,6 +15,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from node.linux.cgroups.store import Cgroups
 
+DRIVERS = ("auto", "cgroupfs", "systemd")
+BOOTED = "/run/systemd/system"
+"""There where systemd is process 1 (sd_booted(3))."""
+
+_NEEDS_2 = ("the systemd cgroup driver needs cgroup version 2, and this host's controllers are in version 1: "
+            "use cgroupfs")
 CONTROLLERS = frozenset(("blkio", "cpu", "cpuacct", "cpuset", "devices", "freezer", "hugetlb", "memory", "net_cls",
                          "net_prio", "perf_event", "pids", "rdma", "misc"))
 
@@ -30,8 +36,11 @@ class Hierarchy:
         """As the kernel's mount options name them; ("name=systemd",) for one without controllers."""
 
 
-def detect(root: str = "/sys/fs/cgroup", *, mountinfo: str = "/proc/self/mountinfo") -> Cgroups:
-    """The manager for this host's cgroups under `root`. Raises CgroupError (ENOENT) when none are mounted there."""
+def detect(root: str = "/sys/fs/cgroup", *, mountinfo: str = "/proc/self/mountinfo",
+           driver: str = "cgroupfs") -> Cgroups:
+    """The manager for this host's cgroups under `root`; `driver` is one of DRIVERS, auto being systemd where it is
+    process 1 and the host has version 2. Raises CgroupError: ENOENT when none are mounted there, or when the systemd
+    driver is wanted and cannot be."""
     with open(mountinfo, encoding="utf-8", errors="surrogateescape") as file:
         first, second = read_mounts(file.read(), root)
     mine = [hierarchy for hierarchy in first if not all(name.startswith("name=") for name in hierarchy.controllers)]
@@ -41,19 +50,31 @@ def detect(root: str = "/sys/fs/cgroup", *, mountinfo: str = "/proc/self/mountin
         # Asked of the file system and not of our id: root of a user namespace is nobody here, and a container's root
         # has these mounts read-only.
         if not os.access(place, os.W_OK):
-            return _by_leave(second, 1 if mine else 2)
+            return _by_leave(second, 1 if mine else 2, driver)
     if mine:
+        if driver == "systemd":
+            raise CgroupError(errno.ENOENT, _NEEDS_2)
         from node.linux.cgroups.v1 import CgroupsV1  # a host has one version: the other one's module is not loaded
 
         return CgroupsV1(first, second)
     if second is None:
         raise CgroupError(errno.ENOENT, f"no cgroup hierarchy is mounted under {root}")
+    if driver == "systemd" or (driver == "auto" and os.path.isdir(BOOTED)):
+        from node.linux.cgroups.systemd import CgroupsOfSystemd
+
+        return CgroupsOfSystemd(second)
     from node.linux.cgroups.v2 import CgroupsV2
 
     return CgroupsV2(second)
 
 
-def _by_leave(second: str | None, version: int) -> Cgroups:
+def _by_leave(second: str | None, version: int, driver: str) -> Cgroups:
+    if driver == "systemd":
+        if second is None or version == 1:
+            raise CgroupError(errno.ENOENT, _NEEDS_2)
+        from node.linux.cgroups.systemd import CgroupsOfSystemd
+
+        return CgroupsOfSystemd(second, rules=False)  # of the user's own systemd
     from node.linux.cgroups.absent import CgroupsAbsent
     from node.linux.cgroups.delegated import CgroupsDelegated, find
 

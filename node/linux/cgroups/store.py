@@ -87,9 +87,17 @@ class Cgroups(Protocol):
     """The host's hierarchies."""
 
     version: int
+    driver: str
+    """cgroupfs: we make the folders; systemd: it makes them for us."""
 
-    def create(self, path: str, resources: Mapping[str, object]) -> Cgroup:
+    def place(self, parent: str, name: str) -> str:
+        """The path of a group `name` in `parent`: a folder, or with the systemd driver a slice."""
+
+    def create(self, path: str, resources: Mapping[str, object], *, first: int = 0) -> Cgroup:
         """Make the group with its parents and apply the limits. Nothing is left behind when it fails.
+
+        `first`: the process that is going to be in it. The systemd driver cannot do without: it puts it in at once, and
+        kills it when the limits are refused.
 
         Raises CgroupError (EEXIST) when a group of that path already has processes, and like `Cgroup.update`.
         """

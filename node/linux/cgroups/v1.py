@@ -210,7 +210,7 @@ class GroupV1:
 class CgroupsV1:
     """The host's version 1 hierarchies; implements `store.Cgroups`."""
 
-    __slots__ = ("_beside", "_hierarchies", "version")
+    __slots__ = ("_beside", "_hierarchies", "driver", "version")
 
     def __init__(self, hierarchies: Sequence[Hierarchy], second: str | None = None) -> None:
         """`second`: the version 2 tree of a hybrid host."""
@@ -219,8 +219,14 @@ class CgroupsV1:
         beside = Beside(second, taken) if second else None
         self._beside = beside if beside is not None and beside.controllers else None
         self.version = 1
+        self.driver = "cgroupfs"
 
-    def create(self, path: str, resources: Mapping[str, object]) -> GroupV1:
+    def place(self, parent: str, name: str) -> str:
+        return f"{parent.strip('/')}/{name}"
+
+    def create(self, path: str, resources: Mapping[str, object], *, first: int = 0) -> GroupV1:
+        """`first` joins by itself, or is added."""
+        del first
         group = self.open(path)
         group.make(resources)
         return group

@@ -158,13 +158,19 @@ class GroupV2:
 class CgroupsV2:
     """The host's version 2 tree; implements `store.Cgroups`."""
 
-    __slots__ = ("_root", "version")
+    __slots__ = ("_root", "driver", "version")
 
     def __init__(self, root: str) -> None:
         self._root = root
         self.version = 2
+        self.driver = "cgroupfs"
 
-    def create(self, path: str, resources: Mapping[str, object]) -> GroupV2:
+    def place(self, parent: str, name: str) -> str:
+        return f"{parent.strip('/')}/{name}"
+
+    def create(self, path: str, resources: Mapping[str, object], *, first: int = 0) -> GroupV2:
+        """`first` joins by itself, or is added."""
+        del first
         group = self.open(path)
         group.make(resources)
         return group
@@ -185,7 +191,7 @@ class CgroupsV2:
     def mounts(self, path: str, *, private: bool) -> Mounts:
         if private:
             return Mounts(tmpfs=False, mounts=(GroupMount("", fstype="cgroup2"),))
-        return Mounts(tmpfs=False, mounts=(GroupMount("", source=f"{self._root}/{checked_path(path)}"),))
+        return Mounts(tmpfs=False, mounts=(GroupMount("", source=f"{self._root}/{self.open(path).path}"),))
 
 
 def _hand_down(folder: str, *, evacuate: bool) -> None:

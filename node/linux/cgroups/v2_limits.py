@@ -41,6 +41,12 @@ def apply(folder: str, wanted: Resources) -> list[str]:
     return [f"this host does not support the limit: {name}" for name in missing]
 
 
+def settings(folder: str, wanted: Resources) -> list[Setting]:
+    """Everything that `apply` writes, as it writes it."""
+    unified = [(name, line, name) for name, text in wanted.unified.items() for line in text.splitlines()]
+    return [*_settings(folder, wanted), *unified]
+
+
 def _check_before_update(folder: str, memory: Memory) -> None:
     """Version 2 takes a limit below what is used, and kills for it."""
     if memory.check and memory.limit > 0:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from node.linux.cgroups import CgroupError, InvalidResources, detect
-from node.linux.cgroups.store import Cgroup
+from node.linux.cgroups.store import Cgroup, Cgroups
 from tests.vm.inside.conftest import ROOT
 
 MIB = 1 << 20
@@ -24,19 +24,35 @@ Make = Callable[..., Cgroup]
 Process = Callable[..., "subprocess.Popen[bytes]"]
 
 
+@pytest.fixture(params=["cgroupfs", "systemd"])
+def groups(request: pytest.FixtureRequest) -> Cgroups:
+    return detect(driver=request.param)
+
+
 @pytest.fixture
-def make(parent: str) -> Iterator[Make]:
-    groups, made = detect(), []
+def within(groups: Cgroups, parent: str) -> str:
+    """The parent as the driver names it."""
+    return f"{parent}.slice" if groups.driver == "systemd" else parent
 
-    def create(**resources: Any) -> Cgroup:
-        made.append(groups.create(f"{parent}/{len(made)}", resources))
-        return made[-1]
 
-    yield create
-    for group in made:
-        group.kill()
-        group.delete()
-    groups.prune(parent)
+@pytest.fixture
+def make(groups: Cgroups, within: str) -> Iterator[Make]:
+    """Groups with a first process that does nothing."""
+    made: list[Cgroup] = []
+    with ExitStack() as stack:
+
+        def create(**resources: Any) -> Cgroup:
+            first = stack.enter_context(subprocess.Popen(["sleep", "600"]))
+            stack.callback(first.kill)
+            made.append(groups.create(groups.place(within, str(len(made))), resources, first=first.pid))
+            made[-1].add(first.pid)
+            return made[-1]
+
+        yield create
+        for group in made:
+            group.kill()
+            group.delete()
+    groups.prune(within)
 
 
 def folder(group: Cgroup) -> Path:
@@ -98,10 +114,17 @@ def test_the_files_own_names(make: Make) -> None:
             group.update({"unified": {name: "nonsense"}})
 
 
-def test_a_group_that_cannot_be_leaves_nothing(make: Make, parent: str) -> None:
-    with pytest.raises(CgroupError, match="cpuset"):
-        make(cpu={"cpus": "77"})
-    assert not (ROOT / parent / "0").exists()
+@pytest.mark.parametrize(("resources", "says"), [
+    ({"cpu": {"cpus": "77"}}, "cpuset"), ({"unified": {"no.such": "1"}}, "no such cgroup file"),
+    ({"memory": {"limit": -7}}, "memory limit -7")])
+def test_a_group_that_cannot_be_leaves_nothing(
+    groups: Cgroups, make: Make, within: str, resources: dict[str, Any], says: str
+) -> None:
+    with pytest.raises((CgroupError, InvalidResources), match=says):
+        make(**resources)
+    assert not folder(groups.open(groups.place(within, "0"))).exists()
+    if groups.driver == "systemd":
+        assert ".scope" not in systemctl("list-units", "--all", f"seawall-{within}*")
 
 
 def test_memory_is_bounded_and_its_kill_counted(make: Make, process: Process) -> None:
@@ -156,7 +179,7 @@ def test_what_is_used_is_told(make: Make, process: Process) -> None:
     busy = process(group, PYTHON, "-S", "-c", "import time\nwhile time.process_time() < 0.2: pass")
     assert busy.wait(60) == 0
     seen = group.stats()
-    assert (seen.version, seen.memory.limit, seen.pids.current) == (2, 64 * MIB, 0)
+    assert (seen.version, seen.memory.limit, seen.pids.limit) == (2, 64 * MIB, None)
     assert seen.cpu.total > 200_000_000
     assert seen.cpu.throttled_periods > 0
     assert seen.memory.peak > MIB
@@ -180,7 +203,8 @@ def test_a_group_inside_that_took_the_processes(make: Make, process: Process) ->
     inner = folder(group) / "init.scope"
     inner.mkdir()
     sleeper = process(group, "sleep", "60")
-    (inner / "cgroup.procs").write_text(str(sleeper.pid))
+    for pid in group.procs():
+        (inner / "cgroup.procs").write_text(str(pid))
     (folder(group) / "cgroup.subtree_control").write_text("+pids")
     later = process(group, "sleep", "60")
     assert {sleeper.pid, later.pid} <= set(group.procs())
@@ -188,10 +212,68 @@ def test_a_group_inside_that_took_the_processes(make: Make, process: Process) ->
     assert (sleeper.wait(10), later.wait(10)) == (-signal.SIGKILL, -signal.SIGKILL)
 
 
-def test_a_group_with_processes_is_not_made_again(make: Make, process: Process, parent: str) -> None:
+def test_a_group_with_processes_is_not_made_again(groups: Cgroups, make: Make, within: str) -> None:
     group = make()
-    process(group, "sleep", "60")
     with pytest.raises(CgroupError) as refused:
-        detect().create(f"{parent}/0", {})
+        groups.create(groups.place(within, "0"), {}, first=os.getpid())
     assert refused.value.errno == errno.EEXIST
     assert group.procs() != []
+
+
+# --- systemd's own view ----------------------------------------------------------------------------------------------
+
+
+def systemctl(*args: str) -> str:
+    return subprocess.run(["systemctl", "--no-legend", "--plain", *args], capture_output=True, text=True, check=True).stdout
+
+
+def shown(unit: str, *names: str) -> dict[str, str]:
+    lines = systemctl("show", unit, *(f"--property={name}" for name in names)).splitlines()
+    return dict(line.split("=", 1) for line in lines)
+
+
+@pytest.mark.parametrize("groups", ["systemd"], indirect=True)
+def test_systemd_is_told_every_limit_it_has_a_word_for(make: Make) -> None:
+    group = make(
+        memory={"limit": 64 * MIB, "swap": 96 * MIB, "reservation": 16 * MIB}, pids={"limit": 33},
+        cpu={"shares": 2048, "quota": 25_000, "period": 50_000, "cpus": "1", "mems": "0"},
+        unified={"memory.high": str(48 * MIB)})
+    unit = Path(group.path).name
+    assert shown(unit, "MemoryMax", "MemorySwapMax", "MemoryLow", "MemoryHigh", "TasksMax", "CPUQuotaPerSecUSec",
+                 "CPUQuotaPeriodUSec", "AllowedCPUs", "AllowedMemoryNodes", "Delegate", "Slice") == {
+        "MemoryMax": str(64 * MIB), "MemorySwapMax": str(32 * MIB), "MemoryLow": str(16 * MIB),
+        "MemoryHigh": str(48 * MIB), "TasksMax": "33", "CPUQuotaPerSecUSec": "500ms", "CPUQuotaPeriodUSec": "50ms",
+        "AllowedCPUs": "1", "AllowedMemoryNodes": "0", "Delegate": "yes", "Slice": Path(group.path).parent.name}
+    # What systemd does not know it would undo now.
+    group.update({"memory": {"limit": 32 * MIB}, "pids": {"limit": -1}})
+    systemctl("daemon-reload")
+    systemctl("set-property", "--runtime", unit, "CPUWeight=77")
+    assert [read(group, name) for name in ("memory.max", "pids.max", "cpu.max", "cpu.weight", "memory.high")] == [
+        str(32 * MIB), "max", "25000 50000", "77", str(48 * MIB)]
+
+
+@pytest.mark.parametrize("groups", ["systemd"], indirect=True)
+def test_device_rules_outlast_a_reload(make: Make, process: Process) -> None:
+    group = make(devices=[{"allow": False, "access": "rwm"}])
+    systemctl("daemon-reload")
+    systemctl("set-property", "--runtime", Path(group.path).name, "CPUWeight=77")
+    assert b"not permitted" in process(group, "sh", "-c", ": </dev/zero").communicate(timeout=30)[1]
+
+
+@pytest.mark.parametrize("groups", ["systemd"], indirect=True)
+def test_a_scope_is_gone_when_its_processes_are(groups: Cgroups, make: Make, within: str) -> None:
+    """Whoever would have deleted it was killed; the name is free again."""
+    group = make()
+    group.kill()
+    again = make_again(groups, within)
+    assert again.path == group.path
+    again.kill()
+    again.delete()
+
+
+def make_again(groups: Cgroups, within: str) -> Cgroup:
+    with subprocess.Popen(["sleep", "600"]) as first:
+        try:
+            return groups.create(groups.place(within, "0"), {"pids": {"limit": 5}}, first=first.pid)
+        finally:
+            first.kill()
