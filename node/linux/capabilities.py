@@ -111,6 +111,11 @@ def set_caps(*, effective: Collection[str], permitted: Collection[str], inherita
     _prctl(_PR_SET_KEEPCAPS, 0)
 
 
+def replace_sets(*, effective: Collection[str], permitted: Collection[str], inheritable: Collection[str]) -> None:
+    """capset(2) and nothing else. What is no longer permitted and inheritable is no longer ambient either."""
+    _capset(_mask(effective), _mask(permitted), _mask(inheritable))
+
+
 def current() -> dict[str, tuple[str, ...]]:
     """This thread's sets by name: inheritable, permitted, effective, bounding, ambient."""
     sets = {"CapInh": "inheritable", "CapPrm": "permitted", "CapEff": "effective", "CapBnd": "bounding",

@@ -174,15 +174,16 @@ def mount_setattr(
                       ctypes.c_size_t(ctypes.sizeof(attr))), "mount_setattr")
 
 
-def new_mount(fstype: str, options: list[tuple[str, str | None]], attributes: int = 0) -> int:
-    """A detached mount of a new file system instance: fsopen(2), fsconfig(2) for each option, fsmount(2).
+def new_mount(fstype: str, options: list[tuple[str, str | None]], attributes: int = 0, source: str = "") -> int:
+    """A detached mount of a new file system instance: fsopen(2), fsconfig(2) for each option, fsmount(2). `source` is
+    what mountinfo names it, or the device it lies on.
 
     An option without a value is a flag. Raises OSError naming the option that the file system refused.
     """
     context = _checked(_syscall(ctypes.c_long(_FSOPEN), fstype.encode(), ctypes.c_uint(FSOPEN_CLOEXEC)),
                        f"mount {fstype}")
     try:
-        for name, value in options:
+        for name, value in (*((("source", source),) if source else ()), *options):
             command = FSCONFIG_SET_FLAG if value is None else FSCONFIG_SET_STRING
             _fsconfig(context, command, name.encode(), None if value is None else os.fsencode(value),
                       f"mount {fstype}: option {name}")

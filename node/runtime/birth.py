@@ -117,7 +117,8 @@ def be_born(
     if config.domainname:
         sys.setdomainname(config.domainname)
     _confine_tree(config)
-    _become(sync, process, confinement, stdio, console, warnings, limits, outside=outside, user=user)
+    _become(sync, process, confinement, stdio, console, warnings, limits, outside=outside, user=user,
+            alone=config.namespaces.get("pid") == "")
 
 
 def _build(
@@ -349,25 +350,33 @@ def _confine_tree(config: Config) -> None:
 def _become(
     sync: Sync, process: Process, confinement: Confinement, stdio: Stdio | None, console: tuple[int, int] | None,
     warnings: list[str], limits: list[tuple[int, int, int]], *, outside: bool = False,
-    user: UserNamespace | None = None,
+    user: UserNamespace | None = None, alone: bool = False,
 ) -> None:
-    """Identity, command, leave to go, the filter, execve."""
+    """Identity, command, leave to go, the filter, execve.
+
+    Whatever is called under the filter it must permit, so it is loaded as late as can be. Without no_new_privs that
+    takes CAP_SYS_ADMIN, which nobody in the container may find in us: only where we are `alone` in our pid namespace
+    do we keep it until the end.
+    """
     env = dict(entry.split("=", 1) for entry in process.env)
     master = _take_stdio(process, stdio, console, lead=not outside, given_away=user is not None)
     for number, soft, hard in limits:
         resource.setrlimit(number, (soft, hard))
     os.umask(0o022 if process.umask is None else process.umask)
-    if confinement.program is not None and not process.no_new_privileges:
-        # Without no_new_privs loading a filter needs CAP_SYS_ADMIN, which goes next.
-        seccomp.load(confinement.program, confinement.flags)
     inside = _enter_folder(process.cwd, last=False)
-    _take_identity(process, confinement.available)
+    keep = ("CAP_SYS_ADMIN",) if confinement.program is not None and not process.no_new_privileges else ()
+    _take_identity(process, confinement.available, keep)
     if not inside:
         _enter_folder(process.cwd, last=True)
     # A folder outside the root reads as "(unreachable)/…": somebody handed us a descriptor of the host.
     if not sys.getcwd().startswith("/"):
         raise OSError(errno.EPERM, f"the working folder {process.cwd} lies outside the container")
     path = command.find(process.args[0], env)
+    # Everything above 2 closes at execve, the sync channel too; nothing of the host leaks (CVE-2024-21626). What is
+    # opened after this closes there of itself.
+    sys.close_on_exec_from(3)
+    if keep and not alone:
+        _load_with(keep, process, confinement)
     if outside:
         _enter_pids(sync, warnings, master)
     else:
@@ -375,15 +384,34 @@ def _become(
     if master is not None:
         os.close(master)
     sync.wait_for(b"go")
-    # Everything above 2 closes at execve, the sync channel too; nothing of the host leaks (CVE-2024-21626).
-    sys.close_on_exec_from(3)
-    if confinement.program is not None and process.no_new_privileges:
-        # The last thing of all: whatever the filter forbids, we no longer need.
+    if keep and alone:
+        _load_with(keep, process, confinement)
+    elif confinement.program is not None and not keep:
         seccomp.load(confinement.program, confinement.flags)
     try:
         os.execve(path, list(process.args), env)
     except OSError as error:
         raise command.failed(path, error) from error
+
+
+def _load_with(keep: tuple[str, ...], process: Process, confinement: Confinement) -> None:
+    """The filter, and after it what `keep` stands for goes: capset(2) is all that is called under it."""
+    assert confinement.program is not None
+    granted = process.capabilities
+    if granted is None:
+        if process.uid:  # setuid(2) has left us what is permitted, and nothing of it effective
+            capabilities.replace_sets(effective=keep, permitted=confinement.available, inheritable=())
+        seccomp.load(confinement.program, confinement.flags)
+        return
+    sets = _within(granted, confinement.available)
+    effective, permitted, inheritable = sets["effective"], sets["permitted"], sets["inheritable"]
+    capabilities.replace_sets(effective=[*effective, *keep], permitted=[*permitted, *keep], inheritable=inheritable)
+    seccomp.load(confinement.program, confinement.flags)
+    capabilities.replace_sets(effective=effective, permitted=permitted, inheritable=inheritable)
+
+
+def _within(granted: dict[str, tuple[str, ...]], available: frozenset[str]) -> dict[str, list[str]]:
+    return {kind: [name for name in names if name in available] for kind, names in granted.items()}
 
 
 def _enter_pids(sync: Sync, warnings: list[str], master: int | None) -> None:
@@ -444,7 +472,8 @@ def _no_input() -> int:
     return reading
 
 
-def _take_identity(process: Process, available: frozenset[str]) -> None:
+def _take_identity(process: Process, available: frozenset[str], keep: tuple[str, ...] = ()) -> None:
+    """`keep`: capabilities that stay permitted for now, beside the process's own."""
     granted = process.capabilities
     if granted is not None:
         capabilities.drop_bounding(granted["bounding"])
@@ -453,8 +482,8 @@ def _take_identity(process: Process, available: frozenset[str]) -> None:
     os.setresgid(process.gid, process.gid, process.gid)
     os.setresuid(process.uid, process.uid, process.uid)
     if granted is not None:
-        sets = {kind: [name for name in names if name in available] for kind, names in granted.items()}
-        capabilities.set_caps(effective=sets["effective"], permitted=sets["permitted"],
+        sets = _within(granted, available)
+        capabilities.set_caps(effective=sets["effective"], permitted=[*sets["permitted"], *keep],
                               inheritable=sets["inheritable"], ambient=sets["ambient"])
     if process.no_new_privileges:
         sys.prctl(sys.PR_SET_NO_NEW_PRIVS, 1)

@@ -51,7 +51,7 @@ def take_foreign(held: Holdings, steps: list[rootfs.Step], foreign: set[str]) ->
     config.json, entered already: only with the host's rights can they be made."""
     for number, step in enumerate(steps):
         if _SHOWN.get(step.kind) in foreign:
-            held.mounts[number] = sys.new_mount(step.kind, list(step.data), step.attributes)
+            held.mounts[number] = sys.new_mount(step.kind, list(step.data), step.attributes, step.source)
 
 
 def _is_dev(step: rootfs.Step) -> bool:
@@ -70,7 +70,7 @@ def _dev(step: rootfs.Step, config: Config, user: UserNamespace) -> int:
         else:
             data.append((name, value))
     data += [(name, str(number)) for name, number in owner.items()]
-    mount = sys.new_mount("tmpfs", data, step.attributes & ~sys.MOUNT_ATTR_RDONLY)
+    mount = sys.new_mount("tmpfs", data, step.attributes & ~sys.MOUNT_ATTR_RDONLY, step.source)
     old = os.umask(0)
     try:
         for path, device in rootfs.wanted_devices(config.devices).items():

@@ -235,7 +235,7 @@ def _new(root: Root, step: Step, mount: int | None) -> None:
     if step.kind in ("proc", "sysfs"):
         _require_plain_folder(root, step.target)
     if mount is None:
-        mount = sys.new_mount(step.kind, list(step.data), step.attributes)
+        mount = sys.new_mount(step.kind, list(step.data), step.attributes, step.source)
     place = root.make_folder(step.target)
     _attach(mount, place, step)
 

@@ -33,12 +33,13 @@ def run(shelf: Store, journal: Journal, given: Given) -> int:
     from node.runtime.oci import foreground
 
     making = Making(shelf, journal, given)
+    signals = -1 if given.switch("detach") else foreground.listen()
     try:
         child, made = making.make(started=True)
         making.hooks("poststart", made)
         if given.switch("detach"):
             return 0
-        result = foreground.attend(child)
+        result = foreground.attend(child, signals)
     except Failure as error:
         raise Failure(str(error), NOT_RUN) from error
     if not given.switch("keep"):

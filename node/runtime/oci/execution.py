@@ -6,7 +6,7 @@ import os
 
 from node.linux import cgroups
 from node.runtime import birth, jsontext, spec
-from node.runtime.oci import creation, parent, store
+from node.runtime.oci import creation, foreground, parent, store
 from node.runtime.oci.failure import NOT_RUN, Failure, Journal, reason
 
 TYPE_CHECKING = False
@@ -47,6 +47,7 @@ def _execute(shelf: Store, journal: Journal, given: Given) -> int:
     group = groups.open(f"{made.cgroup}/{given.text('cgroup').strip('/')}".rstrip("/"))
     confinement = creation.confinement(config, shelf)
     stdio = None if process.terminal else birth.Stdio(0, 1, 2)
+    signals = -1 if given.switch("detach") else foreground.listen()
     child = parent.fork(lambda line: birth.be_executed(line, process, init, group, confinement, stdio, outside=True,
                                                         user=user), (init, *((user.fd,) if user else ())))
     try:
@@ -66,9 +67,7 @@ def _execute(shelf: Store, journal: Journal, given: Given) -> int:
         journal.warning(warning)
     if given.switch("detach"):
         return 0
-    from node.runtime.oci import foreground
-
-    return foreground.attend(child)
+    return foreground.attend(child, signals)
 
 
 def _process(given: Given, own: dict[str, object]) -> dict[str, object]:

@@ -28,9 +28,9 @@ def adopt() -> None:
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
 
 
-def attend(child: Child) -> int:
-    """Until it has ended. Its exit status, 128 and the number for a signal."""
-    pidfd = os.pidfd_open(child.pid)
+def listen() -> int:
+    """From here on signals do nothing to us and wait in the returned descriptor for `attend`: so nothing that comes
+    while the process is being born is lost."""
     reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     for number in range(1, _signal.NSIG):
         if number not in _KEPT:
@@ -40,9 +40,15 @@ def attend(child: Child) -> int:
                 continue  # 32 and 33 are libc's
     _signal.signal(_signal.SIGWINCH, _nothing)
     _signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    return reading
+
+
+def attend(child: Child, signals: int) -> int:
+    """Until it has ended. Its exit status, 128 and the number for a signal."""
+    pidfd = os.pidfd_open(child.pid)
     terminal = _Terminal(child.console) if child.console >= 0 else None
     try:
-        _relay(pidfd, reading, terminal)
+        _relay(pidfd, signals, terminal)
     finally:
         if terminal is not None:
             terminal.close()

@@ -56,7 +56,6 @@ class Line(Sync):
         while True:
             fd, _ = door._accept()  # type: ignore[attr-defined]  # noqa: SLF001 -- socket.accept() without its module
             channel = _socket.socket(fileno=fd)
-            os.set_inheritable(fd, False)
             if channel.recv(16) == b"go":
                 self._channel = channel  # type: ignore[assignment]  # as above
                 door.close()
