@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ class Runtime:
         self.work = work
         self.names: set[str] = set()
         self._bundles = 0
+        self.group = f"seawall-oci-{uuid.uuid4().hex[:12]}"
 
     def __call__(self, *words: str, check: bool = True, stdin: int = subprocess.DEVNULL,
                  **more: Any) -> subprocess.CompletedProcess[str]:
@@ -52,6 +54,8 @@ class Runtime:
         config = json.loads((folder / "config.json").read_text())
         config["process"]["terminal"] = False
         config["process"]["args"] = list(args)
+        # Not the runtime's own choice: another test run on this machine may have a container of the same name.
+        config["linux"]["cgroupsPath"] = f"/{self.group}-{self._bundles}"
         change(config)
         (folder / "config.json").write_text(json.dumps(config))
         return folder
@@ -85,4 +89,4 @@ def runtime(program: Path, tmp_path: Path) -> Iterator[Runtime]:
     for name in made.names:
         made("delete", "--force", name)
     assert not list(made.root.glob("[!,]*"))
-    assert not [group for name in made.names for group in Path("/sys/fs/cgroup").glob(f"**/seawall-runtime/{name}")]
+    assert not list(Path("/sys/fs/cgroup").glob(f"*/{made.group}-*"))

@@ -57,6 +57,14 @@ def test_a_created_container_waits_is_started_and_deleted(runtime: Runtime, tmp_
     runtime("delete", "--force", "one")
 
 
+def test_a_container_without_a_cgroup_gets_one_of_its_name(runtime: Runtime) -> None:
+    name = runtime.group.replace("-", "")
+    bundle = runtime.bundle("cat", "/proc/self/cgroup", change=lambda config: (
+        config["linux"].pop("cgroupsPath"), config["linux"]["namespaces"].remove({"type": "cgroup"})))
+    assert f"/seawall-runtime/{name}\n" in runtime("run", "--bundle", str(bundle), name).stdout
+    assert not list(Path("/sys/fs/cgroup").glob(f"*/seawall-runtime/{name}"))
+
+
 def test_a_name_is_taken_once_and_is_no_path(runtime: Runtime) -> None:
     bundle = str(runtime.bundle("true"))
     runtime("create", "--bundle", bundle, "one")
