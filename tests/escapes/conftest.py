@@ -159,7 +159,11 @@ class Node:
     def begin(self, image: str, *command: str, host: Mapping[str, Any] | None = None, **config: Any) -> str:
         """Created and started."""
         made = self.create(image, *command, host=host, **config)
-        self.client.json("POST", f"/containers/{made}/start")
+        try:
+            self.client.json("POST", f"/containers/{made}/start")
+        except DaemonError:
+            self.remove(made)
+            raise
         return made
 
     def run(self, image: str, *command: str, host: Mapping[str, Any] | None = None, **config: Any) -> tuple[int, str]:
