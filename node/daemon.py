@@ -19,6 +19,7 @@ import uvloop
 from node.access.door import Door
 from node.api.app import Engine, build, serve
 from node.api.system import Facts
+from node.build.service import Builds
 from node.containers import logdrivers
 from node.containers.commit import Committer
 from node.containers.filework import ContainerFiles
@@ -122,6 +123,9 @@ async def open_node(settings: Settings, rootless: Rootless | None = None) -> Asy
         archives = Archives(content, images, workers, settings.run / "archives", image_settings.platform)
         await archives.clear()
         commits = Committer(containers.live, containers, files, images, archives, News(events))
+        builds = Builds(settings.home / "build", content, images, containers, snapshots, workers,
+                        image_settings.platform)  # fmt: skip
+        await builds.open()
         facts = Facts(
             id=await _node_id(SettingRows(state)),
             storage_driver="overlay2" if isinstance(snapshots, OverlaySnapshotter) else "vfs",
@@ -139,7 +143,7 @@ async def open_node(settings: Settings, rootless: Rootless | None = None) -> Asy
         )
         search = RegistrySearch(image_settings.insecure, image_settings.remote)
         yield Engine(
-            containers, execs, images, networks, volumes, search, events, facts, files, archives, commits,
+            containers, execs, images, networks, volumes, search, events, facts, files, archives, commits, builds,
             held_secrets, settings.search_registry, journal,
         )
 

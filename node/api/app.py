@@ -14,6 +14,7 @@ from aiohttp import web
 from node.access.remote import Remote
 from node.access.rules import Access
 from node.api.archives import ArchiveRoutes
+from node.api.build import BuildRoutes
 from node.api.containers import ContainerRoutes
 from node.api.dispatch import Dispatcher, common_headers
 from node.api.events import EventRoutes, OlderEvents
@@ -25,6 +26,7 @@ from node.api.images import ImageRoutes
 from node.api.networks import NetworkRoutes
 from node.api.observe import ObserveRoutes
 from node.api.parts import (
+    BuildsImages,
     Commits,
     Containers,
     Execs,
@@ -79,6 +81,7 @@ class Engine:
     files: FilesOfContainers
     archives: ImageArchives
     commits: Commits
+    builds: BuildsImages
     secrets: Secrets
     search_registry: str = ""
     journal: OlderEvents | None = None
@@ -100,7 +103,7 @@ def groups(engine: Engine) -> Groups:
     imagefiles = ImageFileRoutes(engine.archives, engine.commits, engine.events)
     return Groups(
         system=SystemRoutes(engine.facts, containers, images, engine.events),
-        usage=UsageRoutes(containers, containers, images, engine.volumes),
+        usage=UsageRoutes(containers, containers, images, engine.volumes, engine.builds),
         events=EventRoutes(engine.events, engine.journal),
         containers=ContainerRoutes(containers, containers, containers, images, driver=driver),
         observe=ObserveRoutes(containers, containers),
@@ -115,6 +118,7 @@ def groups(engine: Engine) -> Groups:
         volumes=VolumeRoutes(engine.volumes, containers),
         archives=ArchiveRoutes(engine.files),
         imagefiles=imagefiles,
+        build=BuildRoutes(engine.builds, engine.events),
         secrets=SecretRoutes("secret", engine.secrets, containers),
         configs=SecretRoutes("config", engine.secrets, containers),
     )

@@ -7,8 +7,13 @@ The verbs and their errors are documented where they are implemented: `node.cont
 import socket
 from collections.abc import AsyncIterator, Callable, Collection, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from pathlib import Path
 from typing import Any, Protocol
 
+from node.build.results import Kept
+from node.build.values import Output
+from node.build.values import Request as BuildRequest
 from node.containers.changing import Change
 from node.containers.commit import CommitSpec
 from node.containers.filters import NOTHING, Filters
@@ -185,6 +190,16 @@ class ImageArchives(Protocol):
     async def from_tar(
         self, body: AsyncIterator[bytes], recipe: Recipe, target: Reference | None, platform: Platform | None = None
     ) -> Digest: ...
+
+
+class BuildsImages(Protocol):
+    """Building images of Dockerfiles (node.build.service.Builds)."""
+
+    def context(self, body: AsyncIterator[bytes]) -> AbstractAsyncContextManager[Path]: ...
+    async def dockerfile(self, context: Path, name: str) -> bytes: ...
+    async def build(self, request: BuildRequest, output: Output) -> Digest: ...
+    async def kept(self) -> Sequence[Kept]: ...
+    async def prune(self, *, before: datetime | None = None, keep: int = 0) -> tuple[Sequence[str], int]: ...
 
 
 class Commits(Protocol):

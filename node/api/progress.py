@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from node.api.streams import ClientGone, connection_of
+from node.build.values import StepFailed
 from ocispec.errors import SeawallError
 
 log = getLogger(__name__)
@@ -47,8 +48,10 @@ class Lines:
         """A line that is printed as it is."""
         self._add({"stream": text})
 
-    def error(self, text: str) -> None:
-        self._add({"errorDetail": {"message": text}, "error": text})
+    def error(self, text: str, code: int = 0) -> None:
+        """`code`: of a build's command that failed."""
+        detail = {"code": code, "message": text} if code else {"message": text}
+        self._add({"errorDetail": detail, "error": text})
 
     @property
     def waiting(self) -> bool:
@@ -114,7 +117,7 @@ def _end(task: "asyncio.Future[object]", lines: Lines) -> None:
     try:
         task.result()
     except SeawallError as error:
-        lines.error(error.message)
+        lines.error(error.message, error.code if isinstance(error, StepFailed) else 0)
     except Exception:
         # The status has been sent: the last line is the only place left to say it.
         log.exception("a transfer failed")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from node.api.archives import ArchiveRoutes
+from node.api.build import BuildRoutes
 from node.api.containers import ContainerRoutes
 from node.api.dispatch import Route
 from node.api.events import EventRoutes
@@ -38,6 +39,7 @@ class Groups:
     volumes: VolumeRoutes
     archives: ArchiveRoutes
     imagefiles: ImageFileRoutes
+    build: BuildRoutes
     secrets: SecretRoutes
     configs: SecretRoutes
 
@@ -101,8 +103,8 @@ def routes(on: Groups) -> list[Route]:
         Route("DELETE", "/images/{name...}", "ImageDelete", on.images.delete),
         Route("GET", "/distribution/{name...}/json", "DistributionInspect", on.transfer.distribution),
         Route("POST", "/commit", "ImageCommit", on.imagefiles.commit),
-        Route("POST", "/build", "ImageBuild"),
-        Route("POST", "/build/prune", "BuildPrune", on.usage.prune_builds),
+        Route("POST", "/build", "ImageBuild", on.build.build),
+        Route("POST", "/build/prune", "BuildPrune", on.build.prune),
         Route("POST", "/session", "Session"),
 
         Route("GET", "/networks", "NetworkList", on.networks.list),

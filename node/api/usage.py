@@ -9,7 +9,7 @@ from aiohttp import web
 
 from node.api.answers import reply
 from node.api.call import Call
-from node.api.parts import Catalogue, ImageShelf, Usage, Volumes
+from node.api.parts import BuildsImages, Catalogue, ImageShelf, Usage, Volumes
 from node.api.types import containers as container_view
 from node.api.types import images as image_view
 from node.api.types import usage as view
@@ -21,11 +21,13 @@ from ocispec.errors import InvalidArgument
 
 
 class UsageRoutes:
-    def __init__(self, catalogue: Catalogue, usage: Usage, images: ImageShelf, volumes: Volumes) -> None:
+    def __init__(self, catalogue: Catalogue, usage: Usage, images: ImageShelf, volumes: Volumes,
+                 builds: BuildsImages) -> None:  # fmt: skip
         self._catalogue = catalogue
         self._usage = usage
         self._images = images
         self._volumes = volumes
+        self._builds = builds
 
     async def disk_usage(self, call: Call) -> web.StreamResponse:
         wanted = dict.fromkeys(call.texts("type")) or dict.fromkeys(view.KINDS)
@@ -39,16 +41,25 @@ class UsageRoutes:
                 case "volume":
                     kinds.append(await self._volume_usage())
                 case "build-cache":
-                    kinds.append(Kind(name, []))
+                    kinds.append(await self._build_usage())
                 case _:
                     raise InvalidArgument(f"unknown object type: {name[:100]}")
         if call.version < view.SUMS:
             return reply(view.legacy(kinds))
         return reply(view.sums(kinds, verbose=call.flag("verbose")))
 
-    async def prune_builds(self, _call: Call) -> web.StreamResponse:
-        """What `docker system prune` asks last. Nothing is ever in a build cache that is not there."""
-        return reply({"CachesDeleted": None, "SpaceReclaimed": 0})
+    async def _build_usage(self) -> Kind:
+        """What builds keep: one record a step, none of which anybody is using."""
+        kept = await self._builds.kept()
+        items = [
+            {"ID": one.key, "Parents": None, "Type": "regular", "Description": one.line, "InUse": False,
+             "Shared": False, "Size": one.size, "CreatedAt": one.updated.isoformat(),
+             "LastUsedAt": one.updated.isoformat(),
+             "UsageCount": 1}
+            for one in kept
+        ]  # fmt: skip
+        total = sum(one.size for one in kept)
+        return Kind("build-cache", items, total=total, reclaimable=total)
 
     async def _image_usage(self, call: Call) -> Kind:
         images, usage, uses = await self._images.list(), await self._images.usage(), self._usage.in_use()

@@ -24,6 +24,7 @@ class Verb:
 
 VERBS = {
     "attach": Verb("attach:attach", "Attach to a running container"),
+    "build": Verb("build:build", "Build an image of a Dockerfile"),
     "commit": Verb("imagefiles:commit", "Make an image of what a container changed"),
     "completion": Verb("completion:completion", "Print the shell's completion script"),
     "cp": Verb("cp:cp", "Copy files between a container and this machine"),
@@ -78,7 +79,7 @@ GROUPS = {
     "image": (
         "Manage images",
         {"ls": "images", "list": "images", "rm": "rmi"}
-        | {name: name for name in ("history", "import", "inspect", "load", "pull", "push", "save", "tag")}
+        | {name: name for name in ("build", "history", "import", "inspect", "load", "pull", "push", "save", "tag")}
         | {"prune": "system:prune_images"},
     ),
     "network": ("Manage networks", {

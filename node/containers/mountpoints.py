@@ -110,6 +110,7 @@ class MountPoints:
                 recursive=mount.recursive,
                 create_source=mount.create_source and self._create_sources,
                 read_only_below=mount.read_only_below != "no",
+                subpath=mount.subpath,
                 idmap=mount.idmap,
             )
         return await self._volume(mount, made, driver if mount.from_bind else "")

@@ -207,7 +207,7 @@ class Sender:
             return
         first = self._first_name(info, name)
         if first is not None:
-            self._out.write(header(_member(info, name, headers.HARD_LINK, link=first)))
+            self._out.write(header(member_of(info, name, headers.HARD_LINK, link=first)))
         elif kind == stat.S_IFREG:
             opened = os.open(str(found), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._view.own)
             try:
@@ -218,12 +218,12 @@ class Sender:
                 os.close(opened)
         else:
             link = os.fsencode(os.readlink("", dir_fd=found)) if kind == stat.S_IFLNK else b""
-            self._out.write(header(_member(info, name, _TYPES[kind], link=link)))
+            self._out.write(header(member_of(info, name, _TYPES[kind], link=link)))
 
     def _head(self, opened: int, name: bytes, info: os.stat_result, size: int = 0) -> None:
         kind = _TYPES[stat.S_IFMT(info.st_mode)]
         shown = name + b"/" if kind == headers.DIRECTORY and not name.endswith(b"/") else name
-        self._out.write(header(_member(info, shown, kind, size=size, xattrs=_xattrs(opened))))
+        self._out.write(header(member_of(info, shown, kind, size=size, xattrs=xattrs_of(opened))))
 
     def _first_name(self, info: os.stat_result, name: bytes) -> bytes | None:
         """The name under which this inode was sent; names of one inode are forgotten with the last."""
@@ -243,14 +243,14 @@ def _joined(path: bytes, entry: str) -> bytes:
     return path + separator + os.fsencode(entry)
 
 
-def _member(info: os.stat_result, name: bytes, kind: bytes, *, size: int = 0, link: bytes = b"",
+def member_of(info: os.stat_result, name: bytes, kind: bytes, *, size: int = 0, link: bytes = b"",
             xattrs: dict[str, bytes] | None = None) -> Member:
     device = kind in (headers.CHARACTER, headers.BLOCK_DEVICE)
     return Member(name, kind, stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid, size, int(info.st_mtime), link,
                   os.major(info.st_rdev) if device else 0, os.minor(info.st_rdev) if device else 0, xattrs or {})
 
 
-def _xattrs(opened: int) -> dict[str, bytes]:
+def xattrs_of(opened: int) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     with contextlib.suppress(OSError):
         for name in os.listxattr(opened):

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from node.files import comparing, lookup, receiving, spooling, view
+from node.files import comparing, gathering, lookup, receiving, spooling, view
 from node.files.errors import KINDS, FilesFailed, NotADirectory, PathMissing, ReadOnly, TooMuch
 from node.files.receiving import Receiver, Rules
 from node.files.sending import Gzipped, Plain, Sender
@@ -229,6 +229,57 @@ def _layer(child: Child) -> Mapping[str, Any]:
     return {**out.digests(), "packed": "gzip", "plain_size": out.plain_size}
 
 
+def _gather(child: Child) -> Mapping[str, Any]:
+    """COPY's choice of files, as tar on `output`, as a digest, or which of them are archives."""
+    inside = child.enter()
+    gatherer = gathering.Gatherer(inside, gathering.Wanted.from_json(child.job))
+    match child.job["what"]:
+        case "archives":
+            return {"archives": gatherer.archives()}
+        case "digest":
+            digesting = gathering.Digesting()
+            gatherer.gather(digesting)
+            return {"digest": digesting.hexdigest()}
+    packing = gathering.Packing(Plain(child.given["output"]))
+    gatherer.gather(packing)
+    packing.end()
+    return {}
+
+
+def _raw(child: Child) -> None:
+    """The bytes of one regular file."""
+    inside, path = child.enter(), child.job["path"]
+    parts, _ = lookup.spelled(path)
+    try:
+        place = syscalls.openat2(inside.root, "/".join(parts) or ".", os.O_PATH | os.O_CLOEXEC, resolve=view.IN_ROOT)
+    except OSError as error:
+        raise PathMissing(path) from error
+    info = os.fstat(place)
+    if not stat.S_ISREG(info.st_mode):
+        raise PathMissing(path)
+    out = Plain(child.given["output"])
+    out.file(os.open(str(place), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=inside.own), info.st_size)
+    out.end()
+
+
+def _tidy(child: Child) -> None:
+    """Take away, of a container's own tree, what stood there only to be mounted over: empty, and nobody else's."""
+    own = os.open(child.job["own"], view.DIRECTORY)
+    view.seal()
+    for path in child.job["paths"]:
+        above, _, name = path.strip("/").rpartition("/")
+        with contextlib.suppress(OSError):
+            folder = syscalls.openat2(own, above or ".", _ROOT, resolve=syscalls.RESOLVE_NO_SYMLINKS | view.IN_ROOT)
+            try:
+                info = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                if stat.S_ISREG(info.st_mode) and info.st_size == 0:
+                    os.unlink(name, dir_fd=folder)
+                elif stat.S_ISDIR(info.st_mode):
+                    os.rmdir(name, dir_fd=folder)
+            finally:
+                os.close(folder)
+
+
 def _pack(child: Child) -> Mapping[str, Any]:
     view.seal()
     return spooling.pack(FileInput(child.given["input"]), child.given["output"], max_bytes=child.job["max_bytes"])
@@ -249,7 +300,7 @@ def _spool(child: Child) -> None:
 
 _JOBS: Mapping[str, Callable[[Child], Mapping[str, Any] | None]] = {
     "stat": _stat, "read": _read, "write": _write, "texts": _texts, "export": _export, "changes": _changes,
-    "layer": _layer, "pack": _pack, "spool": _spool,
+    "layer": _layer, "pack": _pack, "spool": _spool, "gather": _gather, "raw": _raw, "tidy": _tidy,
 }  # fmt: skip
 
 

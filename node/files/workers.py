@@ -62,6 +62,23 @@ class Extraction:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """What COPY takes of a tree and where it goes (`node.files.gathering.Wanted`)."""
+
+    sources: tuple[str, ...]
+    target: str
+    folder: bool
+    parents: bool = False
+    exclude: tuple[str, ...] = ()
+    owner: tuple[int, int] | None = None
+    mode: str = ""
+
+    def to_json(self) -> Mapping[str, Any]:
+        return {"sources": self.sources, "target": self.target, "folder": self.folder, "parents": self.parents,
+                "exclude": self.exclude, "owner": self.owner, "mode": self.mode}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
 class SpooledFile:
     """One member of an archive. `kind`: file, symlink or hardlink (then `link` is its target as spelled); a file's
     bytes lie in the spool folder under `file`, `packed` is their compression."""
@@ -180,6 +197,39 @@ class Workers:
         fields = self._difference(difference)
         async with self._out() as (outlet, writing), self._job("layer", {"output": writing}, **fields) as job:
             yield LayerStreaming(job, outlet)
+
+    # -- what builds copy
+
+    async def digest(self, tree: Tree, choice: Choice) -> str:
+        """Of all that counts about the files chosen: names, kinds, modes, owners, contents. Raises PathMissing, Misfit,
+        TooMuch."""
+        async with self._in_tree("gather", tree, {}, what="digest", **choice.to_json()) as job:
+            return str((await job.done())["digest"])
+
+    async def archives(self, tree: Tree, choice: Choice) -> list[str]:
+        """Which of the sources are archives."""
+        async with self._in_tree("gather", tree, {}, what="archives", **choice.to_json()) as job:
+            return list((await job.done())["archives"])
+
+    @contextlib.asynccontextmanager
+    async def gather(self, tree: Tree, choice: Choice) -> AsyncIterator[Streaming]:
+        """The files chosen, as tar, under the names they get."""
+        async with (
+            self._out() as (outlet, writing),
+            self._in_tree("gather", tree, {"output": writing}, what="tar", **choice.to_json()) as job,
+        ):
+            yield Streaming(job, outlet)
+
+    @contextlib.asynccontextmanager
+    async def raw(self, tree: Tree, path: str) -> AsyncIterator[Streaming]:
+        """The bytes of a regular file. Raises PathMissing, in the middle of the stream."""
+        async with self._out() as (outlet, writing), self._in_tree("raw", tree, {"output": writing}, path=path) as job:
+            yield Streaming(job, outlet)
+
+    async def tidy(self, difference: Difference, paths: Sequence[str]) -> None:
+        """Take away, of a container's own tree, what was made only to be mounted over: empty files and directories."""
+        async with self._job("tidy", {}, own=str(difference.own), paths=list(paths)) as job:
+            await job.done()
 
     # -- archives that come in
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from node.images.errors import AmbiguousImage, ImageNotFound, NotAnImage, PlatformMissing
-from node.images.image import UNNAMED, Image
+from node.images.image import BUILDING, UNNAMED, Image
 from node.state.snapshots import LayerSizeRows
 from ocispec import manifest as manifests
 from ocispec import mediatype
@@ -156,6 +156,7 @@ class CatalogReader:
         held: dict[RepositoryName, dict[Digest, Manifest]] = {}
         for row in await self._content.manifests.all():
             held.setdefault(row.repo, {})[row.digest] = await self._manifest(row.repo, row.digest)
+        building = [*self._tops(BUILDING, held.pop(BUILDING, {}))]
         tops = {(top.repository, top.digest): top for repository, rows in held.items()
                 for top in self._tops(repository, rows)}
         rows = [row for row in await self._content.tags.all() if (row.repo, row.digest) in tops]
@@ -175,7 +176,9 @@ class CatalogReader:
             else:
                 variants = dict.fromkeys((*images[_id(top)].variants, *top.ids[1:]))
                 images[_id(top)] = replace(images[_id(top)], variants=tuple(variants))
-        others = await self._others(tops.values(), images, references)
+        others = await self._others([*tops.values(), *building], images, references)
+        for top in building:
+            held.setdefault(BUILDING, {})[top.digest] = top.manifest
         self._forget(held, {*images, *others})
         return Catalog(images, tags, tops, references, others)
 
@@ -185,7 +188,7 @@ class CatalogReader:
         for top in tops:
             for digest, manifest in top.images:
                 if _config(manifest) not in images and _config(manifest) not in others:
-                    others[_config(manifest)] = await self._image(top, digest, manifest, references[_id(top)])
+                    others[_config(manifest)] = await self._image(top, digest, manifest, references.get(_id(top), ()))
         return others
 
     def _tops(self, repository: RepositoryName, rows: Mapping[Digest, Manifest]) -> Iterable[Top]:

@@ -13,6 +13,9 @@ from ocispec.reference import RepositoryName
 
 DANGLING = "<none>"
 
+BUILDING = RepositoryName("seawall.invalid/building")
+"""Where the results of a build's steps live, each under its cache key as tag. Found by id, never listed."""
+
 UNNAMED = RepositoryName("seawall.invalid/unnamed")
 """Where an image lives that was made here and that nobody gave a name (RFC 6761: nobody else can). Never shown."""
 

@@ -120,6 +120,16 @@ class Layers:
         """Have a blob in the repository without unpacking it."""
         await self._fetch(wanted, descriptor, None, listener)
 
+    async def adopt(self, container_id: str, chain: Sequence[Digest], diff_id: Digest, size: int) -> bool:
+        """What a container wrote becomes the last layer of the chain, of `size` bytes, without being unpacked again.
+        False: not with this snapshotter."""
+        if self._snapshots.has(chain[-1]):
+            return True
+        if not await self._snapshots.adopt(container_id, chain):
+            return False
+        await self._sizes.put(diff_id, size)
+        return True
+
     async def publish(self, chain: Sequence[Digest]) -> None:
         await self._snapshots.publish(chain)
 

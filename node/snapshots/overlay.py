@@ -82,6 +82,14 @@ class OverlaySnapshotter:
         await self._index.drop(target.number)
         await in_thread(lambda: remove_tree(self._work / str(target.number)))
 
+    async def adopt(self, container_id: str, chain: Sequence[Digest]) -> bool:
+        upper = self._index.container(container_id) / "upper"
+        number = await self._index.reserve()
+        # A directory takes the place of an empty one: whoever dies in between leaves a layer that nothing names.
+        await self._index.filling(number, lambda: _moved(upper, self._index.directory(number)))
+        await self._index.settle(chain[-1], number)
+        return True
+
     async def forget(self, chain_id: Digest) -> None:
         await self._index.forget(chain_id)
 
@@ -160,6 +168,10 @@ def _writable(folder: Path, top: Path | None) -> None:
     (folder / "work").mkdir(mode=0o700)
     if top is not None:
         _like(top, upper)
+
+
+def _moved(upper: Path, target: Path) -> None:
+    upper.rename(target)
 
 
 def _like(below: Path, above: Path) -> None:

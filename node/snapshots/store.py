@@ -107,6 +107,16 @@ class LayerSnapshots(Protocol):
         ...
 
 
+class AdoptedLayers(Protocol):
+    """Layers that were written here."""
+
+    async def adopt(self, container_id: str, chain: Sequence[Digest]) -> bool:
+        """Make what a container that will not run any more wrote the settled last layer of `chain`, whose others it
+        stands on; its root is of no use afterwards. False where that cannot be: then it is to be unpacked. Raises
+        SnapshotMissing."""
+        ...
+
+
 class MergedViews(Protocol):
     """A layer together with those below it, for layers that name things which only lower layers hold."""
 
@@ -137,5 +147,5 @@ class MergedViews(Protocol):
         ...
 
 
-class Snapshotter(RootSnapshots, LayerSnapshots, MergedViews, Protocol):
+class Snapshotter(RootSnapshots, LayerSnapshots, AdoptedLayers, MergedViews, Protocol):
     """All of it: what `choose.open_snapshotter` makes and hands out in parts."""

@@ -68,6 +68,9 @@ class VfsSnapshotter:
     async def discard(self, target: LayerTarget) -> None:
         await self._index.drop(target.number)
 
+    async def adopt(self, container_id: str, chain: Sequence[Digest]) -> bool:  # noqa: ARG002 -- the Protocol's
+        return False
+
     async def forget(self, chain_id: Digest) -> None:
         await self._index.forget(chain_id)
 

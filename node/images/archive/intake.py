@@ -106,6 +106,10 @@ class Taking:
             await self._layers.publish(chain)
             await self._content.manifests.put(made.repository, made.manifest, require_children=False, pinned=False)
 
+    async def adopt(self, container_id: str, chain: Sequence[Digest], diff_id: Digest, size: int) -> bool:
+        """Before `unpack`, which then finds the layer there. See `Layers.adopt`."""
+        return await self._layers.adopt(container_id, chain, diff_id, size)
+
     async def name(self, repository: RepositoryName, manifest: Manifest, tags: Sequence[Tag],
                    digest: Digest | None = None) -> None:
         await self._content.manifests.put(repository, manifest, digest=digest, tags=tags, require_children=False)

@@ -73,7 +73,9 @@ class TarReader:
             yield piece
 
     def _skip_rest(self) -> None:
-        self._stream.skip(self._left + self._padding)
+        self._stream.skip(self._left)
+        # The docker command ends its archives right after the last byte of the last file, as Go's reader permits.
+        self._stream.exactly(self._padding)
         self._left = self._padding = 0
 
     def _next(self) -> Entry | None:

@@ -16,6 +16,7 @@ from node.events import EventBus
 from node.secrets.store import Secrets
 from tests.node.api.fakes import (
     FakeArchives,
+    FakeBuilds,
     FakeCommits,
     FakeContainers,
     FakeExecs,
@@ -41,6 +42,7 @@ class Node:
     files: FakeFiles
     archives: FakeArchives
     commits: FakeCommits
+    builds: FakeBuilds
     dialogs: "list[Dialog]" = field(default_factory=list)
 
     async def call(self, method: str, path: str, body: Any = None, **options: Any) -> tuple[int, Any]:
@@ -84,6 +86,7 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
     containers = FakeContainers(bus)
     execs, images, volumes, searches = FakeExecs(containers), FakeImages(), FakeVolumes(), FakeSearches()
     files, archives, commits = FakeFiles(containers), FakeArchives(), FakeCommits()
+    builds = FakeBuilds(tmp_path)
     engine = Engine(
         containers=containers,
         execs=execs,
@@ -96,6 +99,7 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
         files=files,
         archives=archives,
         commits=commits,
+        builds=builds,
         secrets=Secrets(FakeSecretRows(), tmp_path / "secrets.key", bus),
     )
     path = tmp_path / "node.sock"
@@ -103,7 +107,8 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
         serve(build(engine), path),
         aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as http,
     ):
-        made = Node(path, http, containers, execs, images, volumes, searches, bus, files, archives, commits)
+        made = Node(path, http, containers, execs, images, volumes, searches, bus, files, archives, commits,
+                    builds)  # fmt: skip
         yield made
         for dialog in made.dialogs:
             dialog.close()

@@ -10,7 +10,11 @@ import socket
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
 
+from node.build.results import Kept
+from node.build.values import Request
 from node.containers.changing import Change
 from node.containers.commit import CommitSpec
 from node.containers.errors import CannotInvoke, NameInUse, NoSuchContainer, NoSuchExec, NotRunning
@@ -743,6 +747,38 @@ class FakeArchives:
     async def from_tar(self, body, recipe, target, platform=None):
         self.taken.append((b"".join([chunk async for chunk in body]), recipe, target))
         return Digest.of(b"imported")
+
+
+class FakeBuilds:
+    """`failure` is raised instead of an image; a context is its bytes in a file `Dockerfile`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.asked: list[Request] = []
+        self.pruned: list[tuple[datetime | None, int]] = []
+        self.failure: SeawallError | None = None
+
+    @asynccontextmanager
+    async def context(self, body):
+        (self._folder / "Dockerfile").write_bytes(b"".join([chunk async for chunk in body]))
+        yield self._folder
+
+    async def dockerfile(self, context, name):
+        return (context / name).read_bytes()
+
+    async def build(self, request, output):
+        self.asked.append(request)
+        output.stream("Step 1/1 : FROM scratch\n")
+        if self.failure is not None:
+            raise self.failure
+        return Digest.of(request.dockerfile)
+
+    async def kept(self):
+        return [Kept("ab" * 32, "RUN x", 1000, datetime(2026, 1, 1, tzinfo=UTC))]
+
+    async def prune(self, *, before=None, keep=0):
+        self.pruned.append((before, keep))
+        return ["ab" * 32], 1000
 
 
 class FakeCommits:

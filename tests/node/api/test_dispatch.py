@@ -108,8 +108,8 @@ async def test_version_texts_are_dockers(node: Node) -> None:
 
 async def test_unknown_and_not_yet(node: Node) -> None:
     assert await node.call("GET", "/nothing") == (404, {"message": "page not found"})
-    status, body = await node.call("POST", "/v1.41/build")
-    assert (status, body["message"]) == (501, "ImageBuild (POST /build) is not supported yet")
+    status, body = await node.call("POST", "/v1.41/session")
+    assert (status, body["message"]) == (501, "Session (POST /session) is not supported yet")
     status, body = await node.call("GET", "/swarm")
     assert (status, body["message"]) == (501, "SwarmInspect (GET /swarm) is not supported yet")
 

@@ -256,7 +256,7 @@ async def test_info_and_usage(node: Node) -> None:
     _, usage = await node.call("GET", "/system/df")
     assert usage["LayersSize"] == 1234567 + 5000
     assert [one["SizeRw"] for one in usage["Containers"]] == [1000 + await node.containers.size("x")]
-    assert usage["BuilderSize"] == 0
+    assert usage["BuilderSize"] == 1000
     await node.call("POST", "/volumes/create", {"Name": "v"})
     _, usage = await node.call("GET", "/system/df?type=volume")
     assert set(usage) == {"Volumes"}

@@ -325,7 +325,7 @@ async def test_stopping_hangs_up_on_attached_clients(node: Node, tmp_path: objec
 
     engine = Engine(node.containers, node.execs, node.images, FakeNetworks(), node.volumes, node.searches, node.bus,
                     Facts("x", "vfs", "2", path.parent), FakeFiles(node.containers),
-                    FakeArchives(), FakeCommits(), mock.Mock())  # fmt: skip
+                    FakeArchives(), FakeCommits(), mock.Mock(), mock.Mock())  # fmt: skip
     container = await make(node, "sleep")
     async with serve(build(engine), path):
         with pytest.raises(SocketBusy):

@@ -20,6 +20,7 @@ from node.events import EventBus
 from node.secrets.store import Secrets
 from tests.node.api.fakes import (
     FakeArchives,
+    FakeBuilds,
     FakeCommits,
     FakeContainers,
     FakeExecs,
@@ -78,7 +79,7 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
         images, searches, stop = FakeImages(), FakeSearches(), asyncio.Event()
         facts = Facts("an-id", "overlay", "1", tmp_path)
         engine = Engine(containers, FakeExecs(containers), images, FakeNetworks(), FakeVolumes(), searches, bus, facts,
-                        FakeFiles(containers), FakeArchives(), FakeCommits(),
+                        FakeFiles(containers), FakeArchives(), FakeCommits(), FakeBuilds(tmp_path),
                         Secrets(FakeSecretRows(), tmp_path / "secrets.key", bus), "127.0.0.1:5000")  # fmt: skip
         path = tmp_path / "node.sock"
         async with serve(build(engine), path):

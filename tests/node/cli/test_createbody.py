@@ -91,7 +91,7 @@ REFUSED = [
     (["--cpu-percent", "1"], "CpuPercent is a limit of Windows"),
     (["--io-maxiops", "1"], "IOMaximumIOps is a limit of Windows"),
     (["--io-maxbandwidth", "1k"], "IOMaximumBandwidth is a limit of Windows"),
-    (["--isolation", "hyperv"], "linux only supports 'default'"),
+    (["--isolation", "hyperv"], 'invalid isolation: "hyperv"'),
     (["--gpus", "all"], 'select device driver "" with capabilities: [[gpu]]'),
     (["--gpus", "driver=nvidia,count=2"], 'select device driver "nvidia" with capabilities: [[gpu]]'),
     (["--gpus", '"device=0,1",capabilities=compute'], "with capabilities: [[compute gpu]]"),
