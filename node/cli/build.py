@@ -29,11 +29,10 @@ _REMOTE = ("http://", "https://", "git://", "git@", "github.com/")
 
 
 class BuildFailed(click.ClickException):
-    """`exit_code`: of the command that failed, where one did."""
-
     def __init__(self, message: str, code: int) -> None:
+        """`code`: of the command that failed, where one did; it becomes the exit status."""
         super().__init__(message)
-        self.exit_code = code  # type: ignore[misc] -- click reads it of the instance
+        setattr(self, "exit_code", code)  # noqa: B010 -- click reads it of the instance, its types say of the class
 
 
 @click.command()
