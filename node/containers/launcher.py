@@ -67,6 +67,21 @@ def _mount(root: RootMount) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
+class Program:
+    """Another OCI runtime's (node.runtime.foreign)."""
+
+    path: str
+    arguments: tuple[str, ...] = ()
+    """Before every command."""
+
+    hidden: tuple[str, ...] = ()
+    """Mount points of the host that it does not see: it would refuse to work where it finds them."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"program": self.path, "arguments": list(self.arguments), "hidden": list(self.hidden)}
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchRequest:
     """One container to be made. `bundle` holds config.json; `rootfs` is mounted on <bundle>/rootfs by the monitor in
     its own mount namespace; `state_dir` gets monitor.sock and exit.json; `log` None means no log; `fds` go to
@@ -87,6 +102,9 @@ class LaunchRequest:
     """Written to `<state_dir>/files/<number>` on a tmpfs of the monitor's; their contents, one behind the other, are
     the last of `fds`."""
 
+    runtime: Program | None = None
+    """Makes the processes; None: ours."""
+
     def to_json(self) -> dict[str, Any]:
         return {
             "container_id": self.container_id, "bundle": str(self.bundle), "state_dir": str(self.state_dir),
@@ -95,6 +113,7 @@ class LaunchRequest:
             "files": [{"size": f.size, "uid": f.uid, "gid": f.gid, "mode": f.mode} for f in self.files],
             "log": self.log.to_json() if self.log else None, "open_stdin": self.open_stdin,
             "stdin_once": self.stdin_once,
+            "runtime": self.runtime.to_json() if self.runtime else None,
         }
 
 

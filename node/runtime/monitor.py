@@ -31,6 +31,7 @@ from node.linux.cgroups import CgroupError
 from node.runtime import identity, place, roots
 from node.runtime.births import Native, NoContainer
 from node.runtime.control import Connection, Control
+from node.runtime.foreign.maker import Foreign
 from node.runtime.logchoice import open_log
 from node.runtime.poller import READ, Poller
 from node.runtime.streams import Client
@@ -88,7 +89,8 @@ class Monitor:
         self._ports = job.ports
         self._poller = Poller()
         self._control = Control(self._poller, self._request, self._on_lost)
-        self._own_pids = job.config.namespaces.get("pid") == ""
+        self._reaps = job.config.namespaces.get("pid") != "" or job.runtime is not None
+        self._strangers = False
         self._ooms = 0
         self._born: Reply | None = self._control.adopt(job.channel).send
         self._starting: Reply | None = None
@@ -118,10 +120,12 @@ class Monitor:
     def serve(self) -> None:
         """Until the container has ended and nobody needs its monitor any more."""
         gc.enable()
-        if not self._own_pids:
+        if self._reaps:
             self._reap_strangers()
         while self._over_at is None:
             self._poller.wait(None)
+            if self._strangers:
+                self._reap()
         # Whoever is connected may be about to ask how it ended; they close when they know.
         while (self._busy or self._control.connections) and (left := self._over_at - time.monotonic()) > 0:
             self._poller.wait(left)
@@ -131,21 +135,29 @@ class Monitor:
         return self._init.streams.busy or any(held.task.streams.busy for held in self._execs.values())
 
     def _reap_strangers(self) -> None:
-        """Without a pid namespace of its own the container's orphans become this process's children."""
+        """Without a pid namespace of its own the container's orphans become this process's children; and another
+        runtime's do in any case. While one of a pid namespace is not reaped, its first process cannot end."""
         reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
 
-        def reap(_fd: int, _events: int) -> None:
+        def hear(_fd: int, _events: int) -> None:
             with contextlib.suppress(BlockingIOError):
                 os.read(reading, 4096)
-            ours = {self._init.pid, *(held.task.pid for held in self._execs.values() if held.task.status is None)}
-            for pid in children():
-                if pid not in ours:
-                    with contextlib.suppress(ChildProcessError):
-                        os.waitpid(pid, os.WNOHANG)
+            self._strangers = True
 
-        self._poller.watch(reading, READ, reap)
+        self._poller.watch(reading, READ, hear)
+
+    def _reap(self) -> None:
+        """Children that nobody else waits for. A process that is at work may yet give us one that is ours."""
+        if self._init.making or any(held.task.making for held in self._execs.values()):
+            return
+        self._strangers = False
+        ours = {self._init.pid, *(held.task.pid for held in self._execs.values() if held.task.status is None)}
+        for pid in children():
+            if pid not in ours:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
 
     def _on_ready(self, report: dict[str, object]) -> None:
         assert self._group is not None
@@ -392,7 +404,8 @@ def live(job: Job) -> None:
             # The last descriptor holds their contents: on a tmpfs of this mount namespace nobody else meets them.
             place.write_files(os.path.join(state_dir, place.FILES), job.files, job.ports.pop(), user)
         id_maps = place.id_maps(job.config)
-        monitor = Monitor(job, Native(job, trees, id_maps, user))
+        make = Native if job.runtime is None else Foreign
+        monitor = Monitor(job, make(job, trees, id_maps, user))
         del job, trees, id_maps  # config.json's objects are of no use any more
         monitor.bear()
         monitor.serve()

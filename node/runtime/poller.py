@@ -39,6 +39,9 @@ class Poller:
         if self._watched.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
+    def close(self) -> None:
+        self._epoll.close()
+
     def wait(self, timeout: float | None) -> None:
         """Handle what happens next, or nothing within `timeout` seconds."""
         for fd, events in self._epoll.poll(timeout if self.chore is None else 0):

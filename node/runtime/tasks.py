@@ -56,6 +56,11 @@ class Task:
         self.on_started: Callable[[], None] = lambda: None
         self.on_ended: Callable[[], None] = lambda: None
 
+    @property
+    def making(self) -> bool:
+        """Whether a process is at work that makes another, which will be ours and must not be reaped as a stranger."""
+        return False
+
     def signal(self, number: int) -> None:
         """Raises ProcessLookupError when it is gone; a pidfd never hits a stranger that got the same number."""
         if self.pidfd < 0:
@@ -101,8 +106,9 @@ class Task:
 
     def _conclude(self, code: int) -> None:
         """Its process is reaped."""
-        self._poller.forget(self.pidfd)
-        os.close(self.pidfd)
+        if self.pidfd >= 0:
+            self._poller.forget(self.pidfd)
+            os.close(self.pidfd)
         self.pidfd = -1
         self.status = {"exit_code": code, "finished_at": timestamp()}
         self.on_ended()

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from node.containers.launcher import Launcher, LaunchRequest, LogTarget
+from node.containers.launcher import Launcher, LaunchRequest, LogTarget, Program
 from node.containers.monitor import ExitStatus, Monitor, MonitorGone
 from node.linux import capabilities, seccomp
 from node.linux.cgroups import detect
@@ -86,6 +86,7 @@ class Box:
     logged: bool = True
     fds: tuple[int, ...] = ()
     mounts: tuple[RootMount, ...] = ()
+    runtime: Program | None = None
     monitors: list[Monitor] = field(default_factory=list)
 
     @property
@@ -101,7 +102,8 @@ class Box:
         mounts = self.mounts or (RootMount("bind", str(self.root), ("rw", "rbind")),)
         monitor = await self.launcher.create(LaunchRequest(
             self.name, self.folder, mounts, self.folder,
-            (self.log or LogTarget(self.log_path)) if self.logged else None, self.open_stdin, self.stdin_once, self.fds))
+            (self.log or LogTarget(self.log_path)) if self.logged else None, self.open_stdin, self.stdin_once, self.fds,
+            runtime=self.runtime))
         self.monitors.append(monitor)
         return monitor
 
