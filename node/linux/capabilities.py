@@ -39,7 +39,7 @@ _NUMBER = {name: number for number, name in enumerate(ALL)}
 _PR_CAPBSET_READ, _PR_CAPBSET_DROP, _PR_SET_KEEPCAPS = 23, 24, 8
 _PR_CAP_AMBIENT, _AMBIENT_RAISE, _AMBIENT_CLEAR = 47, 2, 4
 _VERSION_3 = 0x20080522
-_CAPSET_CALL = {"x86_64": 126, "aarch64": 91}
+_CAPSET_CALL = {"x86_64": 126, "aarch64": 91}.get(os.uname().machine, -1)
 
 
 class UnknownCapability(ValueError):
@@ -141,8 +141,7 @@ def _capset(effective: int, permitted: int, inheritable: int) -> None:
     """Version 3 of capset(2): two structures of 32-bit masks. libc has no wrapper for it."""
     header = struct.pack("=Ii", _VERSION_3, 0)
     low, high = (tuple(mask >> shift & 0xFFFFFFFF for mask in (effective, permitted, inheritable)) for shift in (0, 32))
-    capset = _CAPSET_CALL[os.uname().machine]
-    if _libc.syscall(ctypes.c_long(capset), header, struct.pack("=6I", *low, *high)) != 0:
+    if _libc.syscall(ctypes.c_long(_CAPSET_CALL), header, struct.pack("=6I", *low, *high)) != 0:
         code = ctypes.get_errno()
         raise OSError(code, f"capset: {os.strerror(code)}")
 

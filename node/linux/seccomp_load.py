@@ -12,7 +12,9 @@ NEW_LISTENER = 8
 MAX_INSTRUCTIONS = 4096
 """BPF_MAXINSNS, the kernel's limit for one classic program."""
 
-_SECCOMP_CALL = {"x86_64": 317, "aarch64": 277}
+_SECCOMP_CALL = {"x86_64": 317, "aarch64": 277}.get(os.uname().machine, 0)
+"""Asked at import: a process with the personality LINUX32 hears another name."""
+
 _SET_MODE_FILTER = 1
 _INSTRUCTION = 8
 
@@ -35,9 +37,8 @@ def load(program: bytes, flags: int = 0) -> int:
     if rest or not 0 < length <= MAX_INSTRUCTIONS:
         raise OSError(errno.EINVAL, f"not a filter program: {len(program)} bytes")
     libc = ctypes.CDLL(None, use_errno=True)
-    call = _SECCOMP_CALL[os.uname().machine]
     argument = _Program(length, program)
-    result = libc.syscall(ctypes.c_long(call), ctypes.c_ulong(_SET_MODE_FILTER), ctypes.c_ulong(flags),
+    result = libc.syscall(ctypes.c_long(_SECCOMP_CALL), ctypes.c_ulong(_SET_MODE_FILTER), ctypes.c_ulong(flags),
                           ctypes.byref(argument))
     if flags & NEW_LISTENER and result >= 0:
         return int(result)

@@ -65,7 +65,8 @@ PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP = 28, 4
 PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 38
 
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 428, 429, 430, 431, 432
-_CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 436, 437, 442
+_FSPICK, _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 433, 436, 437, 442
+_FSPICK_CLOEXEC, _FSPICK_EMPTY_PATH, _FSCONFIG_CMD_RECONFIGURE = 1, 8, 7
 _PIVOT_ROOT, _KEYCTL, _GETCWD, _RT_SIGACTION, _CLONE = (
     (155, 250, 79, 13, 56) if os.uname().machine == "x86_64" else (41, 219, 17, 134, 220)
 )
@@ -190,6 +191,20 @@ def new_mount(fstype: str, options: list[tuple[str, str | None]], attributes: in
         _fsconfig(context, FSCONFIG_CMD_CREATE, None, None, f"mount {fstype}")
         return _checked(_syscall(ctypes.c_long(_FSMOUNT), ctypes.c_int(context), ctypes.c_uint(FSMOUNT_CLOEXEC),
                                  ctypes.c_uint(attributes)), f"mount {fstype}")
+    finally:
+        os.close(context)
+
+
+def reconfigure(place: int, options: list[tuple[str, str | None]]) -> None:
+    """Change a mounted file system's own options (fspick(2)); `place` is its root. Raises OSError naming the option."""
+    flags = _FSPICK_CLOEXEC | _FSPICK_EMPTY_PATH
+    context = _checked(_syscall(ctypes.c_long(_FSPICK), ctypes.c_int(place), b"", ctypes.c_uint(flags)), "remount")
+    try:
+        for name, value in options:
+            command = FSCONFIG_SET_FLAG if value is None else FSCONFIG_SET_STRING
+            _fsconfig(context, command, name.encode(), None if value is None else os.fsencode(value),
+                      f"remount: option {name}")
+        _fsconfig(context, _FSCONFIG_CMD_RECONFIGURE, None, None, "remount")
     finally:
         os.close(context)
 

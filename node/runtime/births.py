@@ -63,6 +63,8 @@ class Native:
         assert isinstance(task, Forked)
         assert self._born is not None
         config, trees, id_maps = self._born
+        if config.hooks:
+            raise spec.InvalidConfig("hooks: a node runs none (seawall-runtime does)")
         self._born = None  # config.json's objects are of no use afterwards
         user = self._user
         held = (*trees.values(), *id_maps.values(), *((user.fd,) if user else ()))

@@ -16,6 +16,8 @@ else:
     import _signal
 
 KINDS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+OF_THE_HOST = KINDS[:2]
+IN_THE_BIRTH = KINDS[:4]
 MAX_TOLD = 4096
 _RESET = frozenset(range(1, _signal.NSIG)) - {_signal.SIGKILL, _signal.SIGSTOP, 32, 33}
 

@@ -155,11 +155,11 @@ class Launcher:
 
     def _confinement(self, config: spec.Config) -> Confinement:
         if config.seccomp is None:
-            return Confinement(None, 0, self._available)
+            return Confinement(None, 0, self._available, config.personality)
         program, flags = self._programs.of(config.seccomp)
         if flags & seccomp.NEW_LISTENER:
             raise seccomp.InvalidProfile("seccomp action SCMP_ACT_NOTIFY is not supported yet")
-        return Confinement(program, flags, self._available)
+        return Confinement(program, flags, self._available, config.personality)
 
 
 def _read(request: dict[str, object]) -> spec.Config:

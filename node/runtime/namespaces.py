@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from node.runtime.spec import Config
 
 FLAGS = {"network": sys.CLONE_NEWNET, "ipc": sys.CLONE_NEWIPC, "uts": sys.CLONE_NEWUTS, "mount": sys.CLONE_NEWNS,
-         "cgroup": sys.CLONE_NEWCGROUP, "pid": sys.CLONE_NEWPID}
+         "cgroup": sys.CLONE_NEWCGROUP, "pid": sys.CLONE_NEWPID, "time": sys.CLONE_NEWTIME}
+
 _AFTER_THE_FORK = ("network", "ipc", "uts", "mount")
 
 
@@ -35,6 +36,46 @@ def join(config: Config, user: UserNamespace | None) -> set[str]:
         sys.setns(fd, FLAGS[kind])
         os.close(fd)
     return foreign
+
+
+def open_offsets(config: Config) -> int:
+    """Of the clocks, for `new_time`; -1: none are set. In a user namespace they can be written only
+    through a file that was opened before."""
+    if not config.time_offsets:
+        return -1
+    try:
+        return os.open("/proc/self/timens_offsets", os.O_WRONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise OSError(error.errno, "linux.timeOffsets: this kernel has no time namespaces") from error
+
+
+def new_time(config: Config, offsets: int) -> None:
+    """A new time namespace that later children of this process are born in. `offsets` is closed."""
+    if config.namespaces.get("time") != "":
+        return
+    sys.unshare(sys.CLONE_NEWTIME)
+    if offsets >= 0:
+        lines = "".join(f"{clock} {seconds} {nanoseconds}\n" for clock, seconds, nanoseconds in config.time_offsets)
+        try:
+            os.write(offsets, lines.encode())
+        except OSError as error:
+            raise OSError(error.errno, f"linux.timeOffsets: {os.strerror(error.errno or 0).lower()}") from error
+        finally:
+            os.close(offsets)
+
+
+def enter_time(config: Config) -> None:
+    """A new time namespace, entered by this process itself."""
+    if config.namespaces.get("time") == "":
+        new_time(config, open_offsets(config))
+        fd = os.open("/proc/self/ns/time_for_children", os.O_RDONLY | os.O_CLOEXEC)
+        sys.setns(fd, sys.CLONE_NEWTIME)
+        os.close(fd)
+
+
+def time_flag() -> int:
+    """CLONE_NEWTIME where the kernel knows it (5.6)."""
+    return sys.CLONE_NEWTIME if os.access("/proc/self/ns/time", os.F_OK) else 0
 
 
 def new(config: Config) -> int:

@@ -1,4 +1,4 @@
-"""The container's file tree: mounts as data (`plan`), then carried out (`build`) by descriptors, never by path twice.
+"""The container's file tree: mounts (`mountplan`) carried out (`build`) by descriptors, never by path twice.
 
 The root file system is hostile: any component may be a symlink to anywhere. Every place inside it is found with
 openat2(RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS) from a descriptor of the root, every mount is made detached and moved
@@ -13,30 +13,10 @@ import os
 import stat
 
 from node.linux import syscalls as sys
-from node.runtime import hostdevices
-from node.runtime.record import record
-from node.runtime.spec import Config, Device, InvalidConfig, Mount
+from node.runtime import copyup
+from node.runtime.mountplan import PROPAGATION, Step, is_dev
 
 IN_ROOT = sys.RESOLVE_IN_ROOT | sys.RESOLVE_NO_MAGICLINKS
-
-ATTRIBUTES = {
-    "ro": sys.MOUNT_ATTR_RDONLY, "nosuid": sys.MOUNT_ATTR_NOSUID, "nodev": sys.MOUNT_ATTR_NODEV,
-    "noexec": sys.MOUNT_ATTR_NOEXEC, "nodiratime": sys.MOUNT_ATTR_NODIRATIME,
-    "nosymfollow": sys.MOUNT_ATTR_NOSYMFOLLOW,
-}
-_OPPOSITE = {"rw": "ro", "suid": "nosuid", "dev": "nodev", "exec": "noexec", "diratime": "nodiratime",
-             "symfollow": "nosymfollow"}
-_ATIME = {"relatime": sys.MOUNT_ATTR_RELATIME, "atime": sys.MOUNT_ATTR_RELATIME,
-          "norelatime": sys.MOUNT_ATTR_RELATIME, "nostrictatime": sys.MOUNT_ATTR_RELATIME,
-          "noatime": sys.MOUNT_ATTR_NOATIME,
-          "strictatime": sys.MOUNT_ATTR_STRICTATIME}
-PROPAGATION = {
-    "private": (sys.MS_PRIVATE, False), "rprivate": (sys.MS_PRIVATE, True),
-    "slave": (sys.MS_SLAVE, False), "rslave": (sys.MS_SLAVE, True),
-    "shared": (sys.MS_SHARED, False), "rshared": (sys.MS_SHARED, True),
-    "unbindable": (sys.MS_UNBINDABLE, False), "runbindable": (sys.MS_UNBINDABLE, True),
-}
-NEW_TYPES = frozenset({"proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2"})
 
 # What may lie over a file of /proc: all that tools such as lxcfs replace. Anything else there could feed our own writes
 # to /proc into another file (CVE-2019-19921).
@@ -44,98 +24,8 @@ OVER_PROC = frozenset(("/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/pr
                        "/proc/loadavg", "/proc/slabinfo", "/proc/net/dev", "/proc/sys/kernel/ns_last_pid"))
 MAX_LINKS = 40
 
-DEFAULT_DEVICES = (
-    ("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0),
-)
-DEV_LINKS = (
-    ("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"),
-    ("stderr", "/proc/self/fd/2"), ("ptmx", "pts/ptmx"), ("core", "/proc/kcore"),
-)
-
-
 class Misplaced(OSError):
     """Nothing may be mounted there; the message says why."""
-
-
-@record
-class Step:
-    """One mount. `attributes` are set on it, `recursive_attributes` also on all below it; `data` goes to a new file
-    system. `propagation` is a key of PROPAGATION or ""."""
-
-    target: str
-    kind: str
-    source: str
-    attributes: int
-    clear: int
-    recursive_attributes: int
-    recursive: bool
-    data: tuple[tuple[str, str | None], ...]
-    propagation: str
-    subdir: str = ""
-    """Of a bind: only this folder or file below the source (mount(8), X-mount.subdir)."""
-
-    id_map: object = None
-    """Of a bind: whose ids its files show: a mapping, CONTAINER (those of the container's user namespace), or None."""
-
-    id_map_below: bool = False
-
-
-CONTAINER = "container"
-SUBDIR = "X-mount.subdir="
-_ELSEWHERE = frozenset(("defaults", "idmap", "ridmap"))
-
-
-def plan(config: Config) -> list[Step]:
-    """The mounts in order. Raises InvalidConfig for a type or option that this runtime does not know."""
-    return [_step(mount) for mount in config.mounts]
-
-
-def _step(mount: Mount) -> Step:
-    attributes = clear = recursive_attributes = 0
-    recursive = bind = False
-    propagation = ""
-    subdir = next((option[len(SUBDIR):] for option in mount.options if option.startswith(SUBDIR)), "")
-    data: list[tuple[str, str | None]] = []
-    for option in (option for option in mount.options if option not in _ELSEWHERE and not option.startswith(SUBDIR)):
-        plain = option[1:] if option.startswith("r") and option[1:] in {*ATTRIBUTES, *_OPPOSITE} else option
-        if option in ("bind", "rbind"):
-            bind, recursive = True, option == "rbind"
-        elif option in ATTRIBUTES:
-            attributes |= ATTRIBUTES[option]
-        elif option in _OPPOSITE:
-            attributes &= ~ATTRIBUTES[_OPPOSITE[option]]
-            clear |= ATTRIBUTES[_OPPOSITE[option]]
-        elif option in _ATIME:
-            attributes = (attributes & ~sys.MOUNT_ATTR__ATIME) | _ATIME[option]
-            clear |= sys.MOUNT_ATTR__ATIME
-        elif plain != option and plain in ATTRIBUTES:
-            recursive_attributes |= ATTRIBUTES[plain]
-        elif option in PROPAGATION:
-            propagation = option
-        else:
-            name, equals, value = option.partition("=")
-            data.append((name, value if equals else None))
-    kind = "bind" if bind or mount.kind == "bind" else mount.kind
-    _check_step(mount, kind, subdir, propagation, data)
-    mapped = {"idmap", "ridmap"} & set(mount.options)
-    return Step(mount.destination, kind, mount.source, attributes, clear, recursive_attributes, recursive,
-                tuple(data), propagation, subdir, mount.id_map or (CONTAINER if mapped else None),
-                "ridmap" in mount.options)
-
-
-def _check_step(
-    mount: Mount, kind: str, subdir: str, propagation: str, data: list[tuple[str, str | None]]
-) -> None:
-    if kind == "bind" and data:
-        raise InvalidConfig(f"mount of {mount.destination}: a bind has no option {data[0][0]!r}")
-    if kind != "bind" and kind not in NEW_TYPES:
-        raise InvalidConfig(f"mount of {mount.destination}: type {kind!r} is not supported")
-    if kind == "bind" and not mount.source:
-        raise InvalidConfig(f"mount of {mount.destination}: a bind needs a source")
-    if kind != "bind" and (subdir or mount.id_map):
-        raise InvalidConfig(f"mount of {mount.destination}: only binds are id-mapped or of a part")
-    if subdir and propagation.endswith("shared"):
-        raise InvalidConfig(f"mount of {mount.destination}: a part cannot be shared")
 
 
 class Root:
@@ -169,6 +59,19 @@ class Root:
             return os.dup(current)
         finally:
             os.close(current)
+
+    def make_plain_folder(self, path: str) -> int:
+        """As `make_folder`, but refuses symlinks on the way. proc and sysfs are only mounted where they belong: a
+        symlinked /proc would put a fresh, unmasked one elsewhere (CVE-2023-27561)."""
+        try:
+            return self._plain(path)
+        except FileNotFoundError:
+            os.close(self.make_folder(path))
+            return self._plain(path)
+
+    def _plain(self, path: str) -> int:
+        return sys.openat2(self.fd, path.lstrip("/"), os.O_PATH | os.O_DIRECTORY,
+                           resolve=sys.RESOLVE_IN_ROOT | sys.RESOLVE_NO_SYMLINKS)
 
     def make_file(self, path: str, links: int = 0) -> int:
         """An O_PATH descriptor of the file, made empty where missing, also where a symlink points."""
@@ -213,11 +116,10 @@ def build(root: Root, step: Step, mount: int | None = None) -> None:
     """Carry out one step; `mount` is the detached mount when it has been made already (node/runtime/holdings.py).
     Raises OSError naming source and target."""
     try:
-        if mount is None:
-            mount = open_source(step) if step.kind == "bind" else None
-        if step.kind == "bind":
-            assert mount is not None
-            _bind(root, step, mount)
+        if step.remount:
+            _remount(root, step)
+        elif step.kind == "bind":
+            _bind(root, step, open_source(step) if mount is None else mount)
         else:
             _new(root, step, mount)
     except Misplaced:
@@ -226,28 +128,53 @@ def build(root: Root, step: Step, mount: int | None = None) -> None:
         raise _named(step, error) from error
 
 
+def new_mount(step: Step) -> int:
+    """A detached mount of a new file system. /dev stays writable until it is filled (`covers.finish_dev`)."""
+    attributes = step.attributes & ~sys.MOUNT_ATTR_RDONLY if is_dev(step) else step.attributes
+    return sys.new_mount(step.kind, list(step.data), attributes, step.source)
+
+
 def _named(step: Step, error: OSError) -> OSError:
-    what = f"mount {step.source} on {step.target}" if step.kind == "bind" else f"mount {step.kind} on {step.target}"
-    return OSError(error.errno, f"{what}: {os.strerror(error.errno or 0)}")
+    reason = os.strerror(error.errno or 0)
+    if step.kind == "bind":
+        return OSError(error.errno, f"mount {step.source} on {step.target}: {reason}")
+    option = (error.strerror or "").partition(": ")[2]
+    return OSError(error.errno, f"mount {step.kind} on {step.target}: {option or reason}")
 
 
 def _new(root: Root, step: Step, mount: int | None) -> None:
     if step.kind in ("proc", "sysfs"):
-        _require_plain_folder(root, step.target)
-    if mount is None:
-        mount = sys.new_mount(step.kind, list(step.data), step.attributes, step.source)
-    place = root.make_folder(step.target)
+        place = root.make_plain_folder(step.target)
+    else:
+        place = root.make_folder(step.target)
+    try:
+        mount = new_mount(step) if mount is None else mount
+        if step.copy_up:
+            copyup.copy(sys.openat2(place, ".", os.O_RDONLY | os.O_DIRECTORY), mount)
+    except BaseException:
+        os.close(place)
+        raise
+    if step.recursive_attributes or step.recursive_clear:
+        sys.mount_setattr(mount, set_=step.recursive_attributes, clear=step.recursive_clear, recursive=True)
     _attach(mount, place, step)
 
 
-def _require_plain_folder(root: Root, path: str) -> None:
-    """proc and sysfs are only mounted where they belong: a symlinked /proc would put a fresh, unmasked one elsewhere
-    (CVE-2023-27561)."""
+def _remount(root: Root, step: Step) -> None:
+    """New attributes, and for other than binds new options of the file system, of what is mounted there."""
+    place = root.open(step.target)
     try:
-        os.close(sys.openat2(root.fd, path.lstrip("/"), os.O_PATH | os.O_DIRECTORY,
-                             resolve=sys.RESOLVE_IN_ROOT | sys.RESOLVE_NO_SYMLINKS))
-    except FileNotFoundError:
-        return
+        _refuse_over_proc(place, step)
+        if step.data:
+            sys.reconfigure(place, list(step.data))
+        if step.attributes or step.clear:
+            sys.mount_setattr(place, set_=step.attributes, clear=step.clear)
+        if step.recursive_attributes or step.recursive_clear:
+            sys.mount_setattr(place, set_=step.recursive_attributes, clear=step.recursive_clear, recursive=True)
+        for word in step.propagation:
+            kind, recursive = PROPAGATION[word]
+            sys.mount_setattr(place, propagation=kind, recursive=recursive)
+    finally:
+        os.close(place)
 
 
 def new_inside(parent: int, name: str, kind: str, data: tuple[tuple[str, str | None], ...], attributes: int) -> None:
@@ -269,6 +196,10 @@ def open_source(step: Step, userns: int = -1, tree: int | None = None) -> int:
             tree = _copy_part(step, flags) if step.subdir else sys.open_tree(sys.AT_FDCWD, step.source, flags)
         if userns >= 0:
             _map_ids(tree, step, userns)
+        if step.attributes or step.clear:
+            sys.mount_setattr(tree, set_=step.attributes, clear=step.clear)
+        if step.recursive_attributes or step.recursive_clear:
+            sys.mount_setattr(tree, set_=step.recursive_attributes, clear=step.recursive_clear, recursive=True)
         return tree
     except Misplaced:
         raise
@@ -314,12 +245,9 @@ def _map_ids(tree: int, step: Step, userns: int) -> None:
 def _attach(mount: int, place: int, step: Step) -> None:
     try:
         _refuse_over_proc(place, step)
-        if step.kind == "bind" and (step.attributes or step.clear):
-            sys.mount_setattr(mount, set_=step.attributes, clear=step.clear)
-        if step.recursive_attributes:
-            sys.mount_setattr(mount, set_=step.recursive_attributes, recursive=True)
-        propagation, recursive = PROPAGATION[step.propagation or "rprivate"]
-        sys.mount_setattr(mount, propagation=propagation, recursive=recursive)
+        for word in step.propagation or ("rprivate",):
+            propagation, recursive = PROPAGATION[word]
+            sys.mount_setattr(mount, propagation=propagation, recursive=recursive)
         sys.move_mount(mount, place)
     finally:
         os.close(mount)
@@ -329,145 +257,3 @@ def _attach(mount: int, place: int, step: Step) -> None:
 def _refuse_over_proc(place: int, step: Step) -> None:
     if sys.filesystem_type(place) == sys.PROC_SUPER_MAGIC and os.path.normpath(step.target) not in OVER_PROC:
         raise Misplaced(errno.EPERM, f"mount on {step.target}: it lies inside proc")
-
-
-def has_own_dev(steps: list[Step]) -> bool:
-    """Whether /dev is the container's: in one bound from the host nothing may be made."""
-    return not any(step.kind == "bind" and os.path.normpath(step.target) == "/dev" for step in steps)
-
-
-def wanted_devices(devices: tuple[Device, ...]) -> dict[str, Device]:
-    """The nodes of every container and those asked for, by path."""
-    wanted = {f"/dev/{name}": Device(f"/dev/{name}", "c", major, minor, 0o666, 0, 0)
-              for name, major, minor in DEFAULT_DEVICES}
-    wanted.update((os.path.normpath(device.path), device) for device in devices)
-    return wanted
-
-
-def make_devices(root: Root, devices: tuple[Device, ...]) -> None:
-    """The nodes of every container and those asked for, and the links of /dev. Existing nodes in a fresh /dev are
-    replaced only where they are not what they should be."""
-    old = os.umask(0)
-    try:
-        for device in wanted_devices(devices).values():
-            parent, name = os.path.split(device.path)
-            folder = root.make_folder(parent)
-            try:
-                make_node(folder, name, device)
-            finally:
-                os.close(folder)
-        folder = root.open("/dev", os.O_PATH | os.O_DIRECTORY)
-        for name, target in DEV_LINKS:
-            try:
-                os.symlink(target, name, dir_fd=folder)
-            except FileExistsError:
-                continue
-        os.close(folder)
-    finally:
-        os.umask(old)
-
-
-_KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
-
-
-def make_node(folder: int, name: str, device: Device, owner: tuple[int, int] | None = None) -> None:
-    """`owner`: instead of the device's own."""
-    number = 0 if device.kind == "p" else os.makedev(device.major, device.minor)
-    uid, gid = owner or (device.uid, device.gid)
-    try:
-        # Where it is there already a user namespace's root hears so too, and not that it may make none.
-        os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        try:
-            os.mknod(name, _KINDS[device.kind] | device.mode, number, dir_fd=folder)
-        except PermissionError:
-            hostdevices.bind_node(folder, name, device)
-            return
-        os.chown(name, uid, gid, dir_fd=folder, follow_symlinks=False)
-        return
-    there = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    if stat.S_IFMT(there.st_mode) != _KINDS[device.kind] or there.st_rdev != number:
-        raise OSError(errno.EEXIST, f"{device.path} exists and is another thing")
-
-
-def lift(tree: int) -> None:
-    """Put the detached copy of the root file system on top of this mount namespace, where it can be mounted on."""
-    top = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    sys.move_mount(tree, top)
-    os.close(top)
-
-
-def enter(new: int) -> None:
-    """pivot_root(2) into the root file system; the old root is gone afterwards (pivot_root(2), ".", ".")."""
-    old = os.open("/", os.O_DIRECTORY | os.O_CLOEXEC)
-    os.fchdir(new)
-    sys.pivot_root(".", ".")
-    os.fchdir(old)
-    # Slave before detaching: nothing of the unmount may travel back to the host.
-    sys.mount("", ".", flags=sys.MS_SLAVE | sys.MS_REC)
-    sys.umount(".", sys.MNT_DETACH)
-    os.chdir("/")
-    os.close(old)
-    os.close(new)
-
-
-def make_readonly(path: str) -> None:
-    """After the pivot: `path` becomes read-only by a bind of itself; one that is absent stays so."""
-    try:
-        mount = sys.open_tree(sys.AT_FDCWD, path, sys.OPEN_TREE_CLONE | sys.AT_RECURSIVE)
-    except FileNotFoundError:
-        return
-    place = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    try:
-        sys.mount_setattr(mount, set_=sys.MOUNT_ATTR_RDONLY, recursive=True)
-        sys.move_mount(mount, place)
-    finally:
-        os.close(mount)
-        os.close(place)
-
-
-_COPY = sys.OPEN_TREE_CLONE | sys.AT_EMPTY_PATH
-
-
-def _empty_folder() -> int:
-    return sys.new_mount("tmpfs", [("nr_blocks", "1"), ("nr_inodes", "1")], sys.MOUNT_ATTR_RDONLY)
-
-
-class Mask:
-    """What lies over masked paths: the container's own null device over files, one empty read-only tmpfs over folders.
-
-    The null device is opened once and checked: a container may have put something else at /dev/null (CVE-2025-31133).
-    """
-
-    def __init__(self) -> None:
-        self._null = os.open("/dev/null", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-        status = os.fstat(self._null)
-        if not stat.S_ISCHR(status.st_mode) or status.st_rdev != os.makedev(1, 3):
-            raise OSError(errno.EINVAL, "/dev/null in the container is not the null device")
-        self._empty = _empty_folder()
-
-    def cover(self, path: str) -> None:
-        try:
-            place = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        try:
-            folder = stat.S_ISDIR(os.fstat(place).st_mode)
-            mount = self._copy_of_empty() if folder else sys.open_tree(self._null, "", _COPY)
-            sys.move_mount(mount, place)
-            os.close(mount)
-        finally:
-            os.close(place)
-
-    def _copy_of_empty(self) -> int:
-        try:
-            return sys.open_tree(self._empty, "", _COPY)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            # Before Linux 6.15 a detached mount cannot be cloned.
-            return _empty_folder()
-
-    def close(self) -> None:
-        os.close(self._null)
-        os.close(self._empty)

@@ -1,35 +1,52 @@
-"""config.json (OCI runtime-spec 1.2) parsed into values; what this runtime does not do is refused, never ignored."""
+"""config.json (OCI runtime-spec 1.2) parsed into values; what this runtime does not do is refused, never ignored.
+
+Properties that the specification does not know are ignored, as it demands (config.md, "Extensibility").
+"""
 
 from __future__ import annotations
 
-import json
 import os
 
-from node.linux import capabilities
+from node.runtime import hooks
+from node.runtime.fields import (
+    MAX_ID,
+    InvalidConfig,
+    absolute,
+    flag,
+    list_of,
+    number,
+    object_of,
+    one_of,
+    section,
+    text,
+    texts,
+    whole,
+)
+from node.runtime.processspec import NOTHING, Process, process
 from node.runtime.record import record
 
+__all__ = ("Config", "Device", "Extents", "IdMap", "InvalidConfig", "Mount", "Process", "parse", "process", "read")
+
 SHM = "/dev/shm"
-MAX_ID = (1 << 32) - 1
 MAX_EXTENTS = 340
 """user_namespaces(7)."""
 
-NAMESPACES = ("pid", "network", "mount", "ipc", "uts", "cgroup", "user")
+NAMESPACES = ("pid", "network", "mount", "ipc", "uts", "cgroup", "user", "time")
 PROPAGATIONS = ("private", "rprivate", "slave", "rslave", "shared", "rshared", "unbindable", "runbindable")
+PERSONALITIES = {"LINUX": 0, "LINUX32": 8}
+CLOCKS = {"monotonic": 1, "boottime": 7}
 _IPC_SYSCTLS = frozenset(("kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall",
                           "kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced"))
-_UNSUPPORTED = ("hooks", "solaris", "windows", "vm", "zos")
-_UNSUPPORTED_LINUX = ("intelRdt", "mountLabel", "timeOffsets", "personality",
-                      "netDevices", "memoryPolicy")
-_UNSUPPORTED_PROCESS = ("apparmorProfile", "selinuxLabel", "scheduler", "ioPriority", "execCPUAffinity", "commandLine")
-
-
+_UTS_SYSCTLS = frozenset(("kernel.domainname",))
+_OTHER_PLATFORMS = ("solaris", "windows", "vm", "zos", "freebsd")
+_NOT_DONE = {
+    "intelRdt": "this runtime makes no resctrl groups",
+    "netDevices": "this runtime moves no network devices",
+    "memoryPolicy": "this runtime sets no memory policy",
+}
 Extents = tuple[tuple[int, int, int], ...]
 IdMap = tuple[Extents, Extents]
 """Of uids and of gids."""
-
-
-class InvalidConfig(ValueError):
-    """config.json holds something wrong or something this runtime does not do; the message names the field."""
 
 
 def _foreign(source: str) -> bool:
@@ -59,31 +76,14 @@ class Device:
 
 
 @record
-class Process:
-    """A process to run: the container's own or an exec's. `capabilities` maps a set's name to capability names."""
-
-    args: tuple[str, ...]
-    env: tuple[str, ...]
-    cwd: str
-    terminal: bool
-    console: tuple[int, int]
-    """Rows and columns; zeros: unset."""
-
-    uid: int
-    gid: int
-    groups: tuple[int, ...]
-    umask: int | None
-    capabilities: dict[str, tuple[str, ...]] | None
-    no_new_privileges: bool
-    rlimits: tuple[tuple[str, int, int], ...]
-    oom_score_adj: int | None
-
-
-@record
 class Config:
+    version: str
+    bundle: str
     root: str
     read_only: bool
     process: Process
+    """Without args where there is none."""
+
     hostname: str
     domainname: str
     mounts: tuple[Mount, ...]
@@ -101,10 +101,19 @@ class Config:
     id_map: IdMap | None
     """Of the user namespace: (id inside, id outside, how many)."""
 
+    time_offsets: tuple[tuple[int, int, int], ...]
+    """(clock, seconds, nanoseconds)."""
+
+    personality: int | None
+    mount_label: str
+    hooks: dict[str, tuple[hooks.Hook, ...]]
+    annotations: dict[str, str]
+
     def shared_sources(self) -> tuple[tuple[str, bool], ...]:
         """(source, whether with what is below) of binds whose later mounts the host shall see too."""
         return tuple((mount.source, "rbind" in mount.options) for mount in self.mounts
-                     if "shared" in mount.options or "rshared" in mount.options)
+                     if {"shared", "rshared"} & set(mount.options) and "remount" not in mount.options
+                     and (mount.kind == "bind" or {"bind", "rbind"} & set(mount.options)))
 
     def foreign_sources(self) -> tuple[str, ...]:
         """Of /dev/shm, when it is that of another container: /proc/<pid>/root/dev/shm."""
@@ -113,58 +122,99 @@ class Config:
 
 def read(path: str) -> Config:
     """Raises InvalidConfig and OSError."""
+    import json  # seawall-runtime, which starts anew for each container, has its own way (jsontext)
+
     with open(path, "rb") as file:
         try:
             document = json.load(file)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidConfig(f"config.json is not JSON: {error}") from error
     return parse(document, os.path.dirname(os.path.abspath(path)))
 
 
 def parse(document: object, bundle: str) -> Config:
-    """Raises InvalidConfig."""
-    top = _object(document, "config.json")
-    linux = _object(top.get("linux", {}), "linux")
-    version = _text(top, "ociVersion", "config.json")
-    if not version.startswith("1."):
-        raise InvalidConfig(f"ociVersion {version!r} is not supported: this runtime knows 1.x")
-    _refuse(top, _UNSUPPORTED, "")
-    _refuse(linux, _UNSUPPORTED_LINUX, "linux.")
-    root = _object(top.get("root"), "root")
+    """`bundle`: the folder that relative paths start from. Raises InvalidConfig."""
+    top = object_of(document, "config.json")
+    linux = section(top, "linux", "")
+    version = _version(text(top, "ociVersion", "config.json"))
+    _refuse(top, linux)
+    root = object_of(top.get("root"), "root")
+    if not text(root, "path", "root"):
+        raise InvalidConfig("root.path is missing")
     config = Config(
-        root=os.path.join(bundle, _text(root, "path", "root")),
-        read_only=bool(root.get("readonly", False)),
-        process=process(top.get("process")),
-        hostname=_text(top, "hostname", "config.json"),
-        domainname=_text(top, "domainname", "config.json"),
-        mounts=tuple(_mount(item) for item in _list(top, "mounts")),
+        version=version,
+        bundle=bundle,
+        root=os.path.join(bundle, text(root, "path", "root")),
+        read_only=flag(root, "readonly", "root"),
+        process=NOTHING if "process" not in top else process(top["process"]),
+        hostname=text(top, "hostname", "config.json"),
+        domainname=text(top, "domainname", "config.json"),
+        mounts=tuple(_mount(item, bundle) for item in list_of(top, "mounts")),
         namespaces=_namespaces(linux),
-        devices=tuple(_device(item) for item in _list(linux, "devices")),
-        cgroup=_text(linux, "cgroupsPath", "linux"),
-        resources=_object(linux.get("resources", {}), "linux.resources"),
-        masked=_texts(linux, "maskedPaths"),
-        readonly=_texts(linux, "readonlyPaths"),
-        sysctl={str(key): str(value) for key, value in _object(linux.get("sysctl", {}), "linux.sysctl").items()},
-        seccomp=_object(linux["seccomp"], "linux.seccomp") if linux.get("seccomp") else None,
-        propagation=_text(linux, "rootfsPropagation", "linux"),
+        devices=tuple(_device(item) for item in list_of(linux, "devices")),
+        cgroup=text(linux, "cgroupsPath", "linux"),
+        resources=section(linux, "resources", "linux"),
+        masked=_paths(linux, "maskedPaths"),
+        readonly=_paths(linux, "readonlyPaths"),
+        sysctl=_sysctls(linux),
+        seccomp=section(linux, "seccomp", "linux") or None,
+        propagation=text(linux, "rootfsPropagation", "linux"),
         id_map=_id_map(linux, "linux"),
+        time_offsets=_time_offsets(linux),
+        personality=_personality(linux),
+        mount_label=text(linux, "mountLabel", "linux"),
+        hooks=_hooks(top.get("hooks")),
+        annotations=_annotations(top),
     )
     _check(config)
     return config
 
 
-def _refuse(item: dict[str, object], fields: tuple[str, ...], where: str) -> None:
-    for field in fields:
-        if item.get(field):
-            raise InvalidConfig(f"{where}{field} is not supported yet")
+def _hooks(value: object) -> dict[str, tuple[hooks.Hook, ...]]:
+    try:
+        return hooks.parse(value)
+    except hooks.InvalidHook as error:
+        raise InvalidConfig(str(error)) from error
+
+
+def _version(version: str) -> str:
+    numbers = version.partition("+")[0].partition("-")[0].split(".")
+    if len(numbers) != 3 or not all(number.isascii() and number.isdigit() for number in numbers) or numbers[0] != "1":
+        raise InvalidConfig(f"ociVersion {version[:100]!r} is not supported: this runtime knows 1.x.y")
+    return version
+
+
+def _refuse(top: dict[str, object], linux: dict[str, object]) -> None:
+    for field in _OTHER_PLATFORMS:
+        if top.get(field):
+            raise InvalidConfig(f"{field} is another platform's: this runtime is Linux'")
+    for field, reason in _NOT_DONE.items():
+        if linux.get(field):
+            raise InvalidConfig(f"linux.{field} is not supported: {reason}")
 
 
 def _check(config: Config) -> None:
-    """What would reach beyond the container's own namespaces."""
+    """What contradicts itself, or would reach beyond the container's own namespaces."""
     if not config.cgroup:
         raise InvalidConfig("linux.cgroupsPath is missing")
     if (config.hostname or config.domainname) and config.namespaces.get("uts") != "":
         raise InvalidConfig("a hostname or domainname needs a new uts namespace")
+    if max(len(config.hostname.encode()), len(config.domainname.encode())) > 64:
+        raise InvalidConfig("a hostname or domainname has more than 64 bytes")
+    _check_users(config)
+    if config.time_offsets and config.namespaces.get("time") != "":
+        raise InvalidConfig("linux.timeOffsets need a new time namespace")
+    if config.propagation and config.propagation not in PROPAGATIONS:
+        raise InvalidConfig(f"unknown linux.rootfsPropagation {config.propagation!r}")
+    for key in config.sysctl:
+        kind = sysctl_namespace(key)
+        if not kind:
+            raise InvalidConfig(f"sysctl {key} is not of a namespace: it would change the host")
+        if kind not in config.namespaces:
+            raise InvalidConfig(f"sysctl {key} would change the host: the container has no {kind} namespace")
+
+
+def _check_users(config: Config) -> None:
     user = config.namespaces.get("user")
     if user is None and config.id_map is not None:
         raise InvalidConfig("linux.uidMappings are given, but linux.namespaces has no user namespace")
@@ -173,73 +223,62 @@ def _check(config: Config) -> None:
     if user is None and any(mount.id_map is None and {"idmap", "ridmap"} & set(mount.options)
                             for mount in config.mounts):
         raise InvalidConfig("mounts[]: idmap needs uidMappings, for the container has no user namespace")
-    if config.propagation and config.propagation not in PROPAGATIONS:
-        raise InvalidConfig(f"unknown linux.rootfsPropagation {config.propagation!r}")
-    for key in config.sysctl:
-        if key.startswith("net."):
-            kind = "network"
-        elif key in _IPC_SYSCTLS or key.startswith("fs.mqueue."):
-            kind = "ipc"
-        else:
-            raise InvalidConfig(f"sysctl {key} is not of a namespace: it would change the host")
-        if kind not in config.namespaces:
-            raise InvalidConfig(f"sysctl {key} would change the host: the container has no {kind} namespace")
 
 
-def process(value: object) -> Process:
-    """The `process` object. Raises InvalidConfig."""
-    item = _object(value, "process")
-    _refuse(item, _UNSUPPORTED_PROCESS, "process.")
-    args = _texts(item, "args")
-    if not args:
-        raise InvalidConfig("process.args is empty: there is no command to run")
-    cwd = _text(item, "cwd", "process")
-    env = _texts(item, "env")
-    for entry in env:
-        if not entry.partition("=")[0] or "=" not in entry:
-            raise InvalidConfig(f"process.env: {entry!r} is not NAME=VALUE")
-    if not cwd.startswith("/"):
-        raise InvalidConfig(f"process.cwd is not absolute: {cwd!r}")
-    user = _object(item.get("user", {}), "process.user")
-    console = _object(item.get("consoleSize", {}), "process.consoleSize")
-    capabilities = item.get("capabilities")
-    return Process(
-        args=args, env=env, cwd=cwd, terminal=bool(item.get("terminal", False)),
-        console=(_number(console, "height", 0), _number(console, "width", 0)),
-        uid=_number(user, "uid", 0), gid=_number(user, "gid", 0),
-        groups=tuple(_whole(group, "process.user.additionalGids") for group in _list(user, "additionalGids")),
-        umask=_number(user, "umask", 0) if "umask" in user else None,
-        capabilities=None if capabilities is None else _capabilities(capabilities),
-        no_new_privileges=bool(item.get("noNewPrivileges", False)),
-        rlimits=tuple(_rlimit(limit) for limit in _list(item, "rlimits")),
-        oom_score_adj=_number(item, "oomScoreAdj", 0) if item.get("oomScoreAdj") is not None else None,
-    )
+def sysctl_namespace(key: str) -> str:
+    """The kind of namespace that holds a sysctl, "" where it is the host's."""
+    if key.startswith("net."):
+        return "network"
+    if key in _IPC_SYSCTLS or key.startswith("fs.mqueue."):
+        return "ipc"
+    return "uts" if key in _UTS_SYSCTLS else ""
 
 
-def _capabilities(value: object) -> dict[str, tuple[str, ...]]:
-    sets = _object(value, "process.capabilities")
-    found = {kind: _texts(sets, kind) for kind in ("bounding", "effective", "permitted", "inheritable", "ambient")}
-    for names in found.values():
-        for name in names:
-            if name not in capabilities.ALL:
-                raise InvalidConfig(f"process.capabilities: unknown capability {name!r}")
+def _sysctls(linux: dict[str, object]) -> dict[str, str]:
+    """Keys as sysctl(8) takes them: with a slash before any dot (net/ipv4/conf/eth0.1/…) dots belong to names."""
+    found = {}
+    for key, value in section(linux, "sysctl", "linux").items():
+        if not isinstance(value, str):
+            raise InvalidConfig(f"linux.sysctl: the value of {key[:100]!r} is not a string")
+        if "\0" in key + value or not key:
+            raise InvalidConfig("linux.sysctl holds an impossible name or value")
+        if 0 <= key.find("/") < (key.find(".") if "." in key else len(key)):
+            key = key.translate({ord("/"): ".", ord("."): "/"})
+        found[key] = value
     return found
 
 
-def _rlimit(value: object) -> tuple[str, int, int]:
-    limit = _object(value, "process.rlimits[]")
-    return _text(limit, "type", "process.rlimits[]"), _number(limit, "soft", 0), _number(limit, "hard", 0)
+def _annotations(top: dict[str, object]) -> dict[str, str]:
+    found = {}
+    for key, value in section(top, "annotations", "").items():
+        if not key or not isinstance(value, str):
+            raise InvalidConfig("annotations: keys are strings that are not empty, values are strings")
+        found[key] = value
+    return found
 
 
-def _mount(value: object) -> Mount:
-    item = _object(value, "mounts[]")
-    destination = _text(item, "destination", "mounts[]")
-    if not destination.startswith("/"):
-        raise InvalidConfig(f"mounts[].destination is not absolute: {destination!r}")
+def _paths(linux: dict[str, object], field: str) -> tuple[str, ...]:
+    paths = texts(linux, field)
+    for path in paths:
+        if not path.startswith("/"):
+            raise InvalidConfig(f"linux.{field}: {path!r} is not absolute")
+    return paths
+
+
+def _mount(value: object, bundle: str) -> Mount:
+    item = object_of(value, "mounts[]")
+    destination = text(item, "destination", "mounts[]")
+    if not destination:
+        raise InvalidConfig("mounts[].destination is missing")
+    # Relative ones are relative to the root (config.md, "Mounts": an older habit).
+    destination = destination if destination.startswith("/") else f"/{destination}"
     if os.path.normpath(destination).strip("/") == "":
         raise InvalidConfig("mounts[].destination is the root itself")
-    return Mount(destination, _text(item, "type", "mounts[]"), _text(item, "source", "mounts[]"),
-                 _texts(item, "options"), _id_map(item, "mounts[]"))
+    kind, source = text(item, "type", "mounts[]"), text(item, "source", "mounts[]")
+    options = texts(item, "options")
+    if source and not source.startswith("/") and (kind == "bind" or {"bind", "rbind"} & set(options)):
+        source = os.path.join(bundle, source)
+    return Mount(destination, kind, source, options, _id_map(item, "mounts[]"))
 
 
 def _id_map(item: dict[str, object], where: str) -> IdMap | None:
@@ -250,76 +289,71 @@ def _id_map(item: dict[str, object], where: str) -> IdMap | None:
 
 
 def _extents(item: dict[str, object], field: str, where: str) -> Extents:
-    extents = [_object(value, f"{where}.{field}[]") for value in _list(item, field)]
-    found = tuple((_number(extent, "containerID", 0), _number(extent, "hostID", 0), _number(extent, "size", 0))
+    extents = [object_of(value, f"{where}.{field}[]") for value in list_of(item, field)]
+    found = tuple((number(extent, "containerID"), number(extent, "hostID"), number(extent, "size"))
                   for extent in extents)
     for inside, outside, count in found:
         if count < 1 or inside < 0 or outside < 0 or max(inside, outside) + count > MAX_ID:
             raise InvalidConfig(f"{where}.{field}: {count} ids from {inside} and from {outside} are no ids")
     if len(found) > MAX_EXTENTS:
         raise InvalidConfig(f"{where}.{field} has more than {MAX_EXTENTS} extents, the kernel's limit")
+    for side in (0, 1):
+        ordered = sorted((extent[side], extent[2]) for extent in found)
+        end = 0
+        for first, count in ordered:
+            if first < end:
+                raise InvalidConfig(f"{where}.{field}: id {first} is mapped twice")
+            end = first + count
     return found
 
 
 def _namespaces(linux: dict[str, object]) -> dict[str, str]:
     found: dict[str, str] = {}
-    for value in _list(linux, "namespaces"):
-        item = _object(value, "linux.namespaces[]")
-        kind = _text(item, "type", "linux.namespaces[]")
+    for value in list_of(linux, "namespaces"):
+        item = object_of(value, "linux.namespaces[]")
+        kind = text(item, "type", "linux.namespaces[]")
         if kind not in NAMESPACES:
-            raise InvalidConfig(f"linux.namespaces: a {kind} namespace is not supported yet")
+            raise InvalidConfig(f"linux.namespaces: unknown type {kind[:100]!r}")
         if kind in found:
             raise InvalidConfig(f"linux.namespaces names {kind} twice")
-        found[kind] = _text(item, "path", "linux.namespaces[]")
+        path = text(item, "path", "linux.namespaces[]")
+        if path and not path.startswith("/"):
+            raise InvalidConfig(f"linux.namespaces: the path of {kind} is not absolute: {path!r}")
+        found[kind] = path
     if found.get("mount") != "":
-        raise InvalidConfig("linux.namespaces needs a new mount namespace")
+        raise InvalidConfig("linux.namespaces needs a new mount namespace: the root is entered in no other")
     return found
 
 
+def _time_offsets(linux: dict[str, object]) -> tuple[tuple[int, int, int], ...]:
+    found = []
+    for clock, value in section(linux, "timeOffsets", "linux").items():
+        identity = one_of(clock, CLOCKS, "linux.timeOffsets")
+        offset = object_of(value, f"linux.timeOffsets.{clock}")
+        found.append((identity, number(offset, "secs"), number(offset, "nanosecs", 0, 0, 999_999_999)))
+    return tuple(found)
+
+
+def _personality(linux: dict[str, object]) -> int | None:
+    if linux.get("personality") is None:
+        return None
+    item = section(linux, "personality", "linux")
+    if list_of(item, "flags"):
+        raise InvalidConfig("linux.personality.flags: none are defined")
+    return one_of(text(item, "domain", "linux.personality"), PERSONALITIES, "linux.personality.domain")
+
+
 def _device(value: object) -> Device:
-    item = _object(value, "linux.devices[]")
-    kind = _text(item, "type", "linux.devices[]")
+    item = object_of(value, "linux.devices[]")
+    kind = text(item, "type", "linux.devices[]")
     if kind not in ("c", "u", "b", "p"):
-        raise InvalidConfig(f"linux.devices: unknown type {kind!r}")
-    return Device(_text(item, "path", "linux.devices[]"), kind, _number(item, "major", 0), _number(item, "minor", 0),
-                  _number(item, "fileMode", 0o666), _number(item, "uid", 0), _number(item, "gid", 0))
-
-
-def _object(value: object, where: str) -> dict[str, object]:
-    if not isinstance(value, dict):
-        raise InvalidConfig(f"{where} is not an object")
-    return value
-
-
-def _list(item: dict[str, object], field: str) -> list[object]:
-    value = item.get(field)
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise InvalidConfig(f"{field} is not a list")
-    return value
-
-
-def _text(item: dict[str, object], field: str, where: str) -> str:
-    value = item.get(field, "")
-    if not isinstance(value, str) or "\0" in value:
-        raise InvalidConfig(f"{where}.{field} is not a string")
-    return value
-
-
-def _texts(item: dict[str, object], field: str) -> tuple[str, ...]:
-    values = _list(item, field)
-    if not all(isinstance(value, str) and "\0" not in value for value in values):
-        raise InvalidConfig(f"{field} is not a list of strings")
-    return tuple(str(value) for value in values)
-
-
-def _whole(value: object, where: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < -(1 << 63) or value > (1 << 64) - 1:
-        raise InvalidConfig(f"{where} is not a whole number")
-    return value
-
-
-def _number(item: dict[str, object], field: str, default: int) -> int:
-    value = item.get(field)
-    return default if value is None else _whole(value, field)
+        raise InvalidConfig(f"linux.devices: unknown type {kind[:100]!r}")
+    if kind != "p":
+        for field in ("major", "minor"):
+            whole(item.get(field), f"linux.devices[].{field}")
+    path = os.path.normpath(absolute(item, "path", "linux.devices[]"))
+    if path.strip("/") == "":
+        raise InvalidConfig("linux.devices[].path is the root itself")
+    return Device(path, kind, number(item, "major", 0, 0, (1 << 12) - 1), number(item, "minor", 0, 0, (1 << 20) - 1),
+                  number(item, "fileMode", 0o666, 0, 0o7777), number(item, "uid", 0, 0, MAX_ID - 1),
+                  number(item, "gid", 0, 0, MAX_ID - 1))

@@ -200,11 +200,11 @@ def confinement(config: spec.Config, shelf: Store) -> birth.Confinement:
     """Compiled filters are kept beside the containers' folders: compiling costs more than all else."""
     available = frozenset(capabilities.current()["permitted"])
     if config.seccomp is None:
-        return birth.Confinement(None, 0, available)
+        return birth.Confinement(None, 0, available, config.personality)
     from node.linux.seccomp_cache import Programs
 
     program, flags = Programs(shelf.filters()).of(config.seccomp)
-    return birth.Confinement(program, flags, available)
+    return birth.Confinement(program, flags, available, config.personality)
 
 
 def with_device_rules(resources: dict[str, object]) -> dict[str, object]:

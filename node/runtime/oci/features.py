@@ -6,7 +6,7 @@ import os
 
 from node.linux import capabilities, cgroups
 from node.linux.cgroups import CgroupError
-from node.runtime import jsontext, rootfs, spec
+from node.runtime import jsontext, mountplan, spec
 from node.runtime.oci.failure import Failure, Journal, reason
 from node.runtime.oci.lifecycle import print_json
 
@@ -36,7 +36,7 @@ def described() -> dict[str, object]:
         "ociVersionMin": "1.0.0",
         "ociVersionMax": NEWEST,
         "hooks": list(HOOKS),
-        "mountOptions": sorted({*rootfs.ATTRIBUTES, *rootfs.PROPAGATION, "bind", "rbind"}),
+        "mountOptions": sorted(mountplan.OPTIONS),
         "linux": {
             "namespaces": sorted(spec.NAMESPACES),
             "capabilities": list(capabilities.ALL),
