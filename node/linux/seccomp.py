@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping, Sequence
+from _collections_abc import Mapping, Sequence
 
 from node.linux import bpf
 from node.linux.seccomp_filter import ALLOW, ERRNO, LOG, NOTIFY, TRACE, Condition, Rule, Rules, build_filter

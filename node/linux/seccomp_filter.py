@@ -8,7 +8,7 @@ lists (what a naive compiler makes) cost hundreds.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Mapping, Sequence
+from _collections_abc import Iterator, Mapping, Sequence
 
 from node.linux import bpf
 from node.linux.syscall_numbers import FIRST_SHARED, X32_BIT, X32_FIRST_OWN, numbers

@@ -9,7 +9,7 @@ without CAP_SYS_ADMIN.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from _collections_abc import Collection, Iterator, Mapping, Sequence
 
 _ALLOW = "SCMP_ACT_ALLOW"
 _ERRNO = "SCMP_ACT_ERRNO"

@@ -4,7 +4,7 @@ where their monitor runs, and whatever needs a group is refused by name."""
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from _collections_abc import Mapping
 
 from node.linux.cgroups.doors import Doors
 from node.linux.cgroups.files import CgroupError

@@ -5,7 +5,7 @@ load; who is not root there may make no device nodes either."""
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from _collections_abc import Mapping
 
 from node.linux.cgroups.v2 import ASIDE, CgroupsV2, GroupV2
 

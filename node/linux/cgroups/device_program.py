@@ -11,7 +11,7 @@ import ctypes
 import errno
 import os
 import struct
-from collections.abc import Sequence
+from _collections_abc import Sequence
 
 from node.linux.cgroups.devices import ANY_ACCESS, DeviceRule
 from node.linux.cgroups.files import CgroupError

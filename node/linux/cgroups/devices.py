@@ -8,7 +8,7 @@ leaving a hole (the kernel would ignore it silently: a denied node below an allo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from _collections_abc import Mapping, Sequence
 
 MKNOD, READ, WRITE = 1, 2, 4
 _BITS = {"m": MKNOD, "r": READ, "w": WRITE}

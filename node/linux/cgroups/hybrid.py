@@ -6,7 +6,7 @@ gets a group there only when it asks for a limit that no other hierarchy has: hu
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from _collections_abc import Collection, Mapping
 
 from node.linux.cgroups import files, members
 

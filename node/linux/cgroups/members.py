@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import time
-from collections.abc import Iterator
+from _collections_abc import Iterator
 
+from node.linux import signals
 from node.linux.cgroups import files
 from node.linux.cgroups.files import CgroupBusy, CgroupError
 
@@ -85,7 +85,7 @@ def signal_all(folder: str, number: int) -> int:
 
 def _signal(pidfd: int, number: int) -> bool:
     try:
-        signal.pidfd_send_signal(pidfd, number)
+        signals.pidfd_send_signal(pidfd, number)
     except ProcessLookupError:
         return False
     return True

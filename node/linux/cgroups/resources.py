@@ -6,7 +6,7 @@ What is checked here needs no kernel to be known as impossible; everything else 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from _collections_abc import Mapping, Sequence
 
 from node.linux.cgroups.devices import DeviceRule, InvalidResources, read_rules
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import time
-from collections.abc import Mapping, Sequence
+from _collections_abc import Mapping, Sequence
 
+from node.linux import signals
 from node.linux.cgroups import files, members, v1_limits
 from node.linux.cgroups.doors import Doors
 from node.linux.cgroups.files import CgroupBusy, CgroupError
@@ -104,7 +104,7 @@ class GroupV1:
         while members.pids(folder):
             frozen = self._try_freeze()
             try:
-                members.signal_all(folder, signal.SIGKILL)
+                members.signal_all(folder, signals.SIGKILL)
             finally:
                 if frozen:
                     self._thaw_all()

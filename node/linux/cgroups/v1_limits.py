@@ -7,7 +7,7 @@ emptied before it is filled.
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from _collections_abc import Mapping
 
 from node.linux.cgroups import files
 from node.linux.cgroups.devices import describe, reduce_rules

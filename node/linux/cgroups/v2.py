@@ -10,10 +10,10 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import signal
 import time
-from collections.abc import Mapping
+from _collections_abc import Mapping
 
+from node.linux import signals
 from node.linux.cgroups import files, members, v2_limits
 from node.linux.cgroups.doors import Doors
 from node.linux.cgroups.files import CgroupBusy, CgroupError
@@ -103,7 +103,7 @@ class GroupV2:
             if files.has(self._folder, "cgroup.kill"):
                 files.write(self._folder, "cgroup.kill", 1)
             else:
-                members.signal_all(self._folder, signal.SIGKILL)
+                members.signal_all(self._folder, signals.SIGKILL)
             if members.wait_empty(self._folder, 0.05):
                 return
             if time.monotonic() > end:

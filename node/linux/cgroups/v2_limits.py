@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import math
-from collections.abc import Iterator
+from _collections_abc import Iterator
 
 from node.linux.cgroups import files
 from node.linux.cgroups.device_program import attach

@@ -36,7 +36,9 @@ class Journal:
             _to_stderr(text + "\n")
 
     def warning(self, text: str) -> None:
-        self._write("warning", text)
+        """Only into a log: standard error may be the container's."""
+        if self._path or self._debug:
+            self._write("warning", text)
 
     def debug(self, text: str) -> None:
         if self._debug:

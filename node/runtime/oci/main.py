@@ -12,7 +12,6 @@ from node.runtime.record import record
 
 VERSION = "0.1.0"
 SPEC = "1.2.1"
-_PROTECTED = "SEAWALL_RUNTIME_PROTECTED"
 
 GLOBAL = (
     Flag("root", "DIR", "where containers' states are kept (on a tmpfs)"),
@@ -156,6 +155,10 @@ def _dispatch(given: Given, journal: Journal) -> int:
         count = f"exactly {least}" if least == most else f"{least} to {most}" if most < MANY else f"at least {least}"
         raise Failure(f'"{name}" requires {count} argument(s)')
     _refuse(given, options)
+    if verb.enters:
+        from node.runtime.oci import protection
+
+        protection.ensure()
     from node.runtime.oci.store import Store
 
     module = __import__(f"node.runtime.oci.{verb.module}", fromlist=(verb.function,))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -63,6 +64,20 @@ def test_a_container_without_a_cgroup_gets_one_of_its_name(runtime: Runtime) -> 
         config["linux"].pop("cgroupsPath"), config["linux"]["namespaces"].remove({"type": "cgroup"})))
     assert f"/seawall-runtime/{name}\n" in runtime("run", "--bundle", str(bundle), name).stdout
     assert not list(Path("/sys/fs/cgroup").glob(f"*/seawall-runtime/{name}"))
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_our_interpreter_cannot_be_written_to_from_the_container(runtime: Runtime, taken: bool) -> None:
+    """CVE-2019-5736. With descriptor 9 taken the script leaves it to us."""
+    script = '[ $1 = False ] || exec 9</dev/null; shift; exec "$@"'
+    bundle = runtime.bundle("true")
+    runtime.names.add("one")
+    subprocess.run(["sh", "-c", script, "sh", str(taken), runtime.program, "--root", runtime.root, "create",
+                    "--bundle", bundle, "one"], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    pid = runtime.state("one")["pid"]
+    with pytest.raises(OSError, match="Read-only"):
+        os.open(f"/proc/{pid}/exe", os.O_WRONLY)
+    assert os.readlink(f"/proc/{pid}/exe").endswith(Path(sys.executable).resolve().name)
 
 
 def test_a_name_is_taken_once_and_is_no_path(runtime: Runtime) -> None:
