@@ -7,7 +7,7 @@ import os
 import stat
 
 from node.linux import syscalls as sys
-from node.runtime import rootfs
+from node.runtime import mountplan, rootfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,12 +31,12 @@ def write(
         document = json.load(file)
     document["ociVersion"] = VERSION
     document["root"]["path"] = job.config.root
-    steps = rootfs.plan(job.config)
+    steps = mountplan.plan(job.config)
     places = []
     for number, (item, step) in enumerate(zip(document["mounts"], steps, strict=True)):
         if step.kind != "bind" or not (step.id_map or step.subdir or step.source in trees):
             continue
-        owner = user.fd if user is not None and step.id_map == rootfs.CONTAINER else id_maps.get(step.id_map, -1)
+        owner = user.fd if user is not None and step.id_map == mountplan.CONTAINER else id_maps.get(step.id_map, -1)
         tree = rootfs.open_source(step, owner, trees.get(step.source))
         places.append(_stand(tree, os.path.join(folder, MOUNTS), str(number)))
         os.close(tree)
@@ -89,7 +89,7 @@ def _point_at(item: dict[str, object], place: str) -> None:
     item["source"] = place
     options = item.get("options")
     assert isinstance(options, list)
-    item["options"] = [option for option in options if option not in _OURS and not option.startswith(rootfs.SUBDIR)]
+    item["options"] = [option for option in options if option not in _OURS and not option.startswith(mountplan.SUBDIR)]
     item.pop("uidMappings", None)
     item.pop("gidMappings", None)
 
