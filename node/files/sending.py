@@ -11,6 +11,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Protocol
 
 from isal import isal_zlib
@@ -125,7 +126,9 @@ def _pieces(descriptor: int, start: int, left: int) -> Iterator[bytes]:
 class Sender:
     """Writes members to `out`. What the kernel makes up (/proc, /sys) is sent as empty directories."""
 
-    def __init__(self, view: View, out: Output) -> None:
+    def __init__(self, view: View, out: Output, newest: int | None = None) -> None:
+        """`newest`: seconds since the epoch; what is younger is sent as if it were that old."""
+        self._newest = newest
         self._view = view
         self._out = out
         self._links: dict[tuple[int, int], tuple[bytes, int]] = {}
@@ -207,7 +210,7 @@ class Sender:
             return
         first = self._first_name(info, name)
         if first is not None:
-            self._out.write(header(member_of(info, name, headers.HARD_LINK, link=first)))
+            self._out.write(self._header(member_of(info, name, headers.HARD_LINK, link=first)))
         elif kind == stat.S_IFREG:
             opened = os.open(str(found), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._view.own)
             try:
@@ -218,12 +221,17 @@ class Sender:
                 os.close(opened)
         else:
             link = os.fsencode(os.readlink("", dir_fd=found)) if kind == stat.S_IFLNK else b""
-            self._out.write(header(member_of(info, name, _TYPES[kind], link=link)))
+            self._out.write(self._header(member_of(info, name, _TYPES[kind], link=link)))
 
     def _head(self, opened: int, name: bytes, info: os.stat_result, size: int = 0) -> None:
         kind = _TYPES[stat.S_IFMT(info.st_mode)]
         shown = name + b"/" if kind == headers.DIRECTORY and not name.endswith(b"/") else name
-        self._out.write(header(member_of(info, shown, kind, size=size, xattrs=xattrs_of(opened))))
+        self._out.write(self._header(member_of(info, shown, kind, size=size, xattrs=xattrs_of(opened))))
+
+    def _header(self, member: Member) -> bytes:
+        if self._newest is not None and member.mtime > self._newest:
+            member = replace(member, mtime=self._newest)
+        return header(member)
 
     def _first_name(self, info: os.stat_result, name: bytes) -> bytes | None:
         """The name under which this inode was sent; names of one inode are forgotten with the last."""

@@ -219,7 +219,7 @@ def _layer(child: Child) -> Mapping[str, Any]:
     fds = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     view.seal()
     out = Gzipped(child.given["output"])
-    sender = Sender(view.View(own, fds), out)
+    sender = Sender(view.View(own, fds), out, child.job["newest"])
     for change in comparing.changes(own, below, whole=child.job["whole"]):
         if change.kind == comparing.DELETED:
             sender.whiteout(change.path)

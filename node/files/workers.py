@@ -192,9 +192,9 @@ class Workers:
         return found
 
     @contextlib.asynccontextmanager
-    async def layer(self, difference: Difference) -> AsyncIterator[LayerStreaming]:
-        """The difference as a gzipped layer."""
-        fields = self._difference(difference)
+    async def layer(self, difference: Difference, newest: int | None = None) -> AsyncIterator[LayerStreaming]:
+        """The difference as a gzipped layer. `newest`: seconds since the epoch; no file in it is younger."""
+        fields = {**self._difference(difference), "newest": newest}
         async with self._out() as (outlet, writing), self._job("layer", {"output": writing}, **fields) as job:
             yield LayerStreaming(job, outlet)
 

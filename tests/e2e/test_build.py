@@ -11,6 +11,7 @@ import docker as docker_py
 import pytest
 
 from node.linux.mounts import entries
+from tests.conftest import Until
 from tests.e2e.conftest import Docker, Platform
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
@@ -211,3 +212,45 @@ def test_docker_py(platform: Platform, alpine: str) -> None:
             client.images.build(fileobj=io.BytesIO(f"FROM {alpine}\nRUN exit 3\n".encode()))
     finally:
         client.close()
+
+
+def test_the_same_bytes_whenever_it_is_built(newest: Docker, alpine: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "Dockerfile").write_text(
+        f"FROM {alpine}\nCOPY file /srv/\nRUN mkdir /made && date >/dev/null && touch /made/now\nWORKDIR /work\n")
+    words = ["build", "-q", "--no-cache", "--build-arg", "SOURCE_DATE_EPOCH=1700000000", str(tmp_path)]
+    first = newest.ok(*words, timeout=60)
+    (tmp_path / "file").touch()
+    assert newest.ok(*words, timeout=60) == first
+    assert newest.inspect(first.strip(), "{{.Created}}").startswith("2023-11-14T22:13:20")
+    assert newest.ok("run", "--rm", first.strip(), "stat", "-c", "%Y", "/made/now", "/srv/file") == "1700000000\n" * 2
+
+
+def containers_of_builds(docker: Docker) -> list[str]:
+    return docker.ok("ps", "-aq", "--filter", "label=io.seawall.build=step").split()
+
+
+async def test_who_leaves_ends_the_build(newest: Docker, alpine: str, tmp_path: Path, until: Until) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM {alpine}\nRUN sleep 1000\n")
+    client = newest.start("build", "-t", "left", str(tmp_path))
+    await until(lambda: bool(containers_of_builds(newest)), within=30)
+    client.terminate()
+    client.communicate()
+    await until(lambda: not containers_of_builds(newest), within=30)
+    assert newest("inspect", "left").returncode == 1
+
+
+async def test_a_daemon_killed_in_the_middle_of_a_build(newest: Docker, alpine: str, tmp_path: Path,
+                                                        until: Until) -> None:  # fmt: skip
+    """Steps that were over are in the cache of the next, nothing else is left."""
+    text = f"FROM {alpine}\nRUN echo once >/once\nRUN test -e /go || sleep 1000\n"
+    (tmp_path / "Dockerfile").write_text(text)
+    client = newest.start("build", str(tmp_path))
+    await until(lambda: any("sleep" in line for line in newest.ok("ps", "--no-trunc").splitlines()), within=30)
+    newest.platform.kill_node()
+    newest.platform.start_node()
+    client.communicate()
+    assert not containers_of_builds(newest)
+    said = newest.ok("build", "-t", "later", "-", stdin=text.replace("test -e /go || sleep 1000", "cat /once"))
+    assert "Using cache" in said
+    assert "once\n" in said
