@@ -20,7 +20,7 @@ from node.access.door import Door
 from node.api.app import Engine, build, serve
 from node.api.system import Facts
 from node.build.service import Builds
-from node.containers import logdrivers
+from node.containers import apparmor, logdrivers
 from node.containers.commit import Committer
 from node.containers.filework import ContainerFiles
 from node.containers.hostlimits import HostLimits
@@ -77,6 +77,7 @@ async def open_node(settings: Settings, rootless: Rootless | None = None) -> Asy
         enter = stack.enter_async_context
         # The launcher first: it is forked while the process is small and single-threaded.
         launcher = await enter(Launcher())
+        await asyncio.to_thread(apparmor.load_default)
         state = await enter(open_state(settings.state_database))
         content_database = await enter(open_database(settings.content_database))
         blobs = DiskBlobs(settings.content)

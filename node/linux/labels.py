@@ -1,17 +1,20 @@
-"""Which Linux security modules label processes here: AppArmor with its profiles, SELinux."""
+"""Which Linux security modules label processes here, and which profiles AppArmor has."""
 
 from pathlib import Path
 
 _APPARMOR = Path("/sys/module/apparmor/parameters/enabled")
-_PROFILES = Path("/sys/kernel/security/apparmor/profiles")
 _SELINUX = Path("/sys/fs/selinux/enforce")
+_PROFILES = Path("/sys/kernel/security/apparmor/profiles")
 DEFAULTS = ("seawall-default", "docker-default")
 """Profiles for containers that name none, the first that is loaded: an administrator's for this node, or what Docker
 left behind."""
 
 
 def has_apparmor() -> bool:
-    return _text(_APPARMOR).startswith("Y")
+    try:
+        return _APPARMOR.read_text().startswith("Y")
+    except OSError:
+        return False
 
 
 def has_selinux() -> bool:
@@ -37,10 +40,3 @@ def _loaded() -> frozenset[str] | None:
     except OSError:
         return None
     return frozenset(line.rpartition(" (")[0] for line in lines)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""

@@ -54,6 +54,10 @@ def test_a_user_holds_what_is_added_by_name(newest: Docker) -> None:
     assert status(newest, "-u", "1000")["CapEff"] == NONE
     assert status(newest, "-u", "1000", "--cap-add", "CHOWN", "--isolation", "docker")["CapEff"] == NONE
     image = newest.platform.image()
+    made = newest.ok("create", "-u", "1000", "--cap-add", "CHOWN", image).strip()
+    assert newest.inspect(made, "{{json .HostConfig.CapAdd}}") in ('["CHOWN"]', '["CAP_CHOWN"]')
+    shown = newest.platform.client.json("GET", f"/containers/{made}/json")
+    assert (shown["EffectiveCaps"], set(shown["BoundingCaps"])) == (["CAP_CHOWN"], set(capabilities.DEFAULT))
     newest.ok("run", "-d", "--name", "kept", "--cap-drop", "ALL", "--cap-add", "CHOWN", image, "sleep", "60")
     # Changing an owner is what the capability is for: a user of an exec has it, too.
     assert newest.ok("exec", "-u", "1000", "kept", "sh", "-c", "chown 7 /etc/group; stat -c %u /etc/group") == "7\n"

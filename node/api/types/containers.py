@@ -8,6 +8,7 @@ from node.api.types.hostview import host_config
 from node.api.types.units import epoch, human_span
 from node.api.version import NEWEST, ApiVersion
 from node.containers import logdrivers
+from node.containers.bundle.security import capabilities_of, profile_of
 from node.containers.model import Container, ContainerState, Health, MountPoint, Port, PublishedPort, Status
 from node.network.model import Endpoint
 
@@ -48,7 +49,8 @@ def inspect(
         "Platform": "linux",
         "MountLabel": "",
         "ProcessLabel": "",
-        "AppArmorProfile": "",
+        "AppArmorProfile": profile_of(container.spec.security),
+        **_capabilities(container),
         "ExecIDs": list(container.exec_ids) or None,
         "HostConfig": host_config(container.spec, version),
         "GraphDriver": {"Data": None, "Name": driver},
@@ -64,6 +66,14 @@ def inspect(
     if sizes:
         document["SizeRw"], document["SizeRootFs"] = sizes
     return document
+
+
+def _capabilities(container: Container) -> Json:
+    """Podman's fields: what the first process holds, and what it could get. Whose ids are whose in the image is not
+    looked up: a name that is not root's is taken for somebody else's."""
+    name = container.spec.user.partition(":")[0]
+    bounding, ambient = capabilities_of(container.spec.security)
+    return {"EffectiveCaps": list(bounding if name in ("", "0", "root") else ambient), "BoundingCaps": list(bounding)}
 
 
 def state(value: ContainerState) -> Json:

@@ -53,13 +53,13 @@ class Confinement:
 def confine(spec: Security) -> Confinement:
     """Raises InvalidSpec or Unimplemented; the manager calls it at create too, so that start cannot fail on it."""
     kind, asked = baseline(spec.isolation), options.parse(spec.security_opt)
-    held = capability_set(kind, spec.cap_add, spec.cap_drop, privileged=spec.privileged)
+    held, ambient = capabilities_of(spec)
     no_new_privileges = kind.no_new_privileges and not spec.privileged
     profile = "unconfined" if spec.privileged else ""
     masked, readonly = _covered(spec, asked)
     return Confinement(
         held,
-        ambient_set(kind, spec.cap_add, held, privileged=spec.privileged),
+        ambient,
         no_new_privileges if asked.no_new_privileges is None else asked.no_new_privileges,
         _seccomp(profile if asked.seccomp is None else asked.seccomp, held, older=kind.older_calls or spec.older_calls),
         masked,
@@ -68,6 +68,21 @@ def confine(spec: Security) -> Confinement:
         asked.writable_cgroups,
         _checked(asked).proc,
     )
+
+
+def capabilities_of(spec: Security) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The bounding set, which root holds, and what others hold. Raises InvalidSpec."""
+    kind = baseline(spec.isolation)
+    held = capability_set(kind, spec.cap_add, spec.cap_drop, privileged=spec.privileged)
+    return held, ambient_set(kind, spec.cap_add, held, privileged=spec.privileged)
+
+
+def profile_of(spec: Security) -> str:
+    """The AppArmor profile as inspect shows it: a name, `unconfined`, or nothing where the kernel runs no AppArmor."""
+    if not labels.has_apparmor():
+        return ""
+    asked = options.parse(spec.security_opt).apparmor
+    return asked or ("" if spec.privileged else labels.default_apparmor()) or "unconfined"
 
 
 def _covered(spec: Security, asked: options.Options) -> tuple[tuple[str, ...], tuple[str, ...]]:
