@@ -15,6 +15,7 @@ from node.api.guard.owned import LABEL, Owned
 from node.api.types.fields import Fields
 from node.api.types.mounts import parse_mounts
 from node.network.subnets import choosable
+from node.settings import IsolationSettings
 
 CONFIG = frozenset({
     "hostname", "domainname", "user", "attachstdin", "attachstdout", "attachstderr", "tty", "openstdin", "stdinonce",
@@ -43,6 +44,7 @@ ENDPOINT = frozenset({
 OWN = {"pidmode": ("",), "utsmode": ("",), "usernsmode": ("",), "cgroupnsmode": ("", "private"),
        "ipcmode": ("", "private", "shareable", "none"), "networkmode": ("", "default", "bridge", "none")}  # fmt: skip
 OWN_LABELS = (LABEL, "seawall.restart-unhealthy", "seawall.depends-on")
+MOST_PIDS = IsolationSettings().pids_limit
 LOGS = ("", "json-file", "local", "none")
 _NOTHING: tuple[object, ...] = (None, False, 0, "", [], {})
 
@@ -96,6 +98,7 @@ class Bodies:
                 raise _refused(host, "SecurityOpt")
         if host.text("Isolation").lower() not in ("", "default", "seawall"):
             raise _refused(host, "Isolation")
+        _check_pids(host)
         log = host.object("LogConfig")
         if log.text("Type") not in LOGS:
             raise _refused(host, "LogConfig")
@@ -152,6 +155,7 @@ class Bodies:
 
     async def update(self, body: Fields) -> None:
         _only(body, LIMITS | {"labels", "portbindings"})
+        _check_pids(body)
         self.labels(body)
 
     def labels(self, body: Fields) -> None:
@@ -162,6 +166,12 @@ class Bodies:
         wanted = body.mapping("Labels").get(LABEL, self._owned.project)
         if wanted != self._owned.project:
             raise NotAllowed(f"the label {LABEL} says {wanted[:70]!r}, and yours is {self._owned.project!r}")
+
+
+def _check_pids(body: Fields) -> None:
+    """The number of processes is the host's: nobody takes them all with the rights of a project."""
+    if not 0 <= body.number("PidsLimit") <= MOST_PIDS:
+        raise NotAllowed(f"{body.name('PidsLimit')}: no more than {MOST_PIDS} are allowed with the rights of a project")
 
 
 def _check_subnet(text: str) -> None:

@@ -151,6 +151,9 @@ async def test_what_is_made_carries_the_label(shop: Guard) -> None:
         await admit(shop, "ContainerCreate", {"Image": "x", "Labels": {"seawall.secrets": "the-bank's"}})
     with pytest.raises(NotAllowed, match="yours is 'shop'"):
         await admit(shop, "ContainerUpdate", {"Labels": {LABEL: "bank"}}, id="mine")
+    with pytest.raises(NotAllowed, match="PidsLimit: no more than 4096"):
+        await admit(shop, "ContainerUpdate", {"PidsLimit": -1}, id="mine")
+    await admit(shop, "ContainerUpdate", {"PidsLimit": 100}, id="mine")
 
 
 @pytest.mark.parametrize(
@@ -168,7 +171,8 @@ async def test_what_is_made_carries_the_label(shop: Guard) -> None:
         {"Mounts": [{"Type": "volume", "Source": "v", "Target": "/e", "VolumeOptions": {"DriverConfig": {
             "Name": "local", "Options": {"type": "none", "o": "bind", "device": "/"}}}}]},
         {"LogConfig": {"Type": "syslog"}}, {"OomScoreAdj": -1000}, {"VolumeDriver": "nfs"}, {"Links": ["theirs:x"]},
-        {"Annotations": {"x": "y"}}, {"AFieldOfTheFuture": 1}, {"OomKillDisable": True},
+        {"Annotations": {"x": "y"}}, {"AFieldOfTheFuture": 1}, {"OomKillDisable": True}, {"Isolation": "docker"},
+        {"PidsLimit": -1}, {"PidsLimit": 5000}, {"SecurityOpt": ["unmask=ALL"]},
     ],
 )  # fmt: skip
 async def test_no_body_reaches_the_host(shop: Guard, host: dict[str, Any]) -> None:
