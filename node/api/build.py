@@ -22,6 +22,7 @@ from node.api.types.auth import parse_auth, registry_host
 from node.api.types.fields import Fields
 from node.api.types.limits import parse_limits
 from node.build.values import Request, RunLimits
+from node.dockerfile.document import MAX_FILE
 from node.dockerfile.stages import Options
 from node.events import Event, EventBus
 from node.images.archive.download import download
@@ -66,8 +67,7 @@ class BuildRoutes:
         body = await stack.enter_async_context(download(remote))
         head = await _head(body)
         if _is_text(head):
-            text = head + b"".join([chunk async for chunk in body])
-            return replace(request, dockerfile=text, context=None)
+            return replace(request, dockerfile=await _text(head, body), context=None)
         return await self._of_archive(_joined(head, body), request, name, stack)
 
     async def _of_archive(self, body: AsyncIterator[bytes], request: Request, name: str,
@@ -88,6 +88,7 @@ class BuildRoutes:
 class Quiet:
     """Nothing is said."""
 
+    async def ready(self) -> None: ...
     def stream(self, text: str) -> None: ...
     def aux(self, value: Mapping[str, Any]) -> None: ...
     def status(self, text: str, id: str = "") -> None: ...  # noqa: A002 - the wire's own name
@@ -190,6 +191,15 @@ async def _head(body: AsyncIterator[bytes]) -> bytes:
 def _is_text(head: bytes) -> bool:
     """A Dockerfile and no archive."""
     return b"\0" not in head[:512] and not head.startswith((b"\x1f\x8b", b"\xfd7zXZ", b"BZh", b"\x28\xb5\x2f\xfd"))
+
+
+async def _text(head: bytes, body: AsyncIterator[bytes]) -> bytes:
+    text = head
+    async for chunk in body:
+        text += chunk
+        if len(text) > MAX_FILE:
+            raise InvalidQuery(f"the Dockerfile there has more than {MAX_FILE} bytes")
+    return text
 
 
 async def _joined(head: bytes, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

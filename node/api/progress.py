@@ -27,6 +27,7 @@ class Lines:
     def __init__(self) -> None:
         self._lines: deque[bytes] = deque()
         self._news = asyncio.Event()
+        self._taken = asyncio.Event()
 
     def status(self, text: str, id: str = "") -> None:  # noqa: A002 - the wire's own name
         self._add({"status": text, "id": id} if id else {"status": text})
@@ -64,7 +65,14 @@ class Lines:
         data = b"".join(self._lines)
         self._lines.clear()
         self._news.clear()
+        self._taken.set()
         return data
+
+    async def ready(self) -> None:
+        """Until the client has taken what waits for it, when that is much."""
+        while len(self._lines) > BACKLOG:
+            self._taken.clear()
+            await self._taken.wait()
 
     def _add(self, line: Mapping[str, Any]) -> None:
         self._lines.append(json.dumps(line, separators=(",", ":")).encode() + b"\r\n")

@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import posixpath
 import re
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -115,13 +116,14 @@ class Copier:
         async with self._roots.upon(chain) as root:
             return await self._owner(Stopped(await self._snapshots.view(root)), chown) or (0, 0)
 
-    async def fetch(self, url: str, checksum: str) -> Fetched:
-        """Raises StepFailed for a wrong checksum, Unreachable."""
+    async def fetch(self, url: str, checksum: str, stack: AsyncExitStack) -> Fetched:
+        """A file that lasts as long as `stack`. Raises StepFailed for a wrong checksum, Unreachable."""
         if _GIT.match(url):
             raise Unimplemented(f"ADD {url[:200]}: git repositories are not fetched yet")
         name = posixpath.basename(urlsplit(url).path)
         hasher, size = hashlib.sha256(usedforsecurity=False), 0
-        file = self._scratch / f"download-{hashlib.sha256(url.encode()).hexdigest()[:32]}"
+        file = self._scratch / f"download-{secrets.token_hex(16)}"
+        stack.callback(file.unlink, missing_ok=True)
         async with download(url) as body, aiofiles.open(file, "wb") as out:
             async for chunk in body:
                 size += len(chunk)
@@ -131,7 +133,6 @@ class Copier:
                 await out.write(chunk)
         digest = f"sha256:{hasher.hexdigest()}"
         if checksum and checksum != digest:
-            await asyncio.to_thread(file.unlink)
             raise StepFailed(f"digest mismatch {digest}: {checksum}")
         return Fetched(file, name, digest, size)
 

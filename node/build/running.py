@@ -179,6 +179,7 @@ async def _show(place: AttachStream, output: Output) -> None:
                     return
                 left -= len(data)
                 output.stream(data.decode("utf-8", "replace"))
+                await output.ready()
     except asyncio.IncompleteReadError:
         return
     finally:

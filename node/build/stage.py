@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from node.build import metadata
-from node.build.copying import Context, Copier, Fetched, From, Layers, is_remote
+from node.build.copying import Context, Copier, From, Layers, is_remote
 from node.build.results import Results
 from node.build.roots import Roots
 from node.build.running import STUBS, Job, Runner, with_mounts
@@ -212,7 +212,8 @@ class StageBuild:
             destination = f"{str(self.state.config.get('WorkingDir') or '/').rstrip('/')}/{destination}"
         files = replace(files, destination=destination)
         async with AsyncExitStack() as stack:
-            fetched = [await self._fetch(url, files) for url in files.sources if files.add and is_remote(url)]
+            fetched = [await self.means.copier.fetch(url, files.checksum, stack) for url in files.sources
+                       if files.add and is_remote(url)]
             local = [path for path in files.sources if not (files.add and is_remote(path))]
             origin = _from(source) if source is not None and local else None
             contents = await self.means.copier.digest(origin, files) if origin is not None else ""
@@ -225,9 +226,6 @@ class StageBuild:
             root = await stack.enter_async_context(self.means.roots.upon(self.state.chain))
             await self.means.copier.copy(origin, files, root, stack, fetched)
             await self._take_layer(root, key, entry, ())
-
-    async def _fetch(self, url: str, files: typed.Files) -> Fetched:
-        return await self.means.copier.fetch(url, files.checksum)
 
     async def _workdir(self, says: typed.WorkDir) -> None:
         path = metadata.workdir(self.state.config, self._word(says.path))

@@ -33,6 +33,10 @@ class Turns:
             return
         self._kept[place].append(what)
 
+    async def ready(self, place: int) -> None:
+        if place == self._turn:
+            await self._output.ready()
+
     def end(self, place: int) -> None:
         self._over[place] = True
         while self._turn < len(self._over) and self._over[self._turn]:
@@ -57,6 +61,9 @@ class Turn:
     def __init__(self, turns: Turns, place: int) -> None:
         self._turns = turns
         self._place = place
+
+    async def ready(self) -> None:
+        await self._turns.ready(self._place)
 
     def stream(self, text: str) -> None:
         self._turns.say(self._place, lambda output: output.stream(text), len(text))

@@ -28,6 +28,10 @@ class StepFailed(InvalidArgument):
 class Output(Protocol):
     """Where a build says what it does (node.api.progress.Lines)."""
 
+    async def ready(self) -> None:
+        """Until there is room for more: a command is read no faster than its output is taken."""
+        ...
+
     def stream(self, text: str) -> None: ...
     def aux(self, value: Mapping[str, Any]) -> None: ...
     def status(self, text: str, id: str = "") -> None: ...  # noqa: A002 - the wire's own name

@@ -1,5 +1,6 @@
 """`POST /build` on the wire: what is asked for, what is refused, how it ends."""
 
+import asyncio
 import base64
 import json
 from datetime import UTC, datetime
@@ -7,6 +8,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from node.api.progress import BACKLOG, Lines
 from node.build.values import StepFailed
 from ocispec.digest import Digest
 from storage.remote.auth import Credentials
@@ -81,3 +83,16 @@ async def test_prune(node: Node) -> None:
 async def test_disk_usage_shows_the_cache(node: Node) -> None:
     status, answer = await node.call("GET", "/v1.43/system/df?type=build-cache")
     assert (status, answer["BuildCache"][0]["Size"], answer["BuilderSize"]) == (200, 1000, 1000)
+
+
+async def test_a_client_that_does_not_read_slows_the_command_down() -> None:
+    """Output is not held in memory for it."""
+    lines = Lines()
+    await lines.ready()
+    for _ in range(BACKLOG + 1):
+        lines.stream("x")
+    waiting = asyncio.ensure_future(lines.ready())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    lines.take()
+    await waiting
