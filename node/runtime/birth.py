@@ -76,6 +76,8 @@ def be_born(
     held = holdings.take(config, steps, trees, id_maps or {}, user)
     allowed = allowances.grant(process, forks=user is not None or outside)
     foreign = namespaces.join(config, user)
+    if held.root < 0:
+        held.root = holdings.take_root(config)
     proc = sys.new_mount("proc", []) if config.sysctl or labels.wanted(process) else -1
     if user is None:
         namespaces.enter_time(config)
@@ -84,34 +86,47 @@ def be_born(
         confinement = _all_inside(confinement)
         holdings.take_foreign(held, steps, foreign)
         sysctls.write(proc, config, sysctls.OURS & foreign)
+        if "uts" in foreign:
+            _name(config)
         console.give_away(stdio, user, process)
         enter_group = _Group(sync, groups, config, ahead=True)
         _enter_user_namespace(sync, config, user)
     sys.unshare(namespaces.new(config))
     if keyring:
         sys.join_new_session_keyring()
-    sys.mount("", "/", flags=sys.MS_SLAVE | sys.MS_REC)
-    nodes = held.nodes.take()
+    own_mounts = config.namespaces.get("mount") == ""
+    nodes: dict[str, int] = {}
+    if own_mounts:
+        sys.mount("", "/", flags=sys.MS_SLAVE | sys.MS_REC)
+        nodes = held.nodes.take()
+        covers.lift(held.root)
     _build(config, groups, steps, held, enter_group, nodes)
     tell_hooks = _hooks(sync, config, state)
-    covers.enter(held.root)
+    if own_mounts:
+        covers.enter(held.root)
+    else:
+        covers.change_root(held.root)
     streams = Streams(stdio, console.open_terminal(process, bind=True) if process.terminal else None,
                        given_away=user is not None, preserve=preserve, listening=listening)
     sysctls.write(proc, config, sysctls.OURS - foreign if user is not None else sysctls.OURS)
+    if user is None or "uts" not in foreign:
+        _name(config)
+    _confine_tree(config, steps)
+    become(sync, process, confinement, streams, allowed, outside=outside, proc=proc, hooks_before=tell_hooks,
+           alone=config.namespaces.get("pid") == "")
+
+
+def _name(config: Config) -> None:
     if config.hostname:
         sys.sethostname(config.hostname)
     if config.domainname:
         sys.setdomainname(config.domainname)
-    _confine_tree(config, steps)
-    become(sync, process, confinement, streams, allowed, outside=outside, proc=proc, hooks_before=tell_hooks,
-           alone=config.namespaces.get("pid") == "")
 
 
 def _build(
     config: Config, groups: Cgroups, steps: list[Step], held: holdings.Holdings, enter_group: _Group,
     nodes: dict[str, int],
 ) -> None:
-    covers.lift(held.root)
     root = rootfs.Root(held.root)
     for number, step in enumerate(steps):
         if step.kind == "cgroup" and not step.remount:
@@ -156,12 +171,15 @@ def _enter_user_namespace(sync: Sync, config: Config, user: UserNamespace) -> No
 def be_executed(
     sync: Sync, process: Process, init: int, group: Cgroup, confinement: Confinement, stdio: Stdio | None,
     *, outside: bool, user: UserNamespace | None = None, keyring: bool = True, preserve: int = 0, listening: int = 0,
+    root: int = -1,
 ) -> None:
     """A further process in a running container; `init` is a pidfd of the container's own.
 
     `outside`: this process stands outside the container's pid namespace and gives birth to the one that enters it when
     nothing is left that it must not have. A container with CAP_SYS_PTRACE may take over whatever it sees, and must not
     see a process that still has our capabilities. So it is in every pid namespace but the host's.
+
+    `root`: of a container without a mount namespace of its own, which alone says where its root is.
     """
     _detach(session=not outside)
     labels.check(process)
@@ -172,6 +190,8 @@ def be_executed(
     allowances.set_affinity(process.affinity[1])
     # One call for all: a process that dies in between cannot leave us in half of its namespaces.
     sys.setns(init, EXECUTION | namespaces.time_flag() | (sys.CLONE_NEWPID if outside else 0))
+    if root >= 0:
+        covers.change_root(root)
     if user is not None:
         confinement = _all_inside(confinement)
         console.give_away(stdio, user, process)

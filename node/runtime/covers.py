@@ -17,6 +17,15 @@ def lift(tree: int) -> None:
     os.close(here)
 
 
+def change_root(new: int) -> None:
+    """chroot(2) into the detached copy of the root file system, where the container has no mount namespace that it
+    could be mounted in. Nobody else finds the copy, and it goes with the last process in it."""
+    os.fchdir(new)
+    os.chroot(".")
+    os.chdir("/")
+    # Not closed before execve: with its descriptor goes the right to mount on it.
+
+
 def enter(new: int) -> None:
     """pivot_root(2) into the root file system; the old root is gone afterwards (pivot_root(2), ".", ".")."""
     old = os.open("/", os.O_DIRECTORY | os.O_CLOEXEC)

@@ -37,12 +37,7 @@ def take(
 ) -> Holdings:
     """`trees`: mounts of the host that are already copied, by source. `id_maps`: user namespaces of id-mapped mounts.
     The working folder is the root file system's place afterwards. Raises OSError naming source and target."""
-    try:
-        os.chdir(config.root)
-        root = sys.open_tree(sys.AT_FDCWD, ".", sys.OPEN_TREE_CLONE | sys.AT_RECURSIVE)
-    except OSError as error:
-        raise OSError(error.errno, f"root.path {config.root}: {os.strerror(error.errno or 0).lower()}") from error
-    held = Holdings(root)
+    held = Holdings(-1 if config.namespaces.get("mount") else take_root(config))
     for number, step in enumerate(steps):
         if step.kind == "bind" and not step.remount:
             mapped = user is not None and step.id_map == mountplan.CONTAINER
@@ -51,6 +46,19 @@ def take(
     if user is not None:
         _take_nodes(held, config, steps, user)
     return held
+
+
+def take_root(config: Config) -> int:
+    """Of a container that joins a mount namespace only there: what was copied in another one nothing can be mounted
+    on. Raises OSError."""
+    try:
+        os.chdir(config.root)
+        root = sys.open_tree(sys.AT_FDCWD, ".", sys.OPEN_TREE_CLONE | sys.AT_RECURSIVE)
+        # What is mounted on it is the container's alone, also where the host's mounts are shared.
+        sys.mount_setattr(root, propagation=sys.MS_SLAVE, recursive=True)
+    except OSError as error:
+        raise OSError(error.errno, f"root.path {config.root}: {os.strerror(error.errno or 0).lower()}") from error
+    return root
 
 
 def take_foreign(held: Holdings, steps: list[Step], foreign: set[str]) -> None:

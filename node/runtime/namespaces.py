@@ -6,7 +6,7 @@ import os
 
 from node.linux import syscalls as sys
 from node.runtime import identity
-from node.runtime.spec import InvalidConfig
+from node.runtime.spec import InvalidConfig, sysctl_namespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 FLAGS = {"network": sys.CLONE_NEWNET, "ipc": sys.CLONE_NEWIPC, "uts": sys.CLONE_NEWUTS, "mount": sys.CLONE_NEWNS,
          "cgroup": sys.CLONE_NEWCGROUP, "pid": sys.CLONE_NEWPID, "time": sys.CLONE_NEWTIME}
 
+_FILES = {"network": "net", "mount": "mnt"}
 _AFTER_THE_FORK = ("network", "ipc", "uts", "mount")
 
 
@@ -26,16 +27,36 @@ def join(config: Config, user: UserNamespace | None) -> set[str]:
     given = [(kind, path, os.open(path, os.O_RDONLY | os.O_CLOEXEC)) for kind, path in config.namespaces.items()
              if path and kind != "user"]
     foreign = {kind for kind in FLAGS if kind not in config.namespaces}
+    changed = changes(config)
     for kind, path, fd in given:
         if identity.kind(fd) != FLAGS[kind]:
             raise InvalidConfig(f"linux.namespaces: {path} is no {kind} namespace")
+        if kind in changed and _is_ours(kind, fd):
+            raise InvalidConfig(f"linux.namespaces: {path} is the host's {kind} namespace, which {changed[kind]} would "
+                                "change")
         if user is None or not identity.owns(user.fd, fd):
             foreign.add(kind)
-    # With the host's rights, which reach into every user namespace below.
-    for kind, _, fd in given:
+    # With the host's rights, which reach into every user namespace below. A mount namespace last: it hides /proc.
+    for kind, _, fd in sorted(given, key=lambda entry: entry[0] == "mount"):
         sys.setns(fd, FLAGS[kind])
         os.close(fd)
     return foreign
+
+
+def changes(config: Config) -> dict[str, str]:
+    """Kinds of namespaces that something in the configuration changes, and what."""
+    found = {sysctl_namespace(key): f"sysctl {key}" for key in config.sysctl}
+    if config.hostname or config.domainname:
+        found["uts"] = "the hostname"
+    return found
+
+
+def _is_ours(kind: str, fd: int) -> bool:
+    own = os.open(f"/proc/self/ns/{_FILES.get(kind, kind)}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.path.sameopenfile(own, fd)
+    finally:
+        os.close(own)
 
 
 def open_offsets(config: Config) -> int:

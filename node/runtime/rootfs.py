@@ -177,16 +177,6 @@ def _remount(root: Root, step: Step) -> None:
         os.close(place)
 
 
-def new_inside(parent: int, name: str, kind: str, data: tuple[tuple[str, str | None], ...], attributes: int) -> None:
-    """A new file system on a new folder of a tmpfs that nobody else has seen yet."""
-    mount = sys.new_mount(kind, list(data), attributes)
-    os.mkdir(name, 0o755, dir_fd=parent)
-    place = sys.openat2(parent, name, os.O_PATH | os.O_DIRECTORY, resolve=sys.RESOLVE_NO_SYMLINKS)
-    sys.move_mount(mount, place)
-    os.close(mount)
-    os.close(place)
-
-
 def open_source(step: Step, userns: int = -1, tree: int | None = None) -> int:
     """A detached copy of what a step binds, for `build`; `userns`: the user namespace that says who owns what in it.
     `tree`: the copy, where there is one already. Raises OSError naming source and target."""

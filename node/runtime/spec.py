@@ -98,6 +98,8 @@ class Config:
     sysctl: dict[str, str]
     seccomp: dict[str, object] | None
     propagation: str
+    """Of the root, a key of mountplan.PROPAGATION or ""."""
+
     id_map: IdMap | None
     """Of the user namespace: (id inside, id outside, how many)."""
 
@@ -197,8 +199,8 @@ def _check(config: Config) -> None:
     """What contradicts itself, or would reach beyond the container's own namespaces."""
     if not config.cgroup:
         raise InvalidConfig("linux.cgroupsPath is missing")
-    if (config.hostname or config.domainname) and config.namespaces.get("uts") != "":
-        raise InvalidConfig("a hostname or domainname needs a new uts namespace")
+    if (config.hostname or config.domainname) and "uts" not in config.namespaces:
+        raise InvalidConfig("a hostname or domainname needs a uts namespace: it would change the host's")
     if max(len(config.hostname.encode()), len(config.domainname.encode())) > 64:
         raise InvalidConfig("a hostname or domainname has more than 64 bytes")
     _check_users(config)
@@ -216,6 +218,8 @@ def _check(config: Config) -> None:
 
 def _check_users(config: Config) -> None:
     user = config.namespaces.get("user")
+    if user is not None and config.namespaces.get("mount") != "":
+        raise InvalidConfig("a user namespace needs a new mount namespace: in no other may its root mount anything")
     if user is None and config.id_map is not None:
         raise InvalidConfig("linux.uidMappings are given, but linux.namespaces has no user namespace")
     if user == "" and config.id_map is None:
@@ -320,8 +324,6 @@ def _namespaces(linux: dict[str, object]) -> dict[str, str]:
         if path and not path.startswith("/"):
             raise InvalidConfig(f"linux.namespaces: the path of {kind} is not absolute: {path!r}")
         found[kind] = path
-    if found.get("mount") != "":
-        raise InvalidConfig("linux.namespaces needs a new mount namespace: the root is entered in no other")
     return found
 
 

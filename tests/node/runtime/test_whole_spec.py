@@ -152,3 +152,32 @@ async def test_sysctls_of_every_namespace(boxes: Boxes) -> None:
     box = boxes("cat", "/proc/sys/net/ipv4/ip_forward", "/proc/sys/kernel/domainname", "/proc/sys/fs/mqueue/msg_max")
     box.config["linux"]["sysctl"] = {"net/ipv4/ip_forward": "1", "kernel.domainname": "house", "fs.mqueue.msg_max": "9"}
     assert (await run(box)).split() == ["1", "house", "9"]
+
+
+@pytest.mark.parametrize("joined", [False, True])
+async def test_without_a_mount_namespace_of_its_own(boxes: Boxes, joined: bool) -> None:
+    """Its mounts are in a tree that only its processes see; the host's, or the joined one's, stay as they are."""
+    box = boxes("sh", "-c", "readlink /proc/self/ns/mnt; ls /; echo x > /proc/sys/kernel/hostname; cat /proc/keys; id")
+    rest = [item for item in box.config["linux"]["namespaces"] if item["type"] != "mount"]
+    path = f"/proc/{os.getpid()}/ns/mnt"
+    box.config["linux"]["namespaces"] = [*rest, *([{"type": "mount", "path": path}] if joined else [])]
+    if joined:  # there its root is looked up
+        box.config["root"]["path"] = str(box.root)
+    before = Path("/proc/self/mountinfo").read_text()
+    output = await run(box)
+    assert Path("/proc/self/mountinfo").read_text() == before
+    assert "Read-only file system" in output and "uid=0" in output and "image" not in output.splitlines()
+
+
+async def test_the_hosts_name_and_parameters_are_not_changed_by_way_of_a_path(boxes: Boxes) -> None:
+    box = boxes("true")
+    kinds = {item["type"]: item for item in box.config["linux"]["namespaces"]}
+    kinds["uts"]["path"] = "/proc/self/ns/uts"
+    box.config["hostname"] = os.uname().nodename
+    with pytest.raises(StartFailed, match="is the host's uts namespace, which the hostname would change"):
+        await box.create()
+    del kinds["uts"]["path"]
+    kinds["network"]["path"] = "/proc/self/ns/net"
+    box.config["linux"]["sysctl"] = {"net.ipv4.ip_forward": Path("/proc/sys/net/ipv4/ip_forward").read_text()}
+    with pytest.raises(StartFailed, match="which sysctl net.ipv4.ip_forward would change"):
+        await box.create()
