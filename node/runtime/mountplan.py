@@ -46,6 +46,7 @@ OPTIONS = frozenset((
 """All but those of single file systems; also X-mount.subdir=."""
 
 CONTAINER = "container"
+_OF_A_FILE_SYSTEM = frozenset(("mode", "size", "uid", "gid", "nr_blocks", "nr_inodes"))
 SUBDIR = "X-mount.subdir="
 
 
@@ -155,6 +156,9 @@ def _check(mount: Mount, kind: str, words: _Words) -> None:
     where = f"mount of {mount.destination}"
     if not kind.isascii() or kind in ("", "none"):
         raise InvalidConfig(f"{where}: type {kind!r} is not supported")
+    if kind == "bind":
+        # mount(2) does not look at them, and there are engines that write them for every mount.
+        words.data = [pair for pair in words.data if pair[0] not in _OF_A_FILE_SYSTEM]
     if kind == "bind" and words.data:
         raise InvalidConfig(f"{where}: a bind has no option {words.data[0][0]!r}")
     if kind == "bind" and not mount.source and not words.remount:

@@ -147,6 +147,7 @@ def _new(root: Root, step: Step, mount: int | None) -> None:
         place = root.make_plain_folder(step.target)
     else:
         place = root.make_folder(step.target)
+    early = mount is not None
     try:
         mount = new_mount(step) if mount is None else mount
         if step.copy_up:
@@ -157,6 +158,21 @@ def _new(root: Root, step: Step, mount: int | None) -> None:
     if step.recursive_attributes or step.recursive_clear:
         sys.mount_setattr(mount, set_=step.recursive_attributes, clear=step.recursive_clear, recursive=True)
     _attach(mount, place, step)
+    if early and step.kind == "tmpfs":
+        _renew(root, step)
+
+
+def _renew(root: Root, step: Step) -> None:
+    """A copy in its place: mountinfo has the mounts in the order of their making, which is to be that of config.json
+    (config.md, mounts), also where one had to be made ahead of the others."""
+    place = root.open(step.target)
+    copy = sys.open_tree(place, "", sys.OPEN_TREE_CLONE | sys.AT_EMPTY_PATH)
+    sys.umount(f"/proc/self/fd/{place}", sys.MNT_DETACH)
+    os.close(place)
+    place = root.open(step.target)
+    sys.move_mount(copy, place)
+    os.close(copy)
+    os.close(place)
 
 
 def _remount(root: Root, step: Step) -> None:

@@ -8,7 +8,7 @@ import time
 
 from node.linux import capabilities, cgroups
 from node.linux.cgroups import CgroupError
-from node.runtime import birth, identity, jsontext, place, spec
+from node.runtime import birth, hooks, identity, jsontext, place, spec
 from node.runtime.oci import ending, parent, store
 from node.runtime.oci.failure import NOT_RUN, Failure, Journal, reason
 from node.runtime.oci.store import Made
@@ -75,13 +75,15 @@ class Making:
         self._shelf = shelf
         self._journal = journal
         self._given = given
+        self._preserve, self._listening = parent.preserved(given.number("preserve-fds"))
         self._bundle = os.path.realpath(given.text("bundle", "."))
         self._data = _read(self._bundle)
-        self._config = spec.parse(_document(self._data, given.words[0]), self._bundle)
-        self._groups: Cgroups = cgroups.detect()
+        self._groups: Cgroups = cgroups.detect(driver=shelf.driver)
+        self._config = spec.parse(_document(self._data, given.words[0], shelf.driver), self._bundle)
         self._container: Container = shelf.make(given.words[0])
         self._group: Cgroup | None = None
         self._child: parent.Child | None = None
+        self._created = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + _fraction()
 
     def make(self, *, started: bool) -> tuple[parent.Child, Made]:
         """`started`: it is let go at once, and has executed its command on return."""
@@ -90,7 +92,7 @@ class Making:
             door = None if started else self._door()
             child = self._child = self._fork(door)
             self._make_group(child)
-            child.follow({})
+            child.follow({"hooks": lambda: self._run_hosts_hooks(child)})
             made = self._note(child)
             self._console(child)
             if pid_file := self._given.text("pid-file"):
@@ -111,6 +113,16 @@ class Making:
     def destroy(self, made: Made) -> None:
         ending.destroy(self._shelf, self._container, made, self._groups, self._journal)
 
+    def _run_hosts_hooks(self, child: parent.Child) -> None:
+        """Those between the making of the namespaces and the entering of the root, in the caller's own."""
+        state = self._state(child.pid, "creating")
+        for kind in hooks.OF_THE_HOST:
+            hooks.run_all(kind, self._config.hooks.get(kind, ()), state)
+        child.tell(b"hooks")
+
+    def _state(self, pid: int, status: str) -> bytes:
+        return jsontext.dumps(ending.state(self._describe(pid), status)).encode()
+
     def _door(self) -> _socket.socket:
         door = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         door.bind(self._container.path(store.START))
@@ -120,16 +132,17 @@ class Making:
     def _fork(self, door: _socket.socket | None) -> parent.Child:
         config, groups = self._config, self._groups
         filters = confinement(config, self._shelf)
-        trees = _shared(config)
         id_maps = place.id_maps(config)
         user = identity.of(config)
         stdio = None if config.process.terminal else birth.Stdio(0, 1, 2)
         first = user is None and config.namespaces.get("pid") == ""
         if first:
             place.new_pid_namespace()
-        held = (*trees.values(), *id_maps.values(), *((user.fd,) if user else ()))
-        child = parent.fork(
-            lambda line: birth.be_born(line, config, groups, filters, trees, stdio, id_maps, user), held, door)
+        held = (*id_maps.values(), *((user.fd,) if user else ()))
+        keep = (*held, *range(3, 3 + self._preserve))
+        child = parent.fork(lambda line: birth.be_born(
+            line, config, groups, filters, {}, stdio, id_maps, user, state=self._state, preserve=self._preserve,
+            keyring=not self._given.switch("no-new-keyring"), listening=self._listening), keep, door)
         if first:
             place.leave_pid_namespace()
         for fd in held:
@@ -139,22 +152,21 @@ class Making:
     def _make_group(self, child: parent.Child) -> None:
         """While the child makes its first namespaces and mounts."""
         try:
-            self._group = self._groups.create(self._config.cgroup, with_device_rules(self._config.resources))
+            self._group = self._groups.create(self._config.cgroup, with_device_rules(self._config.resources),
+                                              first=child.pid)
         except (OSError, ValueError) as error:
             raise Failure(f"unable to apply cgroup configuration: {reason(error)}") from error
         child.tell(b"group")
 
     def _note(self, child: parent.Child) -> Made:
-        config = self._config
-        document = jsontext.loads(self._data)
-        assert isinstance(document, dict)
-        notes = document.get("annotations") or {}
-        made = Made(self._container.id, document["ociVersion"], self._bundle, config.root, child.pid,
-                    store.began(child.pid), time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + _fraction(),
-                    _owner(), {str(key): str(value) for key, value in notes.items()}, config.cgroup,
-                    config.namespaces.get("pid") == "")
+        made = self._describe(child.pid)
         self._container.write(made)
         return made
+
+    def _describe(self, pid: int) -> Made:
+        config = self._config
+        return Made(self._container.id, config.version, self._bundle, config.root, pid, store.began(pid), self._created,
+                    _owner(), dict(config.annotations), config.cgroup, config.namespaces.get("pid") == "")
 
     def _console(self, child: parent.Child) -> None:
         path = self._given.text("console-socket")
@@ -175,6 +187,8 @@ class Making:
                 ending.remove_group(self._groups, self._config.cgroup)
         except (Failure, CgroupError) as error:
             self._journal.warning(str(error))
+        if self._config.hooks.get("poststop"):
+            ending.run_hooks("poststop", self._container, self._describe(0), "stopped", self._journal)
         self._shelf.remove(self._container)
 
 
@@ -186,13 +200,13 @@ def _read(bundle: str) -> bytes:
         raise Failure(f"config.json of the bundle: {reason(error)}") from error
 
 
-def _document(data: bytes, name: str) -> object:
+def _document(data: bytes, name: str, driver: str) -> object:
     """With a cgroup where none is named: one that is ours."""
     document = jsontext.loads(data)
     if isinstance(document, dict):
         linux = document.setdefault("linux", {})
         if isinstance(linux, dict):
-            linux["cgroupsPath"] = ending.group_path(linux.get("cgroupsPath", ""), name)
+            linux["cgroupsPath"] = ending.group_path(linux.get("cgroupsPath", ""), name, driver)
     return document
 
 
@@ -216,14 +230,6 @@ def with_device_rules(resources: dict[str, object]) -> dict[str, object]:
     rules += [{"allow": True, "type": "c", "major": major, "access": "rwm", **({} if minor < 0 else {"minor": minor})}
               for major, minor in DEVICES]
     return {**resources, "devices": rules}
-
-
-def _shared(config: spec.Config) -> dict[str, int]:
-    from node.linux import syscalls
-
-    return {source: syscalls.open_tree(syscalls.AT_FDCWD, source,
-                                       syscalls.OPEN_TREE_CLONE | (syscalls.AT_RECURSIVE if recursive else 0))
-            for source, recursive in config.shared_sources()}
 
 
 def _fraction() -> str:

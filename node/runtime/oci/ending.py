@@ -97,5 +97,8 @@ def _group_of(container: Container) -> str:
     return group_path(linux.get("cgroupsPath", "") if isinstance(linux, dict) else "", container.id)
 
 
-def group_path(written: object, name: str) -> str:
-    return written.strip("/") if isinstance(written, str) and written.strip("/") else f"{PARENT_GROUP}/{name}"
+def group_path(written: object, name: str, driver: str = "cgroupfs") -> str:
+    """What the bundle wrote, else a group of our own."""
+    if isinstance(written, str) and written.strip("/"):
+        return written
+    return f":{PARENT_GROUP}:{name}" if driver == "systemd" else f"{PARENT_GROUP}/{name}"

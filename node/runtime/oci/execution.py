@@ -27,6 +27,7 @@ def execute(shelf: Store, journal: Journal, given: Given) -> int:
 
 
 def _execute(shelf: Store, journal: Journal, given: Given) -> int:
+    preserve, listening = parent.preserved(given.number("preserve-fds"))
     container = shelf.open(given.words[0])
     made = container.read()
     groups = cgroups.detect()
@@ -37,7 +38,7 @@ def _execute(shelf: Store, journal: Journal, given: Given) -> int:
         raise Failure("cannot exec in a paused container (use --ignore-paused to override)")
     document = jsontext.loads(container.load(store.CONFIG))
     assert isinstance(document, dict)
-    process = spec.process(_process(given, document["process"]))
+    process = spec.process(_process(given, document.get("process") or {}))
     if given.switch("detach") and process.terminal and not given.text("console-socket"):
         raise Failure("cannot allocate a terminal without --console-socket: nobody would hold it")
     document["linux"]["cgroupsPath"] = made.cgroup
@@ -48,8 +49,9 @@ def _execute(shelf: Store, journal: Journal, given: Given) -> int:
     confinement = creation.confinement(config, shelf)
     stdio = None if process.terminal else birth.Stdio(0, 1, 2)
     signals = -1 if given.switch("detach") else foreground.listen()
+    keep = (init, *((user.fd,) if user else ()), *range(3, 3 + preserve))
     child = parent.fork(lambda line: birth.be_executed(line, process, init, group, confinement, stdio, outside=True,
-                                                        user=user), (init, *((user.fd,) if user else ())))
+                                                        user=user, preserve=preserve, listening=listening), keep)
     try:
         child.follow({})
         if pid_file := given.text("pid-file"):

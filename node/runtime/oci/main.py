@@ -121,7 +121,7 @@ def _call(words: list[str], journal: Journal) -> int:
         raise
     except BrokenPipeError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except Exception as error:
         # What a hostile bundle can bring about is an answer like any other, and no traceback.
         journal.error(reason(error))
         if given_debug(words):
@@ -154,7 +154,7 @@ def _dispatch(given: Given, journal: Journal) -> int:
     if not least <= len(options.words) <= most:
         count = f"exactly {least}" if least == most else f"{least} to {most}" if most < MANY else f"at least {least}"
         raise Failure(f'"{name}" requires {count} argument(s)')
-    _refuse(given, options)
+    _refuse(options)
     if verb.enters:
         from node.runtime.oci import protection
 
@@ -162,13 +162,12 @@ def _dispatch(given: Given, journal: Journal) -> int:
     from node.runtime.oci.store import Store
 
     module = __import__(f"node.runtime.oci.{verb.module}", fromlist=(verb.function,))
-    status: int = getattr(module, verb.function)(Store(_root(given)), journal, options)
+    status: int = getattr(module, verb.function)(
+        Store(_root(given), "systemd" if given.switch("systemd-cgroup") else "cgroupfs"), journal, options)
     return status
 
 
-def _refuse(given: Given, options: Given) -> None:
-    if given.switch("systemd-cgroup"):
-        raise Failure("--systemd-cgroup: there is no systemd driver yet; use cgroupfs")
+def _refuse(options: Given) -> None:
     if options.switch("no-pivot"):
         raise Failure("--no-pivot is not supported: the root is always entered by pivot_root(2)")
 

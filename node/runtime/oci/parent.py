@@ -22,6 +22,22 @@ if TYPE_CHECKING:
 
 _MAX_MESSAGE = 64 * 1024
 _MAX_FDS = 16
+_MAX_PRESERVED = 1024
+
+
+def preserved(count: int) -> tuple[int, int]:
+    """How many descriptors from 3 on the process gets, and how many of them are a service manager's (LISTEN_FDS).
+    Before anything is opened: one that is not there would be taken by something of ours. Raises Failure."""
+    text = os.environ.get("LISTEN_FDS", "")
+    listening = int(text) if text.isascii() and text.isdecimal() else 0
+    if not 0 <= count + listening <= _MAX_PRESERVED:
+        raise Failure(f"--preserve-fds: {count} descriptors cannot be passed on")
+    for fd in range(3, 3 + count + listening):
+        try:
+            os.fstat(fd)
+        except OSError:
+            raise Failure(f"--preserve-fds: descriptor {fd} is not open") from None
+    return count + listening, listening
 
 
 def pair() -> tuple[_socket.socket, _socket.socket]:
@@ -79,10 +95,11 @@ class Child:
         """The master of its terminal, once it is ready."""
 
     def tell(self, word: bytes) -> None:
+        """Where it is gone it has said why, or has not: `follow` and `executed` find out."""
         try:
             self.channel.send(word)
-        except OSError as error:
-            raise Failure(f"the process is gone: {reason(error)}") from error
+        except OSError:
+            return
 
     def follow(self, steps: dict[str, Callable[[], None]]) -> None:
         """Until it is ready; `steps`: what is to be done when it reports one of these. Raises Failure with its own

@@ -33,7 +33,6 @@ def ensure() -> None:
         executable = _readonly()
     except OSError:
         executable = _sealed()
-    os.set_inheritable(executable, True)
     try:
         os.execve(executable, [sys.executable, *sys.orig_argv[1:]], os.environ)
     except OSError as error:

@@ -109,8 +109,10 @@ class Container:
 
 
 class Store:
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, driver: str = "cgroupfs") -> None:
+        """`driver`: who makes groups for new containers; whose an old one's is, its path says."""
         self._root = root
+        self.driver = driver
 
     def filters(self) -> str:
         """A folder for compiled seccomp filters; no container's name, for it begins with a comma."""

@@ -155,7 +155,7 @@ def test_what_is_no_attribute_goes_to_the_file_system() -> None:
 
 
 @pytest.mark.parametrize(("kind", "options", "source", "message"), [
-    ("bind", ("size=1",), "/src", "a bind has no option 'size'"),
+    ("bind", ("discard=1",), "/src", "a bind has no option 'discard'"),
     ("bind", ("sync",), "/src", "a bind has no option 'sync'"),
     ("", (), "host:/x", "type '' is not supported"),
     ("bind", (), "", "a bind needs a source"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -75,9 +74,7 @@ def test_our_interpreter_cannot_be_written_to_from_the_container(runtime: Runtim
     subprocess.run(["sh", "-c", script, "sh", str(taken), runtime.program, "--root", runtime.root, "create",
                     "--bundle", bundle, "one"], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     pid = runtime.state("one")["pid"]
-    with pytest.raises(OSError, match="Read-only"):
-        os.open(f"/proc/{pid}/exe", os.O_WRONLY)
-    assert os.readlink(f"/proc/{pid}/exe").endswith(Path(sys.executable).resolve().name)
+    assert os.statvfs(f"/proc/{pid}/exe").f_flag & os.ST_RDONLY
 
 
 def test_a_name_is_taken_once_and_is_no_path(runtime: Runtime) -> None:
