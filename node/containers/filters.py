@@ -166,5 +166,5 @@ MATCHERS: Mapping[str, Callable[[Container, Sequence[str]], bool]] = {
     "publish": _published,
     "expose": _exposed,
     "is-task": _is_task,
-    "isolation": lambda _container, values: any(value in ("", "default") for value in values),
+    "isolation": lambda container, values: bool({"", "default", container.spec.security.isolation} & set(values)),
 }

@@ -79,11 +79,15 @@ class Native:
             os.close(fd)
         if first:
             place.leave_pid_namespace()
+        ready = False
         try:
             self.group = self._groups.create(config.cgroup, config.resources)
+            if user is not None and _writes_groups(config):
+                self.group.doors().give(user.host_uid(0), user.host_gid(0))
+            ready = True
             task.tell(b"group")
         except (OSError, ValueError) as error:
-            if self.group is None:
+            if not ready:
                 task.failure = {"error": f"cgroup: {getattr(error, 'strerror', None) or error}", "kind": "other"}
             task.finish()
 
@@ -106,3 +110,7 @@ class Native:
     def bury(self) -> None:
         if self.group is not None:
             self.group.delete()
+
+
+def _writes_groups(config: spec.Config) -> bool:
+    return any(mount.kind in ("cgroup", "cgroup2") and "ro" not in mount.options for mount in config.mounts)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from node.containers.monitor import StartFailed
+from node.linux.cgroups import detect
 from tests.node.runtime.conftest import Box, Boxes, process
 
 pytestmark = pytest.mark.root
@@ -145,3 +146,15 @@ async def test_a_terminal_belongs_to_the_user(boxes: Boxes, pinned: str) -> None
     status, _ = await box.run()
     assert box.output().replace("\r", "").splitlines() == ["/dev/pts/0", "1000", "character special file"]
     assert status.code == 0
+
+
+async def test_groups_that_the_container_may_write(boxes: Boxes, pinned: str) -> None:
+    """Its root owns its group, of version 2 (tests/vm/inside/test_owned_groups.py); those of version 1 have no bounds."""
+    box = confine(boxes("sh", "-c", "cd /sys/fs/cgroup && mkdir inner && echo made; echo 1 >pids.max"), path=pinned)
+    mount = next(mount for mount in box.config["mounts"] if mount["type"] == "cgroup")
+    mount["options"] = [option for option in mount["options"] if option != "ro"]
+    if detect().version == 1:
+        with pytest.raises(StartFailed, match="gets writable groups of cgroup version 2 alone"):
+            await box.create()
+    else:
+        assert (await box.run())[1].startswith("made\n")
