@@ -24,6 +24,7 @@ from node.containers import apparmor, logdrivers
 from node.containers.commit import Committer
 from node.containers.filework import ContainerFiles
 from node.containers.hostlimits import HostLimits
+from node.containers.idsource import open_identities
 from node.containers.initprogram import find_init
 from node.containers.launcher import Launcher
 from node.containers.model import LogSpec
@@ -47,7 +48,7 @@ from node.network.opening import open_networks
 from node.rootless import entry
 from node.rootless.entry import Rootless
 from node.secrets.store import Secrets
-from node.settings import ISOLATIONS, SNAPSHOTTERS, UPLINKS, Settings
+from node.settings import ISOLATIONS, SNAPSHOTTERS, UPLINKS, USERNS_MODES, Settings
 from node.snapshots.choose import open_snapshotter
 from node.snapshots.overlay import OverlaySnapshotter
 from node.state.containers import ContainerRows
@@ -55,6 +56,7 @@ from node.state.database import open_state
 from node.state.images import ImageUseRows
 from node.state.secrets import SecretRows
 from node.state.settings import SettingRows
+from node.userns.tenants import Tenants
 from node.volumes.opening import open_volumes
 from ocispec.errors import SeawallError
 from storage.blobs.disk import DiskBlobs
@@ -97,6 +99,8 @@ async def open_node(settings: Settings, rootless: Rootless | None = None) -> Asy
         volumes = await enter(open_volumes(settings.volumes, state, events))
         networks = await enter(open_networks(settings, state, events, rootless.host_sockets.bind if rootless else None))
         held_secrets = Secrets(SecretRows(state), settings.secrets_key or settings.home / "secrets.key", events)
+        tenants = Tenants()
+        identities = await enter(open_identities(settings.users, settings.home, launcher, tenants, volumes))
         groups = cgroups.detect()
         near = Neighbours(
             ContainerRows(state),
@@ -109,6 +113,7 @@ async def open_node(settings: Settings, rootless: Rootless | None = None) -> Asy
             launcher,
             Monitor.connect,
             CgroupFreezer(groups, settings.cgroup_parent),
+            identities,
         )
         limits = HostLimits.of_this_host(groups.features())
         site = Site(settings.cgroup_parent, settings.log, limits, find_init(settings.init_path),
@@ -141,11 +146,12 @@ async def open_node(settings: Settings, rootless: Rootless | None = None) -> Asy
             init=site.init,
             isolation=settings.isolation.baseline,
             rootless=rootless is not None,
+            own_users=identities.by_default(settings.isolation.baseline),
         )
         search = RegistrySearch(image_settings.insecure, image_settings.remote)
         yield Engine(
             containers, execs, images, networks, volumes, search, events, facts, files, archives, commits, builds,
-            held_secrets, settings.search_registry, journal,
+            held_secrets, settings.search_registry, journal, tenants,
         )
 
 
@@ -279,6 +285,10 @@ def check_privileges() -> None:
               help="Start containers again that become unhealthy, unless their label seawall.restart-unhealthy=false.")
 @click.option("--no-create-bind-sources", is_flag=True, default=None,
               help="A missing source of -v is an error, not a new folder of root's.")  # fmt: skip
+@click.option("--userns", type=click.Choice(USERNS_MODES),
+              help="Ids of containers: ranges of their own or the host's. [default: private]")  # fmt: skip
+@click.option("--userns-ids", metavar="FIRST:COUNT",
+              help="Where ranges are taken from. [default: seawall's in /etc/subuid, or high ids]")  # fmt: skip
 @click.option("--isolation", type=click.Choice(ISOLATIONS),
               help="Whose defaults hold for containers (docs/isolation.md). [default: seawall]")  # fmt: skip
 @click.option("--default-pids-limit", metavar="NUMBER",

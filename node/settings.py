@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from ocispec.errors import InvalidArgument
 
+USERNS_MODES = ("private", "host")
 SNAPSHOTTERS = ("auto", "overlay", "vfs")
 ISOLATIONS = ("seawall", "docker")
 JOURNAL_SOCKET = "/run/systemd/journal/socket"
@@ -132,6 +133,20 @@ class IsolationSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class UserSettings:
+    """Which of the host's ids containers have (docs/userns.md)."""
+
+    own: bool = True
+    """Each container a range of its own, unless it asks for what only the host's can do."""
+
+    ids: str = ""
+    """FIRST:COUNT, …; empty: what /etc/subuid gives to `seawall`, else ids above 2³¹."""
+
+    register: Path = Path("/run/seawall/ids")
+    """The file on whose bytes the nodes of this machine hold locks of the ranges in use."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """One node. Two nodes with different homes run side by side: every name they give the kernel carries `tag`."""
 
@@ -169,6 +184,7 @@ class Settings:
 
     isolation: IsolationSettings = field(default_factory=IsolationSettings)
     rootless: RootlessSettings = field(default_factory=RootlessSettings)
+    users: UserSettings = field(default_factory=UserSettings)
 
     @classmethod
     def make(
@@ -192,6 +208,7 @@ class Settings:
         secrets_key: str = "",
         isolation: IsolationSettings | None = None,
         rootless: RootlessSettings | None = None,
+        users: UserSettings | None = None,
     ) -> "Settings":
         """The settings with what was left out filled in. Raises InvalidSettings."""
         root = Path(home).absolute().resolve()
@@ -217,6 +234,7 @@ class Settings:
             secrets_key=Path(secrets_key).absolute() if secrets_key else root / "secrets.key",
             isolation=isolation or IsolationSettings(),
             rootless=rootless or RootlessSettings(),
+            users=users or UserSettings(),
         )  # fmt: skip
 
     @classmethod
@@ -257,6 +275,7 @@ class Settings:
             secrets_key=pick("secrets_key"),
             isolation=_isolation_settings(pick("isolation", "seawall"), pick("default_pids_limit", "4096")),
             rootless=_rootless_settings(pick("rootless_network", "auto")),
+            users=_user_settings(pick("userns", "private"), pick("userns_ids")),
         )
 
     @property
@@ -345,6 +364,13 @@ def _rootless_settings(network: str) -> RootlessSettings:
     if network not in UPLINKS:
         raise InvalidSettings(f"--rootless-network {network!r}: choose one of {', '.join(UPLINKS)}")
     return RootlessSettings(network)
+
+
+def _user_settings(mode: str, ids: str) -> UserSettings:
+    """Raises InvalidSettings."""
+    if mode not in USERNS_MODES:
+        raise InvalidSettings(f"--userns {mode[:50]!r}: choose one of {', '.join(USERNS_MODES)}")
+    return UserSettings(mode == "private", ids)
 
 
 def _publish_settings(addresses: tuple[str, ...], *, past_firewall: bool) -> PublishSettings:

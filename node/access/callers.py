@@ -5,7 +5,7 @@ import errno
 import pwd
 import socket
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ SO_PEERGROUPS = 59
 MOST_GROUPS = 65536
 """NGROUPS_MAX."""
 
-_CREDENTIALS = struct.Struct("3i")
+_CREDENTIALS = struct.Struct("i2I")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +38,14 @@ class Caller:
         return f"user {self.uid}"
 
 
-def local(connection: socket.socket) -> Caller:
-    """The process that connected to a unix socket, as it was then (unix(7), SO_PEERCRED). Raises OSError."""
+def local(connection: socket.socket, inside: Callable[[int], int] = lambda number: number) -> Caller:
+    """The process that connected to a unix socket, as it was then (unix(7), SO_PEERCRED). Raises OSError.
+
+    `inside`: the id that a container sees in place of one of the host's. Who gives a container the socket gives its
+    users what ours have: its root is root here, as it would be without a user namespace.
+    """
     _pid, uid, gid = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return Caller(uid, frozenset({gid, *_groups(connection)}))
+    return Caller(inside(uid), frozenset(inside(group) for group in {gid, *_groups(connection)}))
 
 
 def _groups(connection: socket.socket) -> Iterable[int]:

@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from aiohttp import web
@@ -51,6 +51,7 @@ from node.api.websocket import WebsocketRoutes
 from node.events import EventBus
 from node.images.news import ImageNews
 from node.network.hostports import Bind
+from node.userns.tenants import Tenants
 from ocispec.errors import FailedPrecondition
 
 MAX_BODY = 4 * 1024 * 1024
@@ -85,13 +86,15 @@ class Engine:
     secrets: Secrets
     search_registry: str = ""
     journal: OlderEvents | None = None
+    tenants: Tenants = field(default_factory=Tenants)
+    """Of the host's ids: who asks from within a container."""
 
 
 def build(engine: Engine, access: Access | None = None) -> web.Application:
     """All requests go to one dispatcher: Docker's paths carry a version, and its 404 and 501 say what they are about,
     which aiohttp's router knows nothing of."""
     things = NodeThings(engine.containers, engine.execs, engine.networks, engine.volumes)
-    dispatcher = Dispatcher(routes(groups(engine)), Guard(access or Access(None), things))
+    dispatcher = Dispatcher(routes(groups(engine)), Guard(access or Access(None), things), engine.tenants.inside)
     app = web.Application(client_max_size=MAX_BODY)
     app.router.add_route("*", r"/{path:[\s\S]*}", dispatcher.handle)  # a dot does not match a line feed
     app.on_response_prepare.append(_add_headers)

@@ -54,8 +54,12 @@ class Route:
 class Dispatcher:
     """Finds a request's route. Fixed paths are looked up, the others matched in the order of the table."""
 
-    def __init__(self, routes: Sequence[Route], guard: Guard) -> None:
+    def __init__(
+        self, routes: Sequence[Route], guard: Guard, inside: Callable[[int], int] = lambda uid: uid
+    ) -> None:
+        """`inside`: the id that a container sees in place of one of the host's."""
         self._guard = guard
+        self._inside = inside
         self._fixed = {(route.method, route.path): route for route in routes if "{" not in route.path}
         self._variable: dict[str, list[tuple[re.Pattern[str], Route]]] = {}
         for route in routes:
@@ -97,11 +101,11 @@ class Dispatcher:
             raise errors.Unimplemented(f"{route.operation} ({route.method} {route.path}) is not supported yet")
         call = Call(request, version, variables)
         if not self._guard.idle:
-            call = await self._guard.admit(_caller(request), route.operation, call)
+            call = await self._guard.admit(_caller(request, self._inside), route.operation, call)
         return await route.handler(call)
 
 
-def _caller(request: web.Request) -> Caller:
+def _caller(request: web.Request, inside: Callable[[int], int]) -> Caller:
     """Raises NotAllowed."""
     transport = request.transport
     if transport is None:
@@ -109,7 +113,7 @@ def _caller(request: web.Request) -> Caller:
     if (certificate := transport.get_extra_info("peercert")) is not None:
         return by_certificate(certificate)
     try:
-        return local(transport.get_extra_info("socket"))
+        return local(transport.get_extra_info("socket"), inside)
     except OSError as error:
         raise NotAllowed(f"the kernel does not say who asks: {error.strerror}") from error
 

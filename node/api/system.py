@@ -45,6 +45,8 @@ class Facts:
     init: str = ""
     isolation: str = "seawall"
     rootless: bool = False
+    own_users: bool = False
+    """Containers that say nothing have a user namespace of their own."""
 
 
 class SystemRoutes:
@@ -95,7 +97,7 @@ class SystemRoutes:
                      "Log": list(self._facts.log_drivers)},
             init=self._facts.init,
             isolation=self._facts.isolation,
-            security=_security(self._facts.isolation, rootless=self._facts.rootless),
+            security=_security(self._facts),
         )
         work = view.Work(files=len(await asyncio.to_thread(os.listdir, "/proc/self/fd")),
                          tasks=len(asyncio.all_tasks()), listeners=self._events.listeners)
@@ -104,15 +106,16 @@ class SystemRoutes:
         return reply(document | view.work(work, backing=backing) | view.by_version(call.version))
 
 
-def _security(isolation: str, *, rootless: bool) -> tuple[str, ...]:
+def _security(facts: Facts) -> tuple[str, ...]:
     """What a container that says nothing gets, in Docker's words."""
-    kind = baseline(isolation)
+    kind = baseline(facts.isolation)
     return (
         "name=seccomp,profile=builtin",
         "name=cgroupns",
+        *(["name=userns"] if facts.own_users else []),
         *(["name=no-new-privileges"] if kind.no_new_privileges else []),
         *(["name=apparmor"] if labels.default_apparmor() else []),
-        *(["name=rootless"] if rootless else []),
+        *(["name=rootless"] if facts.rootless else []),
     )
 
 

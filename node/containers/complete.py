@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Any
 
+from node.containers import usermode
 from node.containers.bundle import resources
 from node.containers.bundle.config import check_sysctls
 from node.containers.bundle.mounts import tmpfs_options
@@ -24,7 +25,7 @@ from node.linux.cgroups import CgroupError
 from node.linux.cgroups.hierarchies import checked_path
 from node.network.model import BUILTIN, EndpointSpec
 from node.network.options import check_address, check_mac
-from ocispec.errors import InvalidArgument, Unimplemented
+from ocispec.errors import InvalidArgument
 
 MAX_HOSTNAME = 64
 MODES: Mapping[str, frozenset[str]] = {
@@ -32,7 +33,6 @@ MODES: Mapping[str, frozenset[str]] = {
     "ipc": frozenset({"", "private", "host", "none", "shareable"}),
     "uts": frozenset({"", "private", "host"}),
     "cgroup": frozenset({"", "private", "host"}),
-    "user": frozenset({"", "host"}),
 }
 JOIN = "container:"
 JOINABLE = ("pid", "ipc")
@@ -101,9 +101,8 @@ def _check_namespaces(namespaces: Namespaces) -> None:
         mode = getattr(namespaces, kind)
         if mode in allowed or (kind in JOINABLE and mode.startswith(JOIN) and len(mode) > len(JOIN)):
             continue
-        if kind == "user":
-            raise Unimplemented(f"--userns {mode} is not supported yet")
         raise InvalidSpec(f"invalid {kind.upper()} mode: {mode}")
+    usermode.parse(namespaces.user)
 
 
 def _check_network(spec: CreateSpec) -> None:

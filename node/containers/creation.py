@@ -6,11 +6,12 @@ import secrets
 from dataclasses import replace
 from pathlib import Path
 
-from node.containers import clock, defaults, logdrivers, names
+from node.containers import clock, defaults, identity, logdrivers, names
 from node.containers.complete import complete
 from node.containers.errors import InvalidSpec, NameInUse
+from node.containers.identity import Identities
 from node.containers.live import Index, Live, find
-from node.containers.model import Container, Created, CreateSpec
+from node.containers.model import Container, Created, CreateSpec, MountPoint
 from node.containers.mountpoints import MountPoints
 from node.containers.news import News
 from node.containers.parts import FindsImages
@@ -40,8 +41,10 @@ class Creator:
         mount_points: MountPoints,
         private: PrivateMounts,
         site: Site,
+        identities: Identities,
     ) -> None:
         self._site = site
+        self._identities = identities
         self._home = home
         self._index = index
         self._records = records
@@ -73,6 +76,8 @@ class Creator:
                 raise InvalidSpec(NO_INIT)
             self._check_joined(settled)
             points = await self._mount_points.settle(settled)
+            mode, shared = await self._choose_ids(settled, points)
+            settled = identity.settled(settled, mode)
             container = Container(
                 container_id,
                 name,
@@ -99,7 +104,7 @@ class Creator:
         finally:
             del self._claimed[name]
         self._news.tell(container, "create")
-        return Created(container_id, (*told, *warnings, *_network_warnings(settled)))
+        return Created(container_id, (*told, *warnings, *shared, *_network_warnings(settled)))
 
     async def _settle(self, live: Live, image: Image) -> None:
         directory = Path(live.container.directory)
@@ -115,6 +120,16 @@ class Creator:
             await self._private.remove(live.id, directory)
             if isinstance(error, ContainerRowExists):
                 raise NameInUse(live.container.name, "another container") from error
+            raise
+
+    async def _choose_ids(
+        self, spec: CreateSpec, points: tuple[MountPoint, ...]
+    ) -> tuple[str, tuple[str, ...]]:
+        try:
+            return await self._identities.choose(spec, points)
+        except BaseException:
+            self._mount_points.settled(points)
+            await self._mount_points.discard(points)
             raise
 
     def _check_joined(self, spec: CreateSpec) -> None:

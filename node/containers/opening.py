@@ -12,6 +12,7 @@ from node.containers.delivery.courier import Couriers
 from node.containers.execs import Execs
 from node.containers.freezer import CgroupFreezer, group_path
 from node.containers.health import HealthChecks
+from node.containers.identity import Identities
 from node.containers.live import Index, Live, find
 from node.containers.manager import Containers
 from node.containers.model import Container
@@ -58,6 +59,7 @@ class Neighbours:
     launcher: Launches
     connect: Callable[[Path], Awaitable[MonitorHandle]]
     freezer: Groups
+    identities: Identities
 
 
 @asynccontextmanager
@@ -78,7 +80,8 @@ async def open_containers(home: Path, site: Site, near: Neighbours) -> AsyncIter
     private = PrivateMounts(near.images, near.snapshots, near.secrets)
     mounting = Mounting(near.volumes, near.events)
     runner = Runner(
-        Startup(site, near.snapshots, near.networks, near.launcher, live, mounting, private),
+        Startup(site, near.snapshots, near.networks, near.launcher, live, mounting, private,
+                near.identities),
         near.networks,
         near.freezer,
         records,
@@ -99,7 +102,7 @@ async def open_containers(home: Path, site: Site, near: Neighbours) -> AsyncIter
         couriers.begin(live)
 
     runner.on_started = started
-    creator = Creator(home, index, records, news, near.images, near.snapshots, points, private, site)
+    creator = Creator(home, index, records, news, near.images, near.snapshots, points, private, site, near.identities)
     recovery = Recovery(
         home, index, records, runner, remover, near.networks, private, near.connect, tasks, mounting
     )

@@ -90,6 +90,7 @@ class Recovery:
             place = live.container.network
             ports = [PortBinding(p.port.protocol, p.port.number, p.host_ip, p.host_port) for p in place.ports]
             await self._mounting.hold(live.container)
+            await self._runner.recognise(live)
             await self._networks.readopt(_joining(live.container), place.endpoints, ports, monitor.pid)
             await self._records.save(live)
         if self.adopt is not None:

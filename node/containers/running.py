@@ -98,6 +98,9 @@ class Runner:
         await self._write(live)
         self._news.tell(live.container, "start")
 
+    async def recognise(self, live: Live) -> None:
+        await self._startup.recognise(live)
+
     def watch(self, live: Live, monitor: MonitorHandle, *, taken_over: bool = False) -> None:
         self._tasks.spawn(self._watch(live, monitor), f"watch {live.id}")
         if self.on_started is not None:
@@ -154,6 +157,7 @@ class Runner:
         except SeawallError:
             log.exception("the network place of container %s is not released", live.container.name)
         await self._mounting.end(live.container)
+        self._startup.ended(live)
         if not live.container.spec.auto_remove:
             await self._write(live)
         live.exited.set()

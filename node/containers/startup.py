@@ -12,11 +12,13 @@ from typing import TypeVar
 
 from node.containers import clock, files, links, logdrivers
 from node.containers.bundle.config import Joins, Surroundings, config
+from node.containers.bundle.ownids import OwnIds
 from node.containers.bundle.rootfiles import LayeredRoot
 from node.containers.connecting import connected
 from node.containers.errors import CannotInvoke, CannotStart, NotRunning, WrongState
 from node.containers.freezer import group_path
 from node.containers.hostlimits import HostLimits
+from node.containers.identity import Given, Identities
 from node.containers.launcher import LaunchRequest
 from node.containers.live import Live
 from node.containers.model import Container, Place, Port, PublishedPort, Status
@@ -68,8 +70,10 @@ class Startup:
         find: Callable[[str], Live],
         mounting: Mounting,
         private: PrivateMounts,
+        identities: Identities,
     ) -> None:
         self._site = site
+        self._identities = identities
         self._snapshots = snapshots
         self._networks = networks
         self._launcher = launcher
@@ -96,6 +100,13 @@ class Startup:
         )
         live.exited.clear()
 
+    async def recognise(self, live: Live) -> None:
+        """An earlier daemon started it."""
+        await self._identities.recognise(live.id, live.state.pid)
+
+    def ended(self, live: Live) -> None:
+        self._identities.ended(live.id)
+
     async def _mounted(self, live: Live) -> tuple[MonitorHandle, Sandbox]:
         await self._mounting.begin(live.container)
         try:
@@ -105,18 +116,25 @@ class Startup:
             raise
 
     async def _connect(self, live: Live) -> tuple[MonitorHandle, Sandbox]:
+        joins, other = self._shared(live.container)
+        joined = [pid for pid in (joins.pid, joins.ipc, other) if pid]
+        async with self._identities.given(live.container, joined) as given:
+            monitor, sandbox = await self._place(live, joins, other, given)
+            self._identities.runs(live.id, given)
+        return monitor, sandbox
+
+    async def _place(self, live: Live, joins: Joins, other: int, given: Given) -> tuple[MonitorHandle, Sandbox]:
         container = live.container
-        joins, netns = self._shared(container)
         # Both at once; neither is cancelled when the other fails, so that there is one place that gives back.
         attaching, mounting = await asyncio.gather(
-            self._networks.attach(self._joining(container, netns)),
+            self._networks.attach(self._joining(container, other, given)),
             self._snapshots.mount(container.id),
             return_exceptions=True,
         )
         try:
             sandbox, root = _unless_failed(attaching), _unless_failed(mounting)
-            await asyncio.to_thread(self._write, container, sandbox, root, joins)
-            return await self._launch(live, sandbox, root), sandbox
+            await asyncio.to_thread(self._write, container, sandbox, root, joins, given.own)
+            return await self._launch(live, sandbox, root, given), sandbox
         except BaseException:
             await self._networks.release(container.id)
             raise
@@ -124,7 +142,7 @@ class Startup:
             if not isinstance(attaching, BaseException):
                 await attaching.close()
 
-    async def _launch(self, live: Live, sandbox: Sandbox, root: RootMount) -> MonitorHandle:
+    async def _launch(self, live: Live, sandbox: Sandbox, root: RootMount, given: Given) -> MonitorHandle:
         container, spec = live.container, live.container.spec
         directory = Path(container.directory)
         request = LaunchRequest(
@@ -135,13 +153,13 @@ class Startup:
             log=logdrivers.target(container, self._site.log),
             open_stdin=spec.open_stdin,
             stdin_once=spec.stdin_once,
-            fds=sandbox.fds,
+            fds=(*sandbox.fds, *given.locks),
             images=await self._private.images(container),
         )
         files, contents = await self._private.contents(container)
         if files:
             with in_memory(contents) as held:
-                monitor = await self._launcher.create(replace(request, files=files, fds=(*sandbox.fds, held)))
+                monitor = await self._launcher.create(replace(request, files=files, fds=(*request.fds, held)))
         else:
             monitor = await self._launcher.create(request)
         try:
@@ -154,7 +172,9 @@ class Startup:
             raise
         return monitor
 
-    def _write(self, container: Container, sandbox: Sandbox, root: RootMount, joins: Joins) -> None:
+    def _write(
+        self, container: Container, sandbox: Sandbox, root: RootMount, joins: Joins, own: OwnIds | None
+    ) -> None:
         """The bundle and the files that are bound over /etc."""
         linked = links.resolve(container, self._find)
         files.write(container, sandbox, self._joined(container), links.hosts(linked))
@@ -163,10 +183,11 @@ class Startup:
             container = replace(container, spec=replace(container.spec, env=env))
         layers = LayeredRoot.of_mount(root.type, root.source, root.options, root.cwd)
         place = group_path(container, self._site.cgroup_parent)
-        around = Surroundings(place, sandbox.netns_path, joins, self._site.init, layers.read, _owner)
+        around = Surroundings(place, sandbox.netns_path, joins, self._site.init, layers.read, _owner, own)
         (Path(container.directory) / "config.json").write_text(json.dumps(config(container, around)))
 
-    def _joining(self, container: Container, other_netns: str | None) -> Joining:
+    def _joining(self, container: Container, other: int, given: Given) -> Joining:
+        sysctls = container.spec.resources.sysctls if given.network is not None else {}
         return Joining(
             container.id,
             container.name,
@@ -174,17 +195,19 @@ class Startup:
             _mode(container, self._find),
             connected(container),
             tuple(published(container)),
-            other_netns,
+            f"/proc/{other}/ns/net" if other else None,
             files.resolving(container.spec.network),
+            given.network,
+            {name: value for name, value in sysctls.items() if name.startswith("net.")},
         )
 
-    def _shared(self, container: Container) -> tuple[Joins, str | None]:
-        """The namespaces of other containers that this one joins, and the network's. Raises NoSuchContainer,
-        NotRunning, WrongState."""
+    def _shared(self, container: Container) -> tuple[Joins, int]:
+        """The first processes of the containers whose namespaces it joins, and that of the network's (0: none). Raises
+        NoSuchContainer, NotRunning, WrongState."""
         asked, net_mode = container.spec.namespaces, container.spec.network.mode
         pid = self._running_pid(asked.pid) if asked.pid.startswith(JOIN) else 0
         ipc = self._ipc_donor(asked.ipc) if asked.ipc.startswith(JOIN) else 0
-        net = f"/proc/{self._running_pid(net_mode)}/ns/net" if net_mode.startswith(JOIN) else None
+        net = self._running_pid(net_mode) if net_mode.startswith(JOIN) else 0
         return Joins(pid, ipc), net
 
     def _ipc_donor(self, mode: str) -> int:

@@ -7,6 +7,7 @@ processes see them; or a new namespace that holds a stopped container's root and
 """
 
 import contextlib
+import errno
 import os
 import stat
 import sys
@@ -38,10 +39,25 @@ def enter(job: Mapping[str, Any], pidfd: int | None) -> View:
     if pidfd is not None:
         syscalls.setns(pidfd, syscalls.CLONE_NEWNS)
         os.chdir("/")
+        _become_its_root(pidfd)
     else:
         _stand_alone(job["root"], job["scratch"], job.get("mounts", ()), make=bool(job.get("writable")))
     seal()
     return View(os.open("/", _PLACE | os.O_DIRECTORY), own)
+
+
+def _become_its_root(pidfd: int) -> None:
+    """Of its user namespace, where it has one: ids are then the container's, and no right reaches beyond it."""
+    try:
+        syscalls.setns(pidfd, syscalls.CLONE_NEWUSER)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return  # it is ours (setns(2))
+    os.setgroups(())
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
 
 
 def seal() -> None:

@@ -63,16 +63,20 @@ class MountEntry:
     receives: bool
     """A slave: what is mounted elsewhere arrives here."""
 
+    kind: str = ""
+    """The file system's."""
+
 
 def entries() -> Iterator[MountEntry]:
     """The mounts of this process's namespace, in order."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         for line in file:
             fields = line.split(" ")
-            optional = fields[6:fields.index("-", 6)]
+            dash = fields.index("-", 6)
+            optional = fields[6:dash]
             point = _ESCAPE.sub(lambda match: chr(int(match[1], 8)), fields[4])
             yield MountEntry(int(fields[0]), point, any(tag.startswith("shared:") for tag in optional),
-                             any(tag.startswith("master:") for tag in optional))
+                             any(tag.startswith("master:") for tag in optional), fields[dash + 1])
 
 
 def mounted_on(path: str) -> bool:

@@ -158,6 +158,11 @@ class Joining:
     """Of container:<id>: that one's namespace."""
 
     resolving: Resolving = field(default_factory=Resolving)
+    netns: int | None = None
+    """A namespace that is ready for it, with lo up (the caller's; a copy is kept); None: one is made."""
+
+    sysctls: Mapping[str, str] = field(default_factory=lambda: NO_STRINGS)
+    """Of that namespace."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """A network namespace from outside: made, entered for a moment, looked up by a process. Everything here blocks."""
 
 import contextlib
+import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,20 +33,52 @@ def new_namespace() -> tuple[int, Netlink]:
     return netns, inside
 
 
+def opened(netns: int) -> tuple[int, Netlink]:
+    """A descriptor of our own, and a socket inside."""
+    copy = os.dup(netns)
+    try:
+        with entered(copy):
+            return copy, Netlink()
+    except BaseException:
+        os.close(copy)
+        raise
+
+
 def prepare(netns: int) -> None:
-    """What `new_namespace` does, for one that is there, and what every container may do in it: have ports below 1024,
-    and send echo requests without CAP_NET_RAW. Written by us: in a user namespace the kernel takes no range of groups
-    that is larger than the namespace's."""
+    """What `new_namespace` does, for one that is there, and what every container may do in it: have ports below 1024.
+    """
     with entered(netns):
         no_ipv6("default")
-        for path, value in CONTAINERS.items():
-            sysctl(path, value)
+        sysctl("net/ipv4/ip_unprivileged_port_start", "0")
         inside = Netlink()
     with inside:
         inside.set_up(1)
 
 
-CONTAINERS = {"net/ipv4/ip_unprivileged_port_start": "0", "net/ipv4/ping_group_range": "0\t2147483647"}
+def set_all(netns: int, values: Mapping[str, str]) -> None:
+    """Sysctls of a network namespace, `net.…`, as sysctl(8) names them. Raises OSError naming the one that is wrong."""
+    if not values:
+        return
+    with entered(netns):
+        top = os.open("/proc/sys", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for name, value in values.items():
+                _set(top, name, value)
+        finally:
+            os.close(top)
+
+
+def _set(top: int, name: str, value: str) -> None:
+    parts = name.replace(".", "/").split("/")
+    try:
+        if parts[0] != "net" or not all(parts[1:]):
+            raise OSError(errno.EPERM, "")  # "net//../kernel": the host's
+        file = syscalls.openat2(top, "/".join(parts), os.O_WRONLY, resolve=syscalls.RESOLVE_BENEATH
+                                | syscalls.RESOLVE_NO_SYMLINKS)
+        with os.fdopen(file, "w") as opened:
+            opened.write(value)
+    except OSError as error:
+        raise OSError(error.errno, f"sysctl {name}: {os.strerror(error.errno or 0).lower()}") from error
 
 
 @contextmanager

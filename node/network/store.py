@@ -28,7 +28,7 @@ from node.network.model import (
     PortBinding,
     Sandbox,
 )
-from node.network.namespace import new_namespace
+from node.network.namespace import new_namespace, opened, set_all
 from ocispec.errors import InvalidArgument
 
 JOIN = "container:"
@@ -158,7 +158,7 @@ class Networks:
         if ends and ends[0].driver == "host":
             return Sandbox(None, endpoints=ends)
         try:
-            sandbox = await asyncio.to_thread(_isolated)
+            sandbox = await asyncio.to_thread(_isolated, joining)
         except BaseException:
             self._attached.pop(joining.container_id, None)
             raise
@@ -182,7 +182,7 @@ class Networks:
                 for one in held:
                     holding.callback(one.close)
                 try:
-                    netns = await asyncio.to_thread(wiring.build, plugs, attached.ends)
+                    netns = await asyncio.to_thread(wiring.build, plugs, attached.ends, joining.netns, joining.sysctls)
                 except OSError as error:
                     raise NetworkUnavailable(f"failed to set up container networking: {error.strerror}") from error
                 sandbox = Sandbox(f"/proc/{os.getpid()}/fd/{netns}", own=[netns])
@@ -400,7 +400,13 @@ def _check_together(held: Sequence[Held]) -> None:
         raise InvalidNetwork("container cannot be connected to one network twice")
 
 
-def _isolated() -> Sandbox:
-    netns, inside = new_namespace()
+def _isolated(joining: Joining) -> Sandbox:
+    """Raises NetworkUnavailable."""
+    netns, inside = new_namespace() if joining.netns is None else opened(joining.netns)
     inside.close()
+    try:
+        set_all(netns, joining.sysctls)
+    except OSError as error:
+        os.close(netns)
+        raise NetworkUnavailable(f"failed to set up container networking: {error.strerror}") from error
     return Sandbox(f"/proc/{os.getpid()}/fd/{netns}", own=[netns])

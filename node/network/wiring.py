@@ -6,14 +6,14 @@ Raises OSError in the kernel's words.
 import contextlib
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
 from node.linux.netlink import Netlink
 from node.network.held import Held
-from node.network.model import Endpoint
-from node.network.namespace import entered, namespace_of, new_namespace, sysctl
+from node.network.model import NO_STRINGS, Endpoint
+from node.network.namespace import entered, namespace_of, new_namespace, opened, set_all, sysctl
 from node.network.options import endpoint_sysctls
 
 
@@ -32,15 +32,18 @@ def plug(held: Held, end: Endpoint, driver_opts: dict[str, str], *, hairpin: boo
     return Plug(held, end, endpoint_sysctls(driver_opts, end.interface), hairpin)
 
 
-def build(plugs: Sequence[Plug], ends: Sequence[Endpoint]) -> int:
-    """A new namespace with lo and these interfaces up; gives its descriptor. `ends`: the one with the default route
-    first."""
-    netns, inside = new_namespace()
+def build(
+    plugs: Sequence[Plug], ends: Sequence[Endpoint], ready: int | None = None, sysctls: Mapping[str, str] = NO_STRINGS
+) -> int:
+    """A namespace with lo and these interfaces up, a new one or that which is `ready`; gives a descriptor of it.
+    `ends`: the one with the default route first."""
+    netns, inside = new_namespace() if ready is None else opened(ready)
     try:
         with inside, Netlink() as host:
             for one in plugs:
                 _make(host, netns, inside, one)
             route(inside, ends, fresh=True)
+        set_all(netns, sysctls)
     except BaseException:
         os.close(netns)
         raise

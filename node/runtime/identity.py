@@ -16,6 +16,8 @@ from node.runtime.spec import InvalidConfig
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from node.runtime.spec import Config, Extents
 
 
@@ -83,13 +85,15 @@ def make(uids: Extents, gids: Extents) -> int:
     return _make(uids, gids, 0, ("user",))[0]
 
 
-def make_with_network(uids: Extents, gids: Extents) -> tuple[int, ...]:
-    """The same, and a new network namespace that it owns. Raises OSError."""
-    return _make(uids, gids, syscalls.CLONE_NEWNET, ("user", "net"))
+def make_with_network(uids: Extents, gids: Extents, prepare: Callable[[], None]) -> tuple[int, ...]:
+    """The same, and a new network namespace that it owns, in which its root has done `prepare`. Raises OSError."""
+    return _make(uids, gids, syscalls.CLONE_NEWNET, ("user", "net"), prepare)
 
 
-def _make(uids: Extents, gids: Extents, more: int, kinds: tuple[str, ...]) -> tuple[int, ...]:
-    child = _Inhabitant(None, more, next((outside for inside, outside, _ in uids if inside == 0), 0))
+def _make(
+    uids: Extents, gids: Extents, more: int, kinds: tuple[str, ...], last: Callable[[], None] | None = None
+) -> tuple[int, ...]:
+    child = _Inhabitant(None, more, next((outside for inside, outside, _ in uids if inside == 0), 0), last)
     try:
         for name, extents in (("uid_map", uids), ("gid_map", gids)):
             try:
@@ -123,9 +127,13 @@ class _Inhabitant:
     It still sees the host's files. So nobody but its maker may look into it, and it is not root's: whoever is root of
     the host's user namespace, without any capability (a container in the host's pid and user namespaces), has all of
     them over what root owns (user_namespaces(7)).
+
+    `last`: what it does as root of the namespace when it is let go, with its maps written.
     """
 
-    def __init__(self, fd: int | None, more: int = 0, owner: int = 0) -> None:
+    def __init__(
+        self, fd: int | None, more: int = 0, owner: int = 0, last: Callable[[], None] | None = None
+    ) -> None:
         made, say_made = os.pipe2(os.O_CLOEXEC)
         wait, self._let_go = os.pipe2(os.O_CLOEXEC)
         self.pid = os.fork()
@@ -147,6 +155,9 @@ class _Inhabitant:
                     syscalls.setns(fd, syscalls.CLONE_NEWUSER)
                 os.write(say_made, b".")
                 os.read(wait, 1)
+                if last is not None:
+                    become_root()
+                    last()
             finally:
                 os._exit(0)
         os.close(say_made)

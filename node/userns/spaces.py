@@ -23,6 +23,9 @@ READY = 3
 REST = 0.1
 """Seconds after a start in which nothing is made: the start has the processor for itself."""
 
+PROBE = (0x8000_0000, SIZE)
+"""Ids for a namespace without anybody in it: they are nobody else's less for that."""
+
 log = logging.getLogger(__name__)
 
 
@@ -59,6 +62,7 @@ class Spaces:
         self._prepare = prepare
         self._ready: deque[Space] = deque()
         self._wanted = asyncio.Event()
+        self._probe: asyncio.Future[int] | None = None
 
     async def take(self, size: int = SIZE) -> Space:
         """The caller closes it. Raises NoFreeIds, LauncherFailed, OSError."""
@@ -68,6 +72,21 @@ class Spaces:
             return await self._make(size)
         finally:
             self._wanted.set()
+
+    async def probe(self) -> int:
+        """A user namespace that nobody lives in, for trying what can be mapped. It stays ours."""
+        if self._probe is None:
+            self._probe = asyncio.ensure_future(self._make_probe())
+        try:
+            return await asyncio.shield(self._probe)
+        except (SeawallError, OSError):
+            self._probe = None
+            raise
+
+    async def _make_probe(self) -> int:
+        user, network = await self._maker.make_namespaces(*PROBE)
+        os.close(network)
+        return user
 
     def share(self, ids: IdRange) -> Held:
         """A further hold on the ids of a container whose namespaces are joined. Raises NoFreeIds."""
@@ -104,18 +123,24 @@ class Spaces:
     def close(self) -> None:
         while self._ready:
             self._ready.pop().close()
+        if self._probe is not None and self._probe.done() and not self._probe.exception():
+            os.close(self._probe.result())
 
 
 @asynccontextmanager
-async def open_spaces(ranges: Ranges, maker: MakesNamespaces, prepare: Callable[[int], None]) -> AsyncIterator[Spaces]:
+async def open_spaces(
+    ranges: Ranges, maker: MakesNamespaces, prepare: Callable[[int], None], *, ahead: bool = True
+) -> AsyncIterator[Spaces]:
+    """`ahead`: some are made before anybody asks for one."""
     spaces = Spaces(ranges, maker, prepare)
-    filling = asyncio.ensure_future(spaces.refill())
+    filling = asyncio.ensure_future(spaces.refill()) if ahead else None
     try:
         yield spaces
     finally:
-        filling.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await filling
+        if filling is not None:
+            filling.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await filling
         spaces.close()
 
 

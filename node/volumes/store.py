@@ -113,6 +113,12 @@ class Volumes:
             raise NoSuchVolume(name)
         return self._volume(row)
 
+    async def origin(self, name: str) -> tuple[str, str]:
+        """What it is mounted from: the file system's type (`bind`: a folder) and its device; empty: a plain folder.
+        Raises NoSuchVolume."""
+        held = backing((await self.inspect(name)).options)
+        return (held.kind or "bind", held.device) if held else ("", "")
+
     async def list(self) -> Sequence[Volume]:
         return [self._volume(row) for row in await self._rows.all()]
 

@@ -65,7 +65,7 @@ def test_connect_and_disconnect(docker: Docker, platform: Platform, back: str) -
 
 def test_links_of_the_default_network(docker: Docker, platform: Platform) -> None:
     docker.ok("run", "-d", "--name", "db", "--expose", "5432", "-e", "KEY=v", platform.image(), "sleep", "60")
-    text = docker.ok("run", "--rm", "--name", "app", "--link", "db:store", platform.image(), "sh", "-c",
+    text = docker.ok("run", "--rm", "--name", "app", "--cap-add", "NET_RAW", "--link", "db:store", platform.image(), "sh", "-c",
                      "cat /etc/hosts; env; ping -c1 -W2 store")  # fmt: skip
     address = docker.inspect("db", "{{.NetworkSettings.IPAddress}}")
     assert f"{address}\tstore " in text

@@ -28,10 +28,13 @@ class Baseline:
     limited_pids: bool
     """The node's number of processes holds for containers that ask for none."""
 
+    own_users: bool
+    """Each container has a user namespace of its own."""
 
-SEAWALL = Baseline("seawall", capabilities.DEFAULT, True, False, True, True)
-DOCKER = Baseline("docker", capabilities.DOCKER, False, True, False, False)
-EARLIER = Baseline("", capabilities.DOCKER, True, True, False, False)
+
+SEAWALL = Baseline("seawall", capabilities.DEFAULT, True, False, True, True, True)
+DOCKER = Baseline("docker", capabilities.DOCKER, False, True, False, False, False)
+EARLIER = Baseline("", capabilities.DOCKER, True, True, False, False, False)
 """Of containers that were made before there was a choice."""
 
 NAMES = (SEAWALL.name, DOCKER.name)

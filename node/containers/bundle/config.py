@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from node.containers.bundle.mounts import mounts
+from node.containers.bundle.ownids import OwnIds
 from node.containers.bundle.process import environment, process
 from node.containers.bundle.resources import devices, resources
 from node.containers.bundle.security import confine
@@ -51,6 +52,9 @@ class Surroundings:
     owner: Callable[[str], tuple[int, int]] = lambda _path: (0, 0)
     """uid and gid of a path of the host."""
 
+    own: OwnIds | None = None
+    """None: it has the host's ids."""
+
 
 def config(container: Container, around: Surroundings) -> dict[str, Any]:
     """Raises UnknownUser, InvalidSpec, Unimplemented."""
@@ -69,6 +73,8 @@ def config(container: Container, around: Surroundings) -> dict[str, Any]:
     }
     if confinement.seccomp is not None:
         linux["seccomp"] = confinement.seccomp
+    if around.own is not None:
+        linux |= around.own.mappings()
     if propagation := _root_propagation(container):
         linux["rootfsPropagation"] = propagation
     result: dict[str, Any] = {
@@ -92,6 +98,7 @@ def config(container: Container, around: Surroundings) -> dict[str, Any]:
             init=around.init if _init(container, around) else "",
             user=(user.uid, user.gid),
             owner=around.owner,
+            own=around.own,
             cgroup_writable=confinement.writable_cgroups,
             proc=confinement.proc,
         ),
@@ -152,7 +159,7 @@ def _privileged(container: Container) -> Security:
 
 
 def _namespaces(spec: CreateSpec, around: Surroundings) -> list[dict[str, str]]:
-    wanted: list[dict[str, str]] = [{"type": "mount"}]
+    wanted: list[dict[str, str]] = [*([around.own.namespace()] if around.own else []), {"type": "mount"}]
     asked = spec.namespaces
     if around.joins.pid:
         wanted.append({"type": "pid", "path": f"/proc/{around.joins.pid}/ns/pid"})
@@ -171,9 +178,11 @@ def _namespaces(spec: CreateSpec, around: Surroundings) -> list[dict[str, str]]:
 
 
 def _sysctls(spec: CreateSpec, around: Surroundings) -> dict[str, str]:
-    shares = spec.network.mode.startswith("container:")
-    own = {} if around.netns_path is None or shares else net_sysctls()
-    return {**own, **spec.resources.sysctls}
+    shares = around.netns_path is None or spec.network.mode.startswith("container:")
+    if around.own is not None and not shares:
+        # Its network namespace has been given both by the node: some the container's root could not set.
+        return {name: value for name, value in spec.resources.sysctls.items() if not name.startswith("net.")}
+    return {**({} if shares else net_sysctls()), **spec.resources.sysctls}
 
 
 def _root_propagation(container: Container) -> str:

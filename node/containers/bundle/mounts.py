@@ -7,6 +7,7 @@ A user mount on a default's destination replaces the default.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from node.containers.bundle.ownids import OwnIds
 from node.containers.errors import InvalidSpec
 from node.containers.idmap import Extents, IdMap, exchange, parse_idmap
 from node.containers.initprogram import TARGET as INIT_TARGET
@@ -28,16 +29,18 @@ def _nobody(_path: str) -> tuple[int, int]:
 
 def mounts(
     container: Container, *, cgroup_private: bool, init: str = "", user: tuple[int, int] = (0, 0),
-    owner: Owner = _nobody, shm_of: int = 0, cgroup_writable: bool = False, proc: Sequence[str] = (),
+    owner: Owner = _nobody, shm_of: int = 0, own: OwnIds | None = None, cgroup_writable: bool = False,
+    proc: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
-    """`user`: uid and gid of the container's process; `owner` says those of a path on the host; `proc`: further
-    options of /proc."""
+    """`user`: uid and gid of the container's process; `owner` says those of a path on the host; `own`: its ids when
+    they are not the host's; `proc`: further options of /proc."""
     spec = container.spec
     wanted = [
-        _user_mount(point, source, _id_map(point, user, owner))
+        mount
         for point, source in sorted(
             zip(container.mounts, _sources(container), strict=True), key=lambda pair: pair[0].target.count("/")
         )
+        for mount in _shown(point, source, _id_map(point, user, owner), own)
     ]
     taken = {mount["destination"] for mount in wanted}
     cgroup = _cgroup(writable=spec.security.privileged or cgroup_writable)
@@ -54,7 +57,7 @@ def mounts(
             "destination": f"/etc/{name}",
             "type": "bind",
             "source": f"{container.directory}/{name}",
-            "options": ["rbind", "rprivate"],
+            "options": ["rbind", "rprivate", *(["idmap"] if own else [])],
         }
         for name in FILES
     ]
@@ -93,6 +96,15 @@ def _cgroup(*, writable: bool) -> dict[str, Any]:
 
 def _mount(destination: str, kind: str, options: Sequence[str], source: str = "") -> dict[str, Any]:
     return {"destination": destination, "type": kind, "source": source or kind, "options": list(options)}
+
+
+def _shown(point: MountPoint, source: str, id_map: IdMap | None, own: OwnIds | None) -> list[dict[str, Any]]:
+    """Images, secrets and configs have been given the container's ids by its monitor."""
+    if own is None or point.kind not in ("bind", "volume"):
+        return [_user_mount(point, source, id_map)]
+    if id_map is not None:
+        return [_user_mount(point, source, own.outside(id_map))]
+    return own.bind(_user_mount(point, source, None), recursive=point.recursive)
 
 
 def _user_mount(point: MountPoint, source: str, id_map: IdMap | None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from node.containers.execs import Execs
+from node.containers.identity import Identities
 from node.containers.manager import Containers
 from node.containers.model import CreateSpec
 from node.containers.opening import Neighbours, Site, open_containers
@@ -14,6 +15,7 @@ from node.events import EventBus
 from node.settings import LogSettings
 from node.state.containers import ContainerRows
 from node.state.database import State, open_state
+from node.userns.tenants import Tenants
 from tests.node.containers.fakes import (
     FakeFreezer,
     FakeImages,
@@ -21,6 +23,7 @@ from tests.node.containers.fakes import (
     FakeNetworks,
     FakeSecrets,
     FakeSnapshots,
+    FakeSpaces,
     FakeVolumes,
 )
 
@@ -52,6 +55,8 @@ class Node:
     freezer: FakeFreezer = field(default_factory=FakeFreezer)
     events: EventBus = field(default_factory=EventBus)
     site: dict = field(default_factory=dict)
+    spaces: FakeSpaces | None = None
+    tenants: Tenants = field(default_factory=Tenants)
     containers: Containers = field(init=False)
     execs: Execs = field(init=False)
     rows: BrittleRows = field(init=False)
@@ -72,6 +77,7 @@ class Node:
                 self.launcher,
                 self.launcher.connect,
                 self.freezer,
+                Identities(self.spaces, self.tenants, self.volumes, why_not="this test has none"),
             )
             folder = self.home / "containers"
             try:

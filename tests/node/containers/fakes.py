@@ -9,8 +9,9 @@ from node.containers import clock
 from node.containers.monitor import ExitStatus, HeldExec, MonitorGone, StartFailed
 from node.images.errors import ImageNotFound
 from node.linux.cgroups.stats import Stats
-from node.network.model import Endpoint, Network, NetworkSpec, NoSuchNetwork, PortBinding
+from node.network.model import Endpoint, Joining, Network, NetworkSpec, NoSuchNetwork, PortBinding
 from node.snapshots.mounts import Difference, RootMount
+from node.userns.ranges import IdRange
 from ocispec.digest import Digest
 from ocispec.errors import FailedPrecondition, NotFound
 from ocispec.image import ImageConfig
@@ -207,8 +208,10 @@ class FakeNetworks:
         self.more: dict[str, list[Endpoint]] = {}
         self.names: dict[str, str] = {}
         self.closed = 0
+        self.joined: list[Joining] = []
 
     async def attach(self, joining):
+        self.joined.append(joining)
         container_id, published = joining.container_id, joining.published
         await asyncio.sleep(0)
         assert container_id not in self.attached, "attached twice without a release"
@@ -282,6 +285,52 @@ class FakeSandbox:
         self.networks.closed += 1
 
 
+@dataclass(frozen=True)
+class FakeHeld:
+    ids: IdRange
+    lock: int
+    spaces: "FakeSpaces"
+
+    def close(self) -> None:
+        self.spaces.open.remove(self.ids.first)
+
+
+@dataclass(frozen=True)
+class FakeSpace:
+    held: FakeHeld
+    user: int = 70
+    network: int = 71
+
+    @property
+    def ids(self) -> IdRange:
+        return self.held.ids
+
+    def close(self) -> None:
+        self.held.close()
+
+
+class FakeSpaces:
+    """Ranges without a kernel (node.userns.spaces.Spaces)."""
+
+    def __init__(self) -> None:
+        self.open: list[int] = []
+        self._next = 100_000
+
+    async def take(self, size=65536):
+        ids, self._next = IdRange(self._next, size), self._next + size
+        return FakeSpace(self._hold(ids))
+
+    def share(self, ids):
+        return self._hold(ids)
+
+    async def probe(self) -> int:
+        return -1
+
+    def _hold(self, ids):
+        self.open.append(ids.first)
+        return FakeHeld(ids, 72, self)
+
+
 @dataclass
 class FakeVolume:
     name: str
@@ -294,6 +343,7 @@ class FakeVolumes:
     filled: list[str] = field(default_factory=list)
 
     claims: list[str] = field(default_factory=list)
+    origins: dict[str, tuple[str, str]] = field(default_factory=dict)
     holders: set[tuple[str, str]] = field(default_factory=set)
 
     async def create(self, name, labels, driver_opts, *, driver="", claim=False):
@@ -310,6 +360,9 @@ class FakeVolumes:
 
     def path(self, name):
         return self.root / name
+
+    async def origin(self, name):
+        return self.origins.get(name, ("", ""))
 
     async def remove(self, name, *, force=False, users=lambda _name: ()) -> None:
         if name in self.claims:

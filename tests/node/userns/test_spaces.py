@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -45,10 +47,32 @@ async def test_a_network_namespace_that_its_user_namespace_owns(tmp_path: Path) 
         assert FIRST <= space.ids.first < FIRST + 8 * SIZE
         with entered(space.network):
             assert Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text() == "0\n"
-            assert Path("/proc/sys/net/ipv4/ping_group_range").read_text().split() == ["0", "2147483647"]
             with Netlink() as inside:
                 assert inside.index("lo") == 1
         space.close()
+
+
+async def test_every_group_may_ping(tmp_path: Path) -> None:
+    async with opened(tmp_path) as spaces:
+        space = await spaces.take()
+        seen = subprocess.run([sys.executable, "-c", _PING, str(space.user), str(space.network)], check=True, timeout=10,
+                              capture_output=True, text=True, pass_fds=[space.user, space.network]).stdout
+        space.close()
+        assert seen.split() == ["0", "65535", "True"]
+
+
+_PING = """
+import os, socket, sys
+from node.linux import syscalls
+user, network = map(int, sys.argv[1:])
+syscalls.setns(user, syscalls.CLONE_NEWUSER)
+os.setresgid(1000, 1000, 1000)
+os.setgroups([])
+syscalls.setns(network, syscalls.CLONE_NEWNET)
+os.setresuid(1000, 1000, 1000)
+print(open("/proc/sys/net/ipv4/ping_group_range").read(), end="")
+print(socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP).fileno() > 2)
+"""
 
 
 async def test_some_wait_and_are_made_again(tmp_path: Path, until: Until) -> None:
