@@ -170,7 +170,7 @@ class Care:
         await self._name(container_id, kept, afresh=True)
 
     async def _relay(self, container_id: str, kept: Kept) -> None:
-        if kept.carried or any(":" in port.host_ip for port in kept.ports):
+        if any(kept.carried or ":" in port.host_ip for port in kept.ports):
             await self._keeper.relay(container_id, kept.relays)
 
     async def _name(self, container_id: str, kept: Kept, *, afresh: bool = False) -> None:
