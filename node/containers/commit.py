@@ -1,6 +1,7 @@
 """`docker commit`: what a container changed becomes a layer, and what it was told becomes an image's configuration."""
 
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from typing import Any, Protocol
 
 from node.containers import clock
 from node.containers.errors import NotRunning, WrongState
+from node.containers.freezer import NoGroups
 from node.containers.live import Live
 from node.containers.model import Container, CreateSpec, Healthcheck, Status
 from node.containers.news import News
@@ -19,6 +21,8 @@ from ocispec.digest import Digest
 from ocispec.reference import Reference
 
 NOTHING: Mapping[str, Any] = {}
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,12 @@ class Committer:
         if not pause or live.state.status is not Status.RUNNING:
             yield
             return
-        await self._freezer.pause(live.id)
+        try:
+            await self._freezer.pause(live.id)
+        except NoGroups as error:
+            log.info("container %s is committed while it runs: %s", live.id[:12], error.message)
+            yield
+            return
         try:
             yield
         finally:

@@ -155,7 +155,8 @@ async def _entered(live: Live) -> AsyncIterator[Running | None]:
 
 
 def _open_first(container_id: str, pid: int) -> int | None:
-    """A pidfd of the process, which is the container's and no other that got its number since: its cgroup says so."""
+    """A pidfd of the process, which is the container's and no other that got its number since: its cgroup says so or,
+    where a node has none, the root file system that its monitor mounted."""
     if pid <= 0:
         return None
     try:
@@ -163,12 +164,18 @@ def _open_first(container_id: str, pid: int) -> int | None:
     except OSError:
         return None
     try:
-        if container_id in Path(f"/proc/{pid}/cgroup").read_text():
+        if container_id in Path(f"/proc/{pid}/cgroup").read_text() or container_id in _root_mount(pid):
             return pidfd
     except OSError:
         pass
     os.close(pidfd)
     return None
+
+
+def _root_mount(pid: int) -> str:
+    """The line of /proc/<pid>/mountinfo that says what its root is. Raises OSError."""
+    lines = Path(f"/proc/{pid}/mountinfo").read_text(errors="replace").splitlines()
+    return next((line for line in lines if line.split(" ")[4:5] == ["/"]), "")
 
 
 def _mounts(container: Container) -> tuple[Bound, ...]:

@@ -12,7 +12,7 @@ from node.linux.cgroups import CgroupError
 from node.linux.cgroups.resources import InvalidResources
 from node.linux.cgroups.stats import Stats
 from node.linux.cgroups.store import Cgroup, Cgroups
-from ocispec.errors import InvalidArgument
+from ocispec.errors import FailedPrecondition, InvalidArgument
 
 T = TypeVar("T")
 
@@ -24,6 +24,10 @@ def group_path(container: Container, parent: str) -> str:
 
 class CgroupFailed(InternalError):
     """The kernel refused to freeze, thaw or read a container's cgroup."""
+
+
+class NoGroups(FailedPrecondition):
+    """This node may make no cgroups, and what was asked needs one; the message says why."""
 
 
 class LimitRefused(InvalidArgument):
@@ -74,4 +78,6 @@ class CgroupFreezer:
             if error.errno in (errno.ENOENT, errno.ENODEV):
                 # Its monitor has removed the group: it ended while we asked, and the exit is about to be booked.
                 raise NotRunning(container_id) from error
+            if error.errno == errno.EOPNOTSUPP:
+                raise NoGroups(error.strerror or str(error)) from error
             raise CgroupFailed(f"the cgroup of container {container_id}: {error}") from error

@@ -12,6 +12,7 @@ from node.containers.connecting import Connector
 from node.containers.creation import Creator
 from node.containers.errors import NameInUse, NoSuchContainer, NotRunning, WrongState
 from node.containers.filters import NOTHING, Filters
+from node.containers.freezer import NoGroups
 from node.containers.live import CONDITIONS, AttachQuery, AttachStream, Index, Live, WaitResult, find
 from node.containers.logs import read_log
 from node.containers.model import Container, Created, CreateSpec, LogQuery, Processes, Status
@@ -177,9 +178,17 @@ class Containers:
         live = find(self._index, name)
         if not live.state.running:
             raise NotRunning(live.id)
-        found = await asyncio.to_thread(top.processes, await self._freezer.pids(live.id), ps_args)
+        found = await asyncio.to_thread(top.processes, await self._pids(live), ps_args)
         self._news.tell(live.container, "top")
         return found
+
+    async def _pids(self, live: Live) -> Sequence[int]:
+        try:
+            return await self._freezer.pids(live.id)
+        except NoGroups:
+            if live.container.spec.namespaces.pid not in ("", "private"):
+                raise
+            return await asyncio.to_thread(top.beside, live.state.pid)
 
     async def attach(self, name: str, *, stdin: bool, stdout: bool, stderr: bool) -> AttachStream:
         """Raises WrongState for a paused or restarting container."""

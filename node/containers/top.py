@@ -4,6 +4,7 @@ Known: no arguments and -ef (full format), aux (BSD format), and -o/-eo/o with a
 run: it may be missing, and a container's command line must never reach a shell's word splitting.
 """
 
+import contextlib
 import os
 import pwd
 import time
@@ -45,6 +46,22 @@ class _Process:
     @property
     def started(self) -> time.struct_time:
         return time.localtime(time.time() - self.age)
+
+
+def beside(pid: int) -> Sequence[int]:
+    """Who shares the pid namespace of a container's first process, where no cgroup says who belongs to it. Those that
+    may not be looked at are somebody else's."""
+    try:
+        own = os.readlink(f"/proc/{pid}/ns/pid")
+    except OSError:
+        return []
+    found = []
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if os.readlink(f"/proc/{entry.name}/ns/pid") == own:
+                    found.append(int(entry.name))
+    return found
 
 
 def processes(pids: Sequence[int], ps_args: str) -> Processes:
