@@ -69,6 +69,7 @@ class Creator:
             spec = replace(spec, security=security)
             # In a thread: a seccomp profile of the user's own may take a while to judge.
             whole = await asyncio.to_thread(complete, spec, image.config.config, container_id)
+            self._site.limits.check(whole.spec.namespaces)
             limits, warnings = self._site.limits.adapt(whole.spec.resources)
             limits = defaults.limited(limits, security, self._site.isolation, self._site.limits.features)
             settled = replace(whole.spec, resources=limits)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from node.containers.errors import InvalidSpec
-from node.containers.model import Resources, Ulimit
+from node.containers.model import Namespaces, Resources, Ulimit
 from node.linux import capabilities
+from node.linux.usernamespaces import INITIAL
 
 _KERNEL = "Your kernel does not support"
 _DISCARDED: Mapping[str, tuple[tuple[tuple[str, ...], str], ...]] = {
@@ -73,7 +74,8 @@ class HostLimits:
 
     @classmethod
     def of_this_host(cls, features: Collection[str]) -> "HostLimits":
-        raises = "CAP_SYS_RESOURCE" in capabilities.current()["effective"]
+        # In a user namespace one may hold it, and it lets nobody raise a hard limit.
+        raises = INITIAL and "CAP_SYS_RESOURCE" in capabilities.current()["effective"]
         return cls(
             features,
             _online("/sys/devices/system/cpu/online"),
@@ -81,6 +83,12 @@ class HostLimits:
             _page_sizes(),
             {} if raises else _hard_limits(),
         )
+
+    def check(self, namespaces: Namespaces) -> None:
+        """Raises InvalidSpec for what could not be ended: outside a pid namespace of its own a cgroup alone knows who
+        belongs to a container."""
+        if namespaces.pid == "host" and not self.features:
+            raise InvalidSpec("--pid host needs cgroups, and this node may make none: its processes could outlive it")
 
     def adapt(self, wanted: Resources) -> tuple[Resources, tuple[str, ...]]:
         """`wanted` without what this host cannot do, and warnings that say so. `bundle.resources.check` has let it

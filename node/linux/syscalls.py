@@ -92,6 +92,13 @@ def fork_sibling() -> int:
     return _checked(_syscall(ctypes.c_long(_CLONE), flags, None, None, None, None), "clone")
 
 
+def fork_first() -> int:
+    """clone(2) with CLONE_NEWPID: the child is the first of a new pid namespace, and we go on in ours: whoever is root
+    in a user namespace alone could not come back to the host's (setns(2)). 0 in it; like `fork_sibling`'s."""
+    flags = ctypes.c_ulong(CLONE_NEWPID | signal.SIGCHLD)
+    return _checked(_syscall(ctypes.c_long(_CLONE), flags, None, None, None, None), "clone")
+
+
 def setns(fd: int, kind: int) -> None:
     """setns(2); `fd` is of a namespace, or a pidfd, then `kind` may name several."""
     _checked(_libc.setns(ctypes.c_int(fd), ctypes.c_int(kind)), "setns")

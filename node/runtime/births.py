@@ -6,7 +6,8 @@ from __future__ import annotations
 import errno
 import os
 
-from node.runtime import birth, place, spec
+from node.linux import syscalls
+from node.runtime import birth, spec
 from node.runtime.tasks import Forked
 
 TYPE_CHECKING = False
@@ -69,16 +70,13 @@ class Native:
         user = self._user
         held = (*trees.values(), *id_maps.values(), *((user.fd,) if user else ()))
         first = user is None and self._own_pids
-        if first:
-            place.new_pid_namespace()
         task.fork(
             lambda sync, stdio: birth.be_born(sync, config, self._groups, self._confinement, trees, stdio, id_maps,
                                               user), held, outside=self._outside and not first,
+            make=syscalls.fork_first if first else os.fork,
         )
         for fd in held:
             os.close(fd)
-        if first:
-            place.leave_pid_namespace()
         ready = False
         try:
             self.group = self._groups.create(config.cgroup, config.resources)

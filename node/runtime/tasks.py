@@ -123,15 +123,16 @@ class Forked(Task):
         self._outside = False
         self._sync: socket.socket | None = None
 
-    def fork(self, birth: Birth, keep: Collection[int] = (), *, outside: bool = False) -> None:
+    def fork(self, birth: Birth, keep: Collection[int] = (), *, outside: bool = False,
+             make: Callable[[], int] = os.fork) -> None:
         """`keep`: descriptors that `birth` needs. `outside`: what is forked gives birth to the task itself, our child
-        too, and says so by its report. Raises OSError."""
+        too, and says so by its report. `make`: forks. Raises OSError."""
         self._outside = outside
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         stdio, stdin, outputs = (None, -1, {}) if self.streams.tty else self._pipes()
         given = {fd for fd in stdio.fds if fd >= 0} if stdio is not None else set()
         try:
-            pid = os.fork()
+            pid = make()
         except OSError:
             for fd in {*given, stdin, *outputs} - {-1}:
                 os.close(fd)

@@ -12,6 +12,7 @@ from node.containers.errors import InvalidSpec
 from node.containers.idmap import Extents, IdMap, exchange, parse_idmap
 from node.containers.initprogram import TARGET as INIT_TARGET
 from node.containers.model import Container, MountPoint
+from node.linux.usernamespaces import INITIAL
 
 FILES = ("resolv.conf", "hostname", "hosts")
 IMAGES, HELD_FILES = "images", "files"
@@ -46,6 +47,9 @@ def mounts(
     cgroup = _cgroup(writable=spec.security.privileged or cgroup_writable)
     base = _defaults(spec.resources.shm_size, cgroup, proc, privileged=spec.security.privileged,
                      ipc=spec.namespaces.ipc)  # fmt: skip
+    if spec.namespaces.pid == "host" and not INITIAL:
+        # Of a pid namespace that is not ours the kernel gives us no new procfs; the one that is mounted shows the same.
+        base[0] = _mount("/proc", "bind", ["rbind", "nosuid", "noexec", "nodev"], "/proc")
     if shm_of:
         # The other container's: the runtime takes it from inside that container's mounts (runtime/place.py).
         base = [mount for mount in base if mount["destination"] != SHM]
@@ -80,13 +84,12 @@ def _defaults(
         _mount("/sys", "sysfs", ["nosuid", "noexec", "nodev", sys_mode]),
         cgroup,
     ]
+    # A new one shows the queues of the IPC namespace we are in, be it the host's, which may have none mounted.
+    result.append(_mount("/dev/mqueue", "mqueue", ["nosuid", "noexec", "nodev"]))
     if host_ipc:
-        result.append(_mount("/dev/mqueue", "bind", shared, "/dev/mqueue"))
         result.append(_mount("/dev/shm", "bind", shared, "/dev/shm"))  # noqa: S108
-    else:
-        result.append(_mount("/dev/mqueue", "mqueue", ["nosuid", "noexec", "nodev"]))
-        if ipc != "none":
-            result.append(_mount("/dev/shm", "tmpfs", shm, "shm"))  # noqa: S108
+    elif ipc != "none":
+        result.append(_mount("/dev/shm", "tmpfs", shm, "shm"))  # noqa: S108
     return result
 
 
