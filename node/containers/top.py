@@ -52,14 +52,14 @@ def beside(pid: int) -> Sequence[int]:
     """Who shares the pid namespace of a container's first process, where no cgroup says who belongs to it. Those that
     may not be looked at are somebody else's."""
     try:
-        own = os.readlink(f"/proc/{pid}/ns/pid")
+        own = Path(f"/proc/{pid}/ns/pid").readlink()
     except OSError:
         return []
     found = []
-    for entry in os.scandir("/proc"):
+    for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
-                if os.readlink(f"/proc/{entry.name}/ns/pid") == own:
+                if (entry / "ns/pid").readlink() == own:
                     found.append(int(entry.name))
     return found
 

@@ -78,7 +78,7 @@ def be_born(
     foreign = namespaces.join(config, user)
     if held.root < 0:
         held.root = holdings.take_root(config)
-    proc = sys.new_mount("proc", []) if config.sysctl or labels.wanted(process) else -1
+    proc = sysctls.procfs() if config.sysctl or labels.wanted(process) else -1
     if user is None:
         namespaces.enter_time(config)
         enter_group = _Group(sync, groups, config)

@@ -14,9 +14,18 @@ if TYPE_CHECKING:
 OURS = frozenset(("network", "ipc", "uts"))
 
 
+def procfs() -> int:
+    """One of our own that nobody else sees. In a pid namespace that somebody above us made, the kernel gives root of a
+    user namespace none: then the one that is mounted, while that is the host's still."""
+    try:
+        return sys.new_mount("proc", [])
+    except PermissionError:
+        return os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
 def write(proc: int, config: Config, kinds: set[str] | frozenset[str]) -> None:
-    """Those of the namespaces in `kinds`, through a procfs of our own that nobody else sees, so that no swapped /proc
-    redirects a write (CVE-2025-52881)."""
+    """Those of the namespaces in `kinds`, by a descriptor of `procfs`, so that no swapped /proc redirects a write
+    (CVE-2025-52881)."""
     for key, value in config.sysctl.items():
         if sysctl_namespace(key) not in kinds:
             continue
