@@ -169,7 +169,7 @@ def _get(port: int) -> str:
     return result.stdout.strip()
 
 
-def _until(check: "object", seconds: float = 15) -> None:
+def _until(check: "object", seconds: float = 45) -> None:
     deadline = time.monotonic() + seconds
     while not check():  # type: ignore[operator]
         assert time.monotonic() < deadline
