@@ -189,7 +189,7 @@ def be_executed(
     group.join()
     allowances.set_affinity(process.affinity[1])
     # One call for all: a process that dies in between cannot leave us in half of its namespaces.
-    sys.setns(init, EXECUTION | namespaces.time_flag() | (sys.CLONE_NEWPID if outside else 0))
+    namespaces.enter(init, EXECUTION | namespaces.time_flag() | (sys.CLONE_NEWPID if outside else 0))
     if root >= 0:
         covers.change_root(root)
     if user is not None:

@@ -99,6 +99,30 @@ def time_flag() -> int:
     return sys.CLONE_NEWTIME if os.access("/proc/self/ns/time", os.F_OK) else 0
 
 
+def enter(init: int, flags: int) -> None:
+    """Those of the process that `init` is a pidfd of. Root of a user namespace may not even enter again what is the
+    host's and its own already: such are left out then. Raises OSError."""
+    try:
+        sys.setns(init, flags)
+    except PermissionError:
+        others = _others(init, flags)
+        if others == flags:
+            raise
+        sys.setns(init, others)
+
+
+def _others(init: int, flags: int) -> int:
+    with open(f"/proc/self/fdinfo/{init}") as file:
+        pid = next(line.split()[1] for line in file if line.startswith("Pid:"))
+    names = {"network": "net", "mount": "mnt"}
+    kinds = {**{names.get(kind, kind): flag for kind, flag in FLAGS.items()}, "pid": 0, "time": sys.CLONE_NEWTIME}
+    same = 0
+    for name, flag in kinds.items():
+        if flag & flags and os.readlink(f"/proc/self/ns/{name}") == os.readlink(f"/proc/{pid}/ns/{name}"):
+            same |= flag
+    return flags & ~same
+
+
 def new(config: Config) -> int:
     """Flags of those that the container's process makes for itself, all but its cgroup namespace: that shows as root
     where it stands when it is made."""
