@@ -6,6 +6,7 @@ there.
 
 from __future__ import annotations
 
+import errno
 import os
 
 from node.linux import syscalls as sys
@@ -60,7 +61,10 @@ def _write(proc: int, paths: tuple[str, ...], word: str) -> None:
         try:
             os.write(fd, word.encode())
         except OSError as error:
-            raise OSError(error.errno, f"label {word!r}: {os.strerror(error.errno or 0).lower()}") from error
+            text = os.strerror(error.errno or 0).lower()
+            if error.errno == errno.ENOENT:
+                text = "no profile of that name is loaded"
+            raise OSError(error.errno, f"label {word!r}: {text}") from error
         finally:
             os.close(fd)
         return
