@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from node.linux import capabilities
+from node.linux import capabilities, cgroups
 from tests.e2e.conftest import Docker, Platform
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
@@ -99,7 +99,13 @@ def test_every_security_option(newest: Docker) -> None:
     assert ran("mask=/proc/uptime", "cat", "/proc/uptime") == ""
     # Readable for the host's root alone: that nothing lies over it any more is seen.
     assert ran("unmask=/proc/timer_list", "sh", "-c", "grep -c timer_list /proc/mounts; true") == "0\n"
-    assert " rw" in ran("writable-cgroups=true", "grep", "-m1", " /sys/fs/cgroup[ /]", "/proc/mounts")
+    look = ("grep", "-m1", " /sys/fs/cgroup[ /]", "/proc/mounts")
+    shared = newest.ok("run", "--rm", "--userns", "host", "--security-opt", "writable-cgroups=true", image, *look)
+    assert " rw" in shared
+    if cgroups.detect().version == 1:
+        # Of its own user namespace's root they are safe on version 2 alone (tests/vm/inside/test_owned_groups.py).
+        refused = newest("run", "--rm", "--security-opt", "writable-cgroups=true", image, *look)
+        assert "gets writable groups of cgroup version 2 alone" in refused.stderr
     assert ran("systempaths=unconfined", "sh", "-c", "grep -c ' /proc/' /proc/mounts; true") == "0\n"
     for option, says in (("label=type:x", "runs without SELinux"), ("apparmor=mine", "runs without AppArmor"),
                          ("nonsense=1", 'invalid --security-opt: "nonsense=1"'), ("mask=proc", "no clean absolute"),
