@@ -48,7 +48,7 @@ from node.network.opening import open_networks
 from node.rootless import entry
 from node.rootless.entry import Rootless
 from node.secrets.store import Secrets
-from node.settings import ISOLATIONS, SNAPSHOTTERS, UPLINKS, USERNS_MODES, Settings
+from node.settings import CGROUP_DRIVERS, ISOLATIONS, SNAPSHOTTERS, UPLINKS, USERNS_MODES, Settings
 from node.snapshots.choose import open_snapshotter
 from node.snapshots.overlay import OverlaySnapshotter
 from node.state.containers import ContainerRows
@@ -77,8 +77,9 @@ async def open_node(settings: Settings, rootless: Rootless | None = None) -> Asy
     """Everything the API speaks to, with what an earlier daemon left running taken over."""
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
+        groups = cgroups.detect(driver=settings.cgroup_driver)
         # The launcher first: it is forked while the process is small and single-threaded.
-        launcher = await enter(Launcher())
+        launcher = await enter(Launcher(groups.driver))
         await asyncio.to_thread(apparmor.load_default)
         state = await enter(open_state(settings.state_database))
         content_database = await enter(open_database(settings.content_database))
@@ -101,7 +102,6 @@ async def open_node(settings: Settings, rootless: Rootless | None = None) -> Asy
         held_secrets = Secrets(SecretRows(state), settings.secrets_key or settings.home / "secrets.key", events)
         tenants = Tenants()
         identities = await enter(open_identities(settings.users, settings.home, launcher, tenants, volumes))
-        groups = cgroups.detect()
         near = Neighbours(
             ContainerRows(state),
             events,
@@ -112,11 +112,12 @@ async def open_node(settings: Settings, rootless: Rootless | None = None) -> Asy
             held_secrets,
             launcher,
             Monitor.connect,
-            CgroupFreezer(groups, settings.cgroup_parent),
+            CgroupFreezer(groups),
             identities,
         )
         limits = HostLimits.of_this_host(groups.features())
-        site = Site(settings.cgroup_parent, settings.log, limits, find_init(settings.init_path),
+        site = Site(settings.cgroup_parent + (".slice" if groups.driver == "systemd" else ""), settings.log,
+                    groups.driver, limits, find_init(settings.init_path),
                     restart_unhealthy=settings.restart_unhealthy,
                     create_bind_sources=settings.create_bind_sources, isolation=settings.isolation)  # fmt: skip
         containers, execs = await enter(open_containers(settings.containers, site, near))
@@ -137,6 +138,7 @@ async def open_node(settings: Settings, rootless: Rootless | None = None) -> Asy
             storage_driver="overlay2" if isinstance(snapshots, OverlaySnapshotter) else "vfs",
             cgroup_version=str(groups.version),
             root=settings.home,
+            cgroup_driver=groups.driver,
             insecure_registries=(*settings.insecure_registries, *image_settings.registries.insecure()),
             limits=groups.features(),
             mirrors={rule.host: [str(mirror) for mirror in rule.mirrors] for rule in image_settings.registries.rules},
@@ -293,6 +295,8 @@ def check_privileges() -> None:
               help="Whose defaults hold for containers (docs/isolation.md). [default: seawall]")  # fmt: skip
 @click.option("--default-pids-limit", metavar="NUMBER",
               help="Processes of a container that asks for no limit; 0: no limit. [default: 4096]")  # fmt: skip
+@click.option("--cgroup-driver", type=click.Choice(CGROUP_DRIVERS),
+              help="Who makes cgroups: the node (cgroupfs) or systemd. [default: auto]")  # fmt: skip
 @click.option("--secrets-key", metavar="FILE", help="Key of secrets at rest. [default: secrets.key in the home]")
 @click.option("--rootless-network", type=click.Choice(UPLINKS),
               help="What carries packets of an ordinary user's node. [default: auto]")  # fmt: skip

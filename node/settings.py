@@ -17,6 +17,7 @@ from ocispec.errors import InvalidArgument
 
 USERNS_MODES = ("private", "host")
 SNAPSHOTTERS = ("auto", "overlay", "vfs")
+CGROUP_DRIVERS = ("auto", "cgroupfs", "systemd")
 ISOLATIONS = ("seawall", "docker")
 JOURNAL_SOCKET = "/run/systemd/journal/socket"
 MAX_INTERFACE_NAME = 15
@@ -186,6 +187,9 @@ class Settings:
     rootless: RootlessSettings = field(default_factory=RootlessSettings)
     users: UserSettings = field(default_factory=UserSettings)
 
+    cgroup_driver: str = "auto"
+    """auto: systemd where it is process 1 and cgroups have version 2, else cgroupfs."""
+
     @classmethod
     def make(
         cls,
@@ -207,6 +211,7 @@ class Settings:
         create_bind_sources: bool = True,
         secrets_key: str = "",
         isolation: IsolationSettings | None = None,
+        cgroup_driver: str = "auto",
         rootless: RootlessSettings | None = None,
         users: UserSettings | None = None,
     ) -> "Settings":
@@ -214,6 +219,9 @@ class Settings:
         root = Path(home).absolute().resolve()
         if snapshotter not in SNAPSHOTTERS:
             raise InvalidSettings(f"unknown snapshotter {snapshotter!r}: choose one of {', '.join(SNAPSHOTTERS)}")
+        if cgroup_driver not in CGROUP_DRIVERS:
+            names = ", ".join(CGROUP_DRIVERS)
+            raise InvalidSettings(f"unknown cgroup driver {cgroup_driver[:50]!r}: choose one of {names}")
         bridge = bridge_name or f"sw{_tag(root)}"
         if len(bridge.encode()) > MAX_INTERFACE_NAME or "/" in bridge or bridge.strip() != bridge:
             raise InvalidSettings(f"{bridge!r} is not an interface name of at most {MAX_INTERFACE_NAME} bytes")
@@ -233,6 +241,7 @@ class Settings:
             create_bind_sources=create_bind_sources,
             secrets_key=Path(secrets_key).absolute() if secrets_key else root / "secrets.key",
             isolation=isolation or IsolationSettings(),
+            cgroup_driver=cgroup_driver,
             rootless=rootless or RootlessSettings(),
             users=users or UserSettings(),
         )  # fmt: skip
@@ -273,6 +282,7 @@ class Settings:
             publish=_publish_settings(words("publish_addresses"), past_firewall=flag(pick("publish_past_firewall"))),
             create_bind_sources=not flag(pick("no_create_bind_sources")),
             secrets_key=pick("secrets_key"),
+            cgroup_driver=pick("cgroup_driver", "auto"),
             isolation=_isolation_settings(pick("isolation", "seawall"), pick("default_pids_limit", "4096")),
             rootless=_rootless_settings(pick("rootless_network", "auto")),
             users=_user_settings(pick("userns", "private"), pick("userns_ids")),

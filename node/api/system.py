@@ -32,6 +32,7 @@ class Facts:
     """"1" or "2"."""
 
     root: Path
+    cgroup_driver: str = "cgroupfs"
     insecure_registries: Sequence[str] = ()
     limits: Collection[str] = view.EVERY_LIMIT
     """Kinds of limits that the host has (node.linux.cgroups.store.Groups.features)."""
@@ -88,6 +89,7 @@ class SystemRoutes:
             version=seawall_version(),
             driver=self._facts.storage_driver,
             cgroup_version=self._facts.cgroup_version,
+            cgroup_driver=self._facts.cgroup_driver,
             root=str(self._facts.root),
             insecure_registries=tuple(self._facts.insecure_registries),
             limits=frozenset(self._facts.limits),

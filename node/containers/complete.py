@@ -21,8 +21,6 @@ from node.containers.files import HOST_GATEWAY
 from node.containers.links import parse as parse_link
 from node.containers.model import CreateSpec, Healthcheck, Namespaces, Port, RestartMode, RestartPolicy
 from node.containers.mountspec import check_target
-from node.linux.cgroups import CgroupError
-from node.linux.cgroups.hierarchies import checked_path
 from node.network.model import BUILTIN, EndpointSpec
 from node.network.options import check_address, check_mac
 from ocispec.errors import InvalidArgument
@@ -161,8 +159,6 @@ def _check_endpoint(end: EndpointSpec, *, shares: bool) -> None:
 
 
 def _check_rest(spec: CreateSpec) -> None:
-    if spec.cgroup_parent:
-        _check_cgroup_parent(spec.cgroup_parent)
     if spec.auto_remove and spec.restart.mode is not RestartMode.NO:
         raise InvalidSpec("can't create 'AutoRemove' container with restart policy")
     check_restart(spec.restart)
@@ -178,13 +174,6 @@ def check_restart(policy: RestartPolicy) -> None:
         raise InvalidSpec("invalid restart policy: maximum retry count cannot be negative")
     if policy.max_retries and policy.mode is not RestartMode.ON_FAILURE:
         raise InvalidSpec("invalid restart policy: maximum retry count can only be used with 'on-failure'")
-
-
-def _check_cgroup_parent(path: str) -> None:
-    try:
-        checked_path(path)
-    except CgroupError as error:
-        raise InvalidSpec(f"invalid cgroup parent: {path[:300]}") from error
 
 
 def _check_health(check: Healthcheck) -> None:

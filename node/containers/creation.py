@@ -9,6 +9,7 @@ from pathlib import Path
 from node.containers import clock, defaults, identity, logdrivers, names
 from node.containers.complete import complete
 from node.containers.errors import InvalidSpec, NameInUse
+from node.containers.groupnames import check_parent
 from node.containers.identity import Identities
 from node.containers.live import Index, Live, find
 from node.containers.model import Container, Created, CreateSpec, MountPoint
@@ -75,6 +76,8 @@ class Creator:
             settled = replace(whole.spec, resources=limits)
             if settled.init and not self._site.init:
                 raise InvalidSpec(NO_INIT)
+            if settled.cgroup_parent:
+                check_parent(settled.cgroup_parent, self._site.cgroup_driver)
             self._check_joined(settled)
             points = await self._mount_points.settle(settled)
             mode, shared = await self._choose_ids(settled, points)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from node.containers.errors import NotRunning
-from node.containers.model import Container
 from node.errors import InternalError
 from node.linux.cgroups import CgroupError
 from node.linux.cgroups.resources import InvalidResources
@@ -15,11 +14,6 @@ from node.linux.cgroups.store import Cgroup, Cgroups
 from ocispec.errors import FailedPrecondition, InvalidArgument
 
 T = TypeVar("T")
-
-
-def group_path(container: Container, parent: str) -> str:
-    """`parent` is the node's own, `--cgroup-parent` goes before it."""
-    return f"{(container.spec.cgroup_parent or parent).strip('/')}/{container.id}"
 
 
 class CgroupFailed(InternalError):
@@ -35,12 +29,12 @@ class LimitRefused(InvalidArgument):
 
 
 class CgroupFreezer:
-    def __init__(self, cgroups: Cgroups, parent: str) -> None:
+    def __init__(self, cgroups: Cgroups) -> None:
         self._cgroups = cgroups
-        self._path_of: Callable[[str], str] = lambda container_id: f"{parent}/{container_id}"
+        self._path_of: Callable[[str], str] = str
 
     def locate(self, path_of: Callable[[str], str]) -> None:
-        """Containers may have cgroups elsewhere: `path_of` knows where, by id."""
+        """`path_of` knows where a container's cgroup is, by the container's id; it may read files."""
         self._path_of = path_of
 
     async def freeze(self, container_id: str) -> None:

@@ -20,7 +20,7 @@ from node.errors import InternalError
 from node.snapshots.mounts import RootMount
 
 # No site-packages and no environment: what is on sys.path is this project's folder and the standard library.
-_PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from node.runtime.launcher import main; main(sys.argv[2])"
+_PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from node.runtime.launcher import main; main(*sys.argv[2:])"
 
 
 _NAMESPACES = struct.Struct("=cII")
@@ -121,7 +121,8 @@ class Launcher:
     """An async context manager. The launcher process is started at once, so that the first container is as quick as
     the next, and again if it died; containers do not die with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, cgroup_driver: str = "cgroupfs") -> None:
+        self._cgroup_driver = cgroup_driver
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._lock = asyncio.Lock()
@@ -200,7 +201,7 @@ class Launcher:
         await asyncio.to_thread(self._stop)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            self._process = await asyncio.to_thread(_spawn, theirs.fileno())
+            self._process = await asyncio.to_thread(_spawn, theirs.fileno(), self._cgroup_driver)
         except OSError as error:
             ours.close()
             raise LauncherFailed(f"the launcher cannot be started: {error}") from error
@@ -223,10 +224,10 @@ class Launcher:
             self._process = None
 
 
-def _spawn(control: int) -> subprocess.Popen[bytes]:
+def _spawn(control: int, cgroup_driver: str) -> subprocess.Popen[bytes]:
     root = str(Path(__file__).resolve().parents[2])
     # realpath: a virtual environment's python is a symlink whose site-packages are not wanted here.
-    command = [os.path.realpath(sys.executable), "-I", "-S", "-c", _PROGRAM, root, str(control)]
+    command = [os.path.realpath(sys.executable), "-I", "-S", "-c", _PROGRAM, root, str(control), cgroup_driver]
     # Its own session: a Ctrl-C for the daemon must not reach it or any monitor.
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[control], cwd="/",
                             env={"LC_ALL": "C.UTF-8"}, start_new_session=True)

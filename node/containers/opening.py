@@ -10,7 +10,8 @@ from node.containers.connecting import Connector
 from node.containers.creation import Creator
 from node.containers.delivery.courier import Couriers
 from node.containers.execs import Execs
-from node.containers.freezer import CgroupFreezer, group_path
+from node.containers.freezer import CgroupFreezer
+from node.containers.groupnames import group_path, recorded
 from node.containers.health import HealthChecks
 from node.containers.identity import Identities
 from node.containers.live import Index, Live, find
@@ -73,7 +74,11 @@ async def open_containers(home: Path, site: Site, near: Neighbours) -> AsyncIter
     def container(name: str) -> Container:
         return live(name).container
 
-    near.freezer.locate(lambda container_id: group_path(container(container_id), site.cgroup_parent))
+    def place(name: str) -> str:
+        held = container(name)
+        return recorded(held) or group_path(held, site.cgroup_parent, site.cgroup_driver)
+
+    near.freezer.locate(place)
     points = MountPoints(
         near.volumes, near.snapshots, near.images, near.secrets, container, create_sources=site.create_bind_sources
     )

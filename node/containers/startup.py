@@ -16,7 +16,7 @@ from node.containers.bundle.ownids import OwnIds
 from node.containers.bundle.rootfiles import LayeredRoot
 from node.containers.connecting import connected
 from node.containers.errors import CannotInvoke, CannotStart, NotRunning, WrongState
-from node.containers.freezer import group_path
+from node.containers.groupnames import group_path
 from node.containers.hostlimits import HostLimits
 from node.containers.identity import Given, Identities
 from node.containers.launcher import LaunchRequest
@@ -44,7 +44,10 @@ class Site:
     """Where this node's containers live and what is theirs by default."""
 
     cgroup_parent: str
+    """A group, or a slice with the systemd driver."""
+
     log: LogSettings
+    cgroup_driver: str = "cgroupfs"
     limits: HostLimits = field(default_factory=HostLimits)
     """What this host can do; by default everything."""
 
@@ -182,7 +185,7 @@ class Startup:
             env = (*links.environment(container, linked), *container.spec.env)
             container = replace(container, spec=replace(container.spec, env=env))
         layers = LayeredRoot.of_mount(root.type, root.source, root.options, root.cwd)
-        place = group_path(container, self._site.cgroup_parent)
+        place = group_path(container, self._site.cgroup_parent, self._site.cgroup_driver)
         around = Surroundings(place, sandbox.netns_path, joins, self._site.init, layers.read, _owner, own)
         (Path(container.directory) / "config.json").write_text(json.dumps(config(container, around)))
 

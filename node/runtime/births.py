@@ -79,13 +79,14 @@ class Native:
             os.close(fd)
         ready = False
         try:
-            self.group = self._groups.create(config.cgroup, config.resources)
+            self.group = self._groups.create(config.cgroup, config.resources, first=task.pid)
             if user is not None and _writes_groups(config):
                 self.group.doors().give(user.host_uid(0), user.host_gid(0))
             ready = True
             task.tell(b"group")
         except (OSError, ValueError) as error:
-            if not ready:
+            # ESRCH: it ended by itself, and says why itself.
+            if not ready and getattr(error, "errno", None) != errno.ESRCH:
                 task.failure = {"error": f"cgroup: {getattr(error, 'strerror', None) or error}", "kind": "other"}
             task.finish()
 

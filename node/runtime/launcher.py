@@ -29,7 +29,7 @@ MAX_REQUEST = 256 * 1024
 MAX_FDS = 250
 
 
-def main(argument: str) -> None:
+def main(argument: str, cgroup_driver: str = "cgroupfs") -> None:
     control = socket.socket(fileno=int(argument))
     if HOST not in os.environ:
         _again_from_a_readonly_mount(control.fileno())
@@ -42,7 +42,7 @@ def main(argument: str) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # ended monitors are reaped by the kernel
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    job = Launcher(control, host).serve()
+    job = Launcher(control, host, cgroup_driver).serve()
     if job is not None:
         # From here on this is a fork. No frame below holds the job, so that the monitor can let it go.
         monitor.live(job)
@@ -62,10 +62,10 @@ def _again_from_a_readonly_mount(control: int) -> None:
 
 
 class Launcher:
-    def __init__(self, control: socket.socket, host: int) -> None:
+    def __init__(self, control: socket.socket, host: int, cgroup_driver: str) -> None:
         self._control = control
         self._host = host
-        self._groups = cgroups.detect()
+        self._groups = cgroups.detect(driver=cgroup_driver)
         self._programs = Programs()
         self._available = frozenset(capabilities.current()["permitted"])
         self._spare: socket.socket | None = None

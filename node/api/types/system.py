@@ -40,6 +40,7 @@ class Node:
     version: str
     driver: str
     cgroup_version: str
+    cgroup_driver: str
     root: str
     insecure_registries: Sequence[str]
     limits: frozenset[str]
@@ -118,7 +119,7 @@ def info(node: Node, machine: Machine, counts: Mapping[str, int], *, images: int
         **_abilities(node.limits),
         "IPv4Forwarding": machine.forwards,
         # Docker's word for a rootless engine without a delegated cgroup.
-        "CgroupDriver": "cgroupfs" if node.limits else "none",
+        "CgroupDriver": node.cgroup_driver if node.limits else "none",
         "CgroupVersion": node.cgroup_version,
         "Debug": False,
         "SystemTime": machine.now,

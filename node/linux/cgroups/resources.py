@@ -81,9 +81,9 @@ class BlockIo:
 
 class Resources:
     """All of it. `pids` is a number of processes, `hugepages` (page size as 2MB, limit in bytes) pairs, `unified`
-    file names and values of version 2 as the user wrote them, `others` names of parts we do not apply at all."""
+    file names and values of version 2 as the user wrote them, `rdma` lines for rdma.max, which both versions have."""
 
-    __slots__ = ("cpu", "devices", "hugepages", "io", "memory", "net_class", "net_priorities", "others", "pids",
+    __slots__ = ("cpu", "devices", "hugepages", "io", "memory", "net_class", "net_priorities", "pids", "rdma",
                  "unified")
 
     def __init__(self, given: Mapping[str, object]) -> None:
@@ -103,7 +103,7 @@ class Resources:
         for name in self.unified:
             if not name or "/" in name or name.startswith((".", "cgroup.")):
                 raise InvalidResources(f"{name!r} is not a cgroup file that may be set")
-        self.others = [key for key in ("rdma",) if given.get(key)]
+        self.rdma = [_rdma(name, limits) for name, limits in _object(given, "rdma").items()]
 
 
 def _object(owner: Mapping[str, object], key: str) -> Mapping[str, object]:
@@ -155,6 +155,17 @@ def _weight(owner: Mapping[str, object], key: str) -> int:
 def _device(entry: Mapping[str, object]) -> tuple[int, int]:
     return (_number(entry, "major", 0, (1 << 32) - 1, "device major"),
             _number(entry, "minor", 0, (1 << 32) - 1, "device minor"))
+
+
+def _rdma(device: str, limits: object) -> str:
+    if not device or any(letter.isspace() or letter == "\0" for letter in device) or not isinstance(limits, Mapping):
+        raise InvalidResources(f"rdma {device!r}: it must be a device's name with an object")
+    pairs = (("hcaHandles", "hca_handle"), ("hcaObjects", "hca_object"))
+    words = [f"{word}={_number(limits, key, 0, (1 << 31) - 1, f'rdma {key}')}"
+             for key, word in pairs if limits.get(key) is not None]
+    if not words:
+        raise InvalidResources(f"rdma {device!r}: neither hcaHandles nor hcaObjects")
+    return " ".join((device, *words))
 
 
 def _page_size(entry: Mapping[str, object]) -> str:

@@ -52,6 +52,23 @@ class Io:
 
 
 @dataclass(frozen=True, slots=True)
+class Stall:
+    """How long tasks waited for one resource (Documentation/accounting/psi.rst): `average` percent of the last 10, 60
+    and 300 seconds, `total` nanoseconds."""
+
+    average: tuple[float, float, float]
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pressure:
+    """`some`: at least one task waited; `full`: all that could run."""
+
+    some: Stall
+    full: Stall | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
     version: int = 1
     """Whose words `memory.detail` and `io_*` are in."""
@@ -60,3 +77,5 @@ class Stats:
     pids: Pids = Pids()
     io_bytes: tuple[Io, ...] = ()
     io_operations: tuple[Io, ...] = ()
+    pressure: Mapping[str, Pressure] = field(default_factory=dict)
+    """Of cpu, memory and io; empty on version 1, and where the kernel keeps no account of it."""

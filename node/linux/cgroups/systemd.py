@@ -69,6 +69,16 @@ class Manager:
                 if member == "StopUnit":
                     _await_job(bus, str(answer[0]), f"stopping {unit}")
 
+    def knows(self, unit: str) -> bool:
+        with self._connect() as bus:
+            try:
+                bus.call(_NAME, _PATH, _MANAGER, "GetUnit", "s", unit)
+            except BusError as error:
+                if error.name not in _GONE:
+                    raise
+                return False
+        return True
+
     def set(self, unit: str, properties: list[units.Property]) -> None:
         with self._connect() as bus:
             # True: until the unit ends, not written to /etc.
@@ -164,21 +174,39 @@ class GroupOfSystemd(GroupV2):
         Resources(resources)  # what cannot be is said before anything is made
         if self.procs():
             raise CgroupError(errno.EEXIST, f"the group {self.path} exists and has processes")
+        try:
+            self._start(pid)
+            self.warnings = self.update(resources)
+        except (CgroupError, BusError) as error:
+            if self._manager.knows(self._place.unit):
+                self.kill()
+                self.delete()
+            if _is_over(pid):
+                raise CgroupError(errno.ESRCH, f"process {pid} has ended") from error
+            raise CgroupError(error.errno, f"{self._place.unit}: {error.strerror}") from error
+        except BaseException:
+            self.kill()
+            self.delete()
+            raise
+
+    def _start(self, pid: int) -> None:
         description = f"Seawall container {self._place.unit.removesuffix('.scope')}"
         try:
             self._manager.start(self._place, description, pid)
         except BusError as error:
             if error.name != _EXISTS:
-                raise CgroupError(error.errno, f"{self._place.unit}: {error.strerror}") from error
+                raise
             # An empty one that nobody took away: its engine was killed.
             self._manager.stop(self._place.unit)
             self._manager.start(self._place, description, pid)
-        try:
-            self.warnings = self.update(resources)
-        except BaseException:
-            self.kill()
-            self.delete()
-            raise
+
+
+def _is_over(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0] in ("Z", "X")
+    except OSError:
+        return True
 
 
 class CgroupsOfSystemd(CgroupsV2):

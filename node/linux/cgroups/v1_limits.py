@@ -31,7 +31,8 @@ def apply(folders: Folders, wanted: Resources) -> list[str]:
     _block_io(folders.get("blkio"), wanted.io, missing)
     _hugepages(folders.get("hugetlb"), wanted, missing)
     _network(folders, wanted, missing)
-    missing += wanted.others
+    for line in wanted.rdma:
+        _write(folders.get("rdma"), "rdma.max", line, "rdma", missing)
     if devices is not None:
         if "devices" not in folders:
             # Not a limit but a border of the container: without it root inside could open the host's disks.

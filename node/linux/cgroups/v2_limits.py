@@ -72,7 +72,6 @@ def _not_in_version_2(wanted: Resources) -> Iterator[str]:
         yield "network class"
     if wanted.net_priorities:
         yield "network priority"
-    yield from wanted.others
 
 
 def _settings(folder: str, wanted: Resources) -> Iterator[Setting]:
@@ -81,6 +80,8 @@ def _settings(folder: str, wanted: Resources) -> Iterator[Setting]:
     if wanted.pids:
         yield "pids.max", _or_max(wanted.pids), "pids limit"
     yield from _block_io(folder, wanted.io)
+    for line in wanted.rdma:
+        yield "rdma.max", line, "rdma"
     for size, limit in wanted.hugepages:
         if files.has(folder, f"hugetlb.{size}.rsvd.max"):
             yield f"hugetlb.{size}.rsvd.max", limit, f"hugepages {size}"

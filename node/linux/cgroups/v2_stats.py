@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from node.linux.cgroups import files
-from node.linux.cgroups.stats import Cpu, Io, Memory, Pids, Stats
+from node.linux.cgroups.files import CgroupError
+from node.linux.cgroups.stats import Cpu, Io, Memory, Pids, Pressure, Stall, Stats
 
 _MICROSECOND = 1000
 
@@ -26,7 +27,23 @@ def read_stats(folder: str) -> Stats:
         pids=Pids(current=files.read_number(folder, "pids.current") or 0, limit=files.read_number(folder, "pids.max")),
         io_bytes=size,
         io_operations=count,
+        pressure={name: found for name in ("cpu", "memory", "io") if (found := _pressure(folder, name)) is not None},
     )
+
+
+def _pressure(folder: str, name: str) -> Pressure | None:
+    """Lines are `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`."""
+    try:
+        text = files.read_optional(folder, f"{name}.pressure") or ""
+    except CgroupError:  # EINVAL and others where psi=0 turned it off
+        return None
+    stalls = {}
+    for line in text.splitlines():
+        kind, *words = line.split()
+        values = dict(word.split("=", 1) for word in words)
+        averages = (float(values["avg10"]), float(values["avg60"]), float(values["avg300"]))
+        stalls[kind] = Stall(averages, int(values["total"]) * _MICROSECOND)
+    return Pressure(stalls["some"], stalls.get("full")) if "some" in stalls else None
 
 
 def _memory(folder: str) -> Memory:

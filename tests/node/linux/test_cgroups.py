@@ -14,6 +14,7 @@ from node.linux.cgroups.devices import read_rules, reduce_rules
 from node.linux.cgroups.files import CgroupError
 from node.linux.cgroups.hierarchies import detect, read_mounts
 from node.linux.cgroups.resources import Resources
+from node.linux.cgroups.stats import Pressure, Stall
 from node.linux.cgroups.v2 import CgroupsV2
 from node.linux.cgroups.v2_limits import weight_of_shares
 
@@ -62,6 +63,9 @@ def test_the_version_is_found(tmp_path: Path, mounts: list[tuple[str, str, str]]
     ({"hugepageLimits": [{"pageSize": "../x", "limit": 1}]}, "hugepage size"),
     ({"unified": {"../memory.max": "1"}}, "not a cgroup file"),
     ({"unified": {"cgroup.procs": "1"}}, "not a cgroup file"),
+    ({"rdma": {"a b": {"hcaHandles": 1}}}, "rdma 'a b'"),
+    ({"rdma": {"mlx": {}}}, "neither hcaHandles nor hcaObjects"),
+    ({"rdma": {"mlx": {"hcaHandles": -1}}}, "rdma hcaHandles -1"),
     ({"devices": [{"allow": "yes"}]}, "allow: true or false"),
     ({"devices": [{"allow": True, "access": "rx"}]}, "device access"),
     ({"devices": [{"allow": True, "type": "p"}]}, "device type"),
@@ -154,6 +158,7 @@ FILES = {"cgroup.procs": "", "memory.max": "max", "memory.swap.max": "max", "mem
          "cpu.weight": "100", "cpu.max": "max 100000", "pids.max": "max", "io.weight": "100", "io.max": "",
          "cgroup.controllers": "cpu memory pids io", "cgroup.subtree_control": "cpu memory pids io",
          "cgroup.freeze": "0", "cgroup.events": "populated 1\nfrozen 1\n", "memory.events": "oom 3\noom_kill 2\nmax 9\n",
+         "rdma.max": "", "cpu.pressure": "some avg10=1.50 avg60=0.00 avg300=0.25 total=12\n",
          "cpu.stat": "usage_usec 7\nuser_usec 4\nsystem_usec 3\n", "io.stat": "8:0 rbytes=5 wbytes=6 rios=1 wios=2\n"}
 
 
@@ -171,7 +176,7 @@ def test_limits_of_version_2(tree: Path) -> None:
         "memory": {"limit": 1 << 20, "swap": 3 << 20, "reservation": 1 << 19, "swappiness": 3, "disableOOMKiller": True},
         "cpu": {"shares": 1024, "quota": 50000, "cpus": "0"}, "pids": {"limit": 9},
         "blockIO": {"weight": 500, "throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 77}]},
-        "unified": {"memory.low": "77"}})
+        "rdma": {"mlx5_1": {"hcaHandles": 3, "hcaObjects": 9}}, "unified": {"memory.low": "77"}})
 
     def now(name: str) -> str:
         return (tree / "p" / "a" / name).read_text()
@@ -180,6 +185,7 @@ def test_limits_of_version_2(tree: Path) -> None:
     assert now("cpu.max").startswith("50000 100000")
     assert now("pids.max").startswith("9")
     assert now("io.max") == "8:0 rbps=77"
+    assert now("rdma.max") == "mlx5_1 hca_handle=3 hca_object=9"
     assert now("memory.low").startswith("77")
     assert group.warnings == [f"this host does not support the limit: {name}"
                               for name in ("memory swappiness", "disable OOM killer", "cpuset cpus")]
@@ -195,6 +201,7 @@ def test_looking_on_in_version_2(tree: Path) -> None:
     assert (stats.cpu.total, stats.cpu.user, stats.memory.usage, stats.memory.failures) == (7000, 4000, 4096, 9)
     assert [(io.operation, io.value) for io in stats.io_bytes] == [("read", 5), ("write", 6)]
     assert stats.memory.limit is None
+    assert stats.pressure == {"cpu": Pressure(Stall((1.5, 0.0, 0.25), 12_000))}
     assert group.oom_events() == 2
     group.freeze()
     assert (tree / "p" / "a" / "cgroup.freeze").read_text() == "1"

@@ -183,6 +183,8 @@ def test_what_is_used_is_told(make: Make, process: Process) -> None:
     assert seen.cpu.total > 200_000_000
     assert seen.cpu.throttled_periods > 0
     assert seen.memory.peak > MIB
+    assert seen.pressure["cpu"].some.total > 0
+    assert set(seen.pressure) == {"cpu", "memory", "io"}
 
 
 def test_block_devices_are_slowed(make: Make, process: Process) -> None:
