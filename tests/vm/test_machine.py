@@ -15,7 +15,7 @@ FILES = sorted(path.name for path in INSIDE.glob("test_*.py"))
 SECONDS = 540
 # Plugins cost seconds each where everything is emulated; the conftest above is not read for the same reason.
 PYTEST = ("-m", "pytest", "-v", "--tb=short", "-p", "no:cacheprovider", "-p", "pytest_asyncio.plugin", "-p",
-          "pytest_timeout", "--basetemp=/disk/pytest", f"--confcutdir={INSIDE}")  # fmt: skip
+          "pytest_timeout", "--basetemp=/disk/pytest", "-o", "timeout=400", f"--confcutdir={INSIDE}")  # fmt: skip
 OUTCOME = re.compile(r"^\S*/inside/(test_\w+\.py)::(\S+(?: \S+)*?) (PASSED|FAILED|ERROR|SKIPPED)", re.MULTILINE)
 
 
