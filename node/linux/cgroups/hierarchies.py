@@ -121,3 +121,9 @@ def checked_path(path: str) -> str:
     if not parts or any(part in (".", "..") or "\0" in part or "\n" in part for part in parts):
         raise CgroupError(errno.EINVAL, f"{path!r} is not a cgroup path")
     return "/".join(parts)
+
+
+def is_place(text: str) -> bool:
+    """Whether it is `slice:prefix:name`, a path of the systemd driver (`units.Place`)."""
+    first, colon, rest = text.partition(":")
+    return bool(colon) and ":" in rest and "/" not in text and (not first or first.endswith(".slice"))

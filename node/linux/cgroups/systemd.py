@@ -15,7 +15,7 @@ import time
 
 from node.linux.cgroups import files, members, units, v2_limits
 from node.linux.cgroups.files import CgroupError
-from node.linux.cgroups.hierarchies import checked_path
+from node.linux.cgroups.hierarchies import checked_path, is_place
 from node.linux.cgroups.resources import Resources
 from node.linux.cgroups.v2 import CgroupsV2, GroupV2
 from node.linux.dbus import BusError, Connection, Message
@@ -226,14 +226,14 @@ class CgroupsOfSystemd(CgroupsV2):
         return f"{parent}:seawall:{name}"
 
     def create(self, path: str, resources: Mapping[str, object], *, first: int = 0) -> GroupV2:
-        if not units.is_place(path):
+        if not is_place(path):
             raise CgroupError(errno.EINVAL, f"{path!r}: the systemd cgroup driver wants SLICE:PREFIX:NAME")
         group = GroupOfSystemd(self._root, units.Place(path), self._manager, rules=self._rules)
         group.make_scope(resources, first)
         return group
 
     def open(self, path: str) -> GroupV2:
-        if units.is_place(path):
+        if is_place(path):
             return GroupOfSystemd(self._root, units.Place(path), self._manager, rules=self._rules)
         return super().open(path)
 

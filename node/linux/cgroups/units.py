@@ -53,11 +53,6 @@ class Place:
         """Below the root of the tree."""
 
 
-def is_place(text: str) -> bool:
-    first, colon, rest = text.partition(":")
-    return bool(colon) and ":" in rest and "/" not in text and (not first or first.endswith(".slice"))
-
-
 def expanded(name: str) -> str:
     """The folder of a slice: the dashes in its name are its parents. Raises CgroupError (EINVAL)."""
     stem = name.removesuffix(".slice")

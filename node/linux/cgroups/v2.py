@@ -17,7 +17,7 @@ from node.linux import signals
 from node.linux.cgroups import files, members, v2_limits
 from node.linux.cgroups.doors import Doors
 from node.linux.cgroups.files import CgroupBusy, CgroupError
-from node.linux.cgroups.hierarchies import checked_path
+from node.linux.cgroups.hierarchies import checked_path, is_place
 from node.linux.cgroups.mounts import GroupMount, Mounts
 from node.linux.cgroups.resources import Resources
 
@@ -176,6 +176,11 @@ class CgroupsV2:
         return group
 
     def open(self, path: str) -> GroupV2:
+        """Also one that systemd made while another driver was asked for."""
+        if is_place(path):
+            from node.linux.cgroups.systemd import CgroupsOfSystemd
+
+            return CgroupsOfSystemd(self._root).open(path)
         return GroupV2(self._root, checked_path(path))
 
     def prune(self, path: str) -> None:

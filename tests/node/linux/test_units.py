@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.linux.cgroups import CgroupError, units
+from node.linux.cgroups.hierarchies import is_place
 from node.linux.dbus import Variant, kinds, marshal, unmarshal
 
 
@@ -22,7 +23,7 @@ from node.linux.dbus import Variant, kinds, marshal, unmarshal
 def test_places(given: str, unit: str, path: str) -> None:
     place = units.Place(given)
     assert (place.unit, place.path) == (unit, path)
-    assert units.is_place(given)
+    assert is_place(given)
 
 
 @pytest.mark.parametrize("text", [
