@@ -40,7 +40,8 @@ def described() -> dict[str, object]:
         "linux": {
             "namespaces": sorted(spec.NAMESPACES),
             "capabilities": list(capabilities.ALL),
-            "cgroup": {"v1": version == 1, "v2": version == 2, "systemd": version == 2, "systemdUser": version == 2, "rdma": True},
+            "cgroup": {"v1": version == 1, "v2": version == 2, "systemd": version == 2, "systemdUser": version == 2,
+                       "rdma": True},
             "seccomp": {"enabled": True, "actions": sorted(seccomp.ACTIONS)},
             "apparmor": {"enabled": os.path.isdir("/sys/module/apparmor")},
             "selinux": {"enabled": os.path.isdir("/sys/fs/selinux")},
