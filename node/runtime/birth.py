@@ -64,12 +64,13 @@ def be_born(
     `trees`: mounts of the host that are already copied, by source. `id_maps`: user namespaces of id-mapped mounts.
     `user`: the container's user namespace. Then this process stands outside its pid namespace, does what needs the
     host's rights, and gives birth to the one that goes on without them; it is the monitor's child as well. So it does,
-    as an exec does, where the pid namespace is another container's, which may take over whatever it sees.
+    as an exec does, where the pid namespace is another container's, which may take over whatever it sees, and the
+    kernel is one that lets us mount its procfs from here (namespaces.joins_unseen).
     `state`: what hooks are told. `keyring`: a session keyring of its own. `preserve`: so many descriptors from 3 on
     stay open, the first `listening` of them are LISTEN_FDS.
     """
     process = config.process
-    outside = user is None and bool(config.namespaces.get("pid"))
+    outside = namespaces.joins_unseen(config, user)
     _detach(session=user is None and not outside)
     labels.check(process, config.mount_label)
     steps = labels.of_mounts(config, mountplan.plan(config))
@@ -81,10 +82,12 @@ def be_born(
     proc = sysctls.procfs() if config.sysctl or labels.wanted(process) else -1
     if user is None:
         namespaces.enter_time(config)
+        if outside:
+            holdings.take_proc(held, steps, config.namespaces["pid"])
         enter_group = _Group(sync, groups, config)
     else:
         confinement = _all_inside(confinement)
-        holdings.take_foreign(held, steps, foreign)
+        holdings.take_foreign(held, steps, foreign, config.namespaces.get("pid", ""))
         sysctls.write(proc, config, sysctls.OURS & foreign)
         if "uts" in foreign:
             _name(config)

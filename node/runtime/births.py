@@ -7,7 +7,7 @@ import errno
 import os
 
 from node.linux import syscalls
-from node.runtime import birth, spec
+from node.runtime import birth, namespaces, place, spec
 from node.runtime.tasks import Forked
 
 TYPE_CHECKING = False
@@ -70,11 +70,16 @@ class Native:
         user = self._user
         held = (*trees.values(), *id_maps.values(), *((user.fd,) if user else ()))
         first = user is None and self._own_pids
+        joins = user is None and not first and "pid" in config.namespaces and not namespaces.joins_unseen(config, user)
+        if joins:
+            place.enter_pid_namespace(config.namespaces["pid"])
         task.fork(
             lambda sync, stdio: birth.be_born(sync, config, self._groups, self._confinement, trees, stdio, id_maps,
-                                              user), held, outside=self._outside and not first,
+                                              user), held, outside=self._outside and not (first or joins),
             make=syscalls.fork_first if first else os.fork,
         )
+        if joins:
+            place.leave_pid_namespace()
         for fd in held:
             os.close(fd)
         ready = False

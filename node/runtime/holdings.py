@@ -61,12 +61,25 @@ def take_root(config: Config) -> int:
     return root
 
 
-def take_foreign(held: Holdings, steps: list[Step], foreign: set[str]) -> None:
+def take_foreign(held: Holdings, steps: list[Step], foreign: set[str], pids: str) -> None:
     """Mounts that show namespaces which belong to somebody else's user namespace, `foreign` by their name in
-    config.json, entered already: only with the host's rights can they be made."""
+    config.json, entered already: only with the host's rights can they be made. `pids`: path of the pid namespace, for
+    which entering means its children only."""
     for number, step in enumerate(steps):
         if _SHOWN.get(step.kind) in foreign and not step.remount:
-            held.mounts[number] = rootfs.new_mount(step)
+            held.mounts[number] = proc_of(step, pids) if step.kind == "proc" and pids else rootfs.new_mount(step)
+
+
+def take_proc(held: Holdings, steps: list[Step], pids: str) -> None:
+    """procfs of a pid namespace in which this process is not: a plain one would show the processes around us."""
+    for number, step in enumerate(steps):
+        if step.kind == "proc" and not step.remount:
+            held.mounts[number] = proc_of(step, pids)
+
+
+def proc_of(step: Step, pids: str) -> int:
+    """Linux 6.17 and later. Raises OSError, also where the kernel cannot be told: never another namespace's."""
+    return sys.new_mount("proc", [*step.data, ("pidns", pids)], step.attributes, step.source)
 
 
 def _take_nodes(held: Holdings, config: Config, steps: list[Step], user: UserNamespace) -> None:

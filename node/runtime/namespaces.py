@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from node.linux import syscalls as sys
@@ -121,6 +122,22 @@ def _others(init: int, flags: int) -> int:
         if flag & flags and os.readlink(f"/proc/self/ns/{name}") == os.readlink(f"/proc/{pid}/ns/{name}"):
             same |= flag
     return flags & ~same
+
+
+def joins_unseen(config: Config, user: UserNamespace | None) -> bool:
+    """Whether the first process of the container, which joins another's pid namespace, is prepared outside of it. A
+    container that may trace would take over what it sees there. In a user namespace the kernel keeps it from that;
+    otherwise its procfs must be had from outside, which is not possible before Linux 6.17."""
+    path = config.namespaces.get("pid")
+    if user is not None or not path:
+        return False
+    try:
+        os.close(sys.new_mount("proc", [("pidns", path)]))
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            return False
+        raise
+    return True
 
 
 def new(config: Config) -> int:

@@ -70,9 +70,14 @@ def _foreign_tree(source: str) -> int:
     return tree
 
 
-def new_pid_namespace() -> None:
-    """The next child of this process is its first one."""
-    syscalls.unshare(syscalls.CLONE_NEWPID)
+def enter_pid_namespace(path: str) -> None:
+    """The next child of this process is in it; "": a new one, whose first process that child is."""
+    if not path:
+        syscalls.unshare(syscalls.CLONE_NEWPID)
+        return
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    syscalls.setns(fd, syscalls.CLONE_NEWPID)
+    os.close(fd)
 
 
 def id_maps(config: Config) -> dict[object, int]:

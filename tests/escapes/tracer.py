@@ -11,12 +11,14 @@ import select
 import sys
 
 LIBC = ctypes.CDLL(None, use_errno=True)
-ATTACH, DETACH, WALL = 16, 17, 0x40000000
+SEIZE, INTERRUPT, DETACH, WALL = 0x4206, 0x4207, 17, 0x40000000
 
 
 def take(pid: int) -> dict[str, object] | None:
-    if LIBC.ptrace(ATTACH, pid, None, None) != 0:
+    # Not PTRACE_ATTACH: its SIGSTOP may come after another stop, and stay when we have let go.
+    if LIBC.ptrace(SEIZE, pid, None, None) != 0:
         return {"pid": pid, "taken": False}
+    LIBC.ptrace(INTERRUPT, pid, None, None)
     try:
         os.waitpid(pid, WALL)
         with open(f"/proc/{pid}/status") as file:

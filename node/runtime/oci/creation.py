@@ -8,7 +8,7 @@ import time
 
 from node.linux import capabilities, cgroups
 from node.linux.cgroups import CgroupError
-from node.runtime import birth, hooks, identity, jsontext, place, spec
+from node.runtime import birth, hooks, identity, jsontext, namespaces, place, spec
 from node.runtime.oci import ending, parent, store
 from node.runtime.oci.failure import NOT_RUN, Failure, Journal, reason
 from node.runtime.oci.store import Made
@@ -135,15 +135,15 @@ class Making:
         id_maps = place.id_maps(config)
         user = identity.of(config)
         stdio = None if config.process.terminal else birth.Stdio(0, 1, 2)
-        first = user is None and config.namespaces.get("pid") == ""
-        if first:
-            place.new_pid_namespace()
+        inside = user is None and "pid" in config.namespaces and not namespaces.joins_unseen(config, user)
+        if inside:
+            place.enter_pid_namespace(config.namespaces["pid"])
         held = (*id_maps.values(), *((user.fd,) if user else ()))
         keep = (*held, *range(3, 3 + self._preserve))
         child = parent.fork(lambda line: birth.be_born(
             line, config, groups, filters, {}, stdio, id_maps, user, state=self._state, preserve=self._preserve,
             keyring=not self._given.switch("no-new-keyring"), listening=self._listening), keep, door)
-        if first:
+        if inside:
             place.leave_pid_namespace()
         for fd in held:
             os.close(fd)
