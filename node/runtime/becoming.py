@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import array
+import _socket
 import errno
 import fcntl
-import json
 import os
-import socket
 import termios
 
-from node.linux import capabilities, scheduling, seccomp
+from node.linux import capabilities, scheduling, seccomp_load
 from node.linux import syscalls as sys
-from node.runtime import command, console, labels
+from node.runtime import command, console, jsontext, labels
 from node.runtime.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
 
     from node.runtime.allowances import Allowances
     from node.runtime.console import Stdio
     from node.runtime.processspec import Process
+
+
+_F_GETPIPE_SZ = 1032
 
 
 @record
@@ -45,8 +47,12 @@ class Sync:
         self._channel = channel
 
     def report(self, message: dict[str, object], fds: tuple[int, ...] = ()) -> None:
-        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-        self._channel.sendmsg([json.dumps(message).encode()], ancillary)
+        rights = b"".join(fd.to_bytes(4, "little") for fd in fds)
+        ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)] if fds else []
+        self._channel.sendmsg([jsontext.dumps(message).encode()], ancillary)
+
+    def fileno(self) -> int:
+        return self._channel.fileno()
 
     def wait_for(self, word: bytes) -> None:
         """Until the monitor says it; ends the process when the monitor is gone."""
@@ -108,7 +114,7 @@ def become(
     # What is opened after this closes at execve of itself.
     streams.close_the_rest()
     if keep and not alone:
-        _load_with(keep, process, confinement)
+        _load_with(keep, sync, process, confinement)
     if outside:
         _enter_pids(sync, warnings, master)
     else:
@@ -125,9 +131,9 @@ def become(
         labels.at_execve(process, proc)
     env = streams.environment(process)  # only by now this is the process that it speaks of
     if keep and alone:
-        _load_with(keep, process, confinement)
+        _load_with(keep, sync, process, confinement)
     elif confinement.program is not None and not keep:
-        seccomp.load(confinement.program, confinement.flags)
+        _load(confinement.program, confinement.flags, sync)
     _execute(path, process, env)
 
 
@@ -156,13 +162,29 @@ def _enter_pids(sync: Sync, warnings: list[str], master: int | None) -> None:
     sys.prctl(sys.PR_SET_PDEATHSIG, 9)
 
 
-def _load_with(keep: tuple[str, ...], process: Process, confinement: Confinement) -> None:
+def _load(program: bytes, flags: int, sync: Sync) -> None:
+    """Where the filter asks an agent, this process stands still until the agent has been given the listener (`asking`).
+    After the filter only write(2) is called, which no filter may ask for."""
+    if not flags & seccomp_load.NEW_LISTENER:
+        seccomp_load.load(program, flags)
+        return
+    gate, push = os.pipe2(os.O_CLOEXEC)
+    os.write(push, bytes(fcntl.fcntl(push, _F_GETPIPE_SZ)))
+    sync.report({"asking": True}, (gate,))
+    os.close(gate)
+    channel = sync.fileno()
+    listener = seccomp_load.load(program, flags)
+    os.write(channel, b'{"listener":%d}' % listener)
+    os.write(push, b".")
+
+
+def _load_with(keep: tuple[str, ...], sync: Sync, process: Process, confinement: Confinement) -> None:
     """The filter, and after it what `keep` stands for goes: capset(2) is all that is called under it."""
     assert confinement.program is not None
     sets = _within(process.capabilities, confinement.available)
     effective, permitted, inheritable = sets["effective"], sets["permitted"], sets["inheritable"]
     capabilities.replace_sets(effective=[*effective, *keep], permitted=[*permitted, *keep], inheritable=inheritable)
-    seccomp.load(confinement.program, confinement.flags)
+    _load(confinement.program, confinement.flags, sync)
     capabilities.replace_sets(effective=effective, permitted=permitted, inheritable=inheritable)
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from node.linux.cgroups.store import Cgroup
+    from node.runtime.asking import Agent
     from node.runtime.identity import UserNamespace
     from node.runtime.job import Job
     from node.runtime.logchoice import Log
@@ -55,6 +56,7 @@ class Native:
         # In the host's pid namespace there is nothing to hide behind.
         self._outside = user is not None or "pid" in job.config.namespaces
         self._own_pids = job.config.namespaces.get("pid") == ""
+        self._agent = _agent(job)
 
     def task(self, poller: Poller, log: Log | None, *, tty: bool, stdin: bool, stdin_once: bool) -> Forked:
         return Forked(poller, log, tty=tty, stdin=stdin, stdin_once=stdin_once)
@@ -67,6 +69,7 @@ class Native:
         if config.hooks:
             raise spec.InvalidConfig("hooks: a node runs none (seawall-runtime does)")
         self._born = None  # config.json's objects are of no use afterwards
+        task.agent = self._agent
         user = self._user
         held = (*trees.values(), *id_maps.values(), *((user.fd,) if user else ()))
         first = user is None and self._own_pids
@@ -100,6 +103,7 @@ class Native:
         parsed, group, outside = spec.process(process), self.group, self._outside
         if group is None:
             raise NoContainer
+        task.agent = self._agent
         try:
             task.fork(
                 lambda sync, stdio: birth.be_executed(sync, parsed, init.pidfd, group, self._confinement, stdio,
@@ -118,3 +122,12 @@ class Native:
 
 def _writes_groups(config: spec.Config) -> bool:
     return any(mount.kind in ("cgroup", "cgroup2") and "ro" not in mount.options for mount in config.mounts)
+
+
+def _agent(job: Job) -> Agent | None:
+    if not (job.config.seccomp or {}).get("listenerPath"):
+        return None
+    from node.runtime.asking import Agent
+
+    return Agent(job.config, {"ociVersion": job.config.version, "id": job.container_id,
+                              "bundle": job.bundle, "annotations": dict(job.config.annotations)})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
@@ -141,9 +140,11 @@ def _folder(top: int, parts: list[str], owner: tuple[int, int]) -> tuple[int, st
     """The folder of a node, made where missing: nobody else has seen this tree. And the node's name."""
     current = os.dup(top)
     for part in parts[:-1]:
-        with contextlib.suppress(FileExistsError):
+        try:
             os.mkdir(part, 0o755, dir_fd=current)
             os.chown(part, *owner, dir_fd=current)
+        except FileExistsError:
+            pass  # contextlib would be loaded for this alone
         following = sys.openat2(current, part, os.O_PATH | os.O_DIRECTORY, resolve=sys.RESOLVE_NO_SYMLINKS)
         os.close(current)
         current = following

@@ -7,13 +7,11 @@ onto the descriptor of its place (CVE-2019-19921, -2021-30465, -2023-27561, -202
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
 
 from node.linux import syscalls as sys
-from node.runtime import copyup
 from node.runtime.mountplan import PROPAGATION, Step, is_dev
 
 IN_ROOT = sys.RESOLVE_IN_ROOT | sys.RESOLVE_NO_MAGICLINKS
@@ -40,8 +38,10 @@ class Root:
 
     def make_folder(self, path: str, mode: int = 0o755, links: int = 0) -> int:
         """An O_PATH descriptor of the folder, made with its parents where missing, also where a symlink points."""
-        with contextlib.suppress(FileNotFoundError):
+        try:
             return self.open(path, os.O_PATH | os.O_DIRECTORY)
+        except FileNotFoundError:
+            pass
         current = os.dup(self.fd)
         parts = [part for part in path.split("/") if part not in ("", ".")]
         try:
@@ -107,8 +107,10 @@ def _following(parent: str, target: str, rest: list[str]) -> str:
 
 
 def _make_folder(parent: int, name: str, mode: int) -> int:
-    with contextlib.suppress(FileExistsError):  # somebody else who has this volume was quicker
+    try:  # noqa: SIM105 -- contextlib would cost a start of seawall-runtime more than all lines here
         os.mkdir(name, mode, dir_fd=parent)
+    except FileExistsError:
+        pass  # somebody else who has this volume was quicker
     return sys.openat2(parent, name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, resolve=sys.RESOLVE_NO_SYMLINKS)
 
 
@@ -151,6 +153,8 @@ def _new(root: Root, step: Step, mount: int | None) -> None:
     try:
         mount = new_mount(step) if mount is None else mount
         if step.copy_up:
+            from node.runtime import copyup
+
             copyup.copy(sys.openat2(place, ".", os.O_RDONLY | os.O_DIRECTORY), mount)
     except BaseException:
         os.close(place)

@@ -23,6 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from node.runtime.asking import Agent
     from node.runtime.logchoice import Log
 
     Birth = Callable[[Sync, Stdio | None], None]
@@ -122,6 +123,8 @@ class Forked(Task):
         self._leave = False
         self._outside = False
         self._sync: socket.socket | None = None
+        self.agent: Agent | None = None
+        """Who is asked by the filter, if anybody is."""
 
     def fork(self, birth: Birth, keep: Collection[int] = (), *, outside: bool = False,
              make: Callable[[], int] = os.fork) -> None:
@@ -166,15 +169,19 @@ class Forked(Task):
             data, ancillary, _flags, _address = self._sync.recvmsg(64 * 1024, 1024)
         except (BlockingIOError, ConnectionResetError):
             return  # reset: it went without reading what we said; what it said is still to be read
-        for level, kind, payload in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                self._take_master(payload)
+        rights = [payload for level, kind, payload in ancillary
+                  if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS]
         if data:
             report = json.loads(data)
+            if "asking" in report or "listener" in report:
+                self._ask(report, rights)
+                return
+            for payload in rights:
+                self._take_master(payload)
             if self._outside and "pid" in report:
                 self._hand_over(report["pid"])
             if "error" in report:
-                self.failure = report
+                self.failure = self.failure or report
             elif "ready" in report:
                 self.on_ready(report)
             return
@@ -186,6 +193,21 @@ class Forked(Task):
             self.on_started()
         elif self.failure is None:
             self.failure = {"error": DIED, "kind": "other"}
+
+    def _ask(self, report: dict[str, object], rights: list[bytes]) -> None:
+        """The filter has an agent (`asking`). Without one the process could not go on: it ends."""
+        if self.failure is not None:
+            return  # it has not died of it yet
+        try:
+            if self.agent is None:
+                raise OSError(errno.ENOENT, "seccomp: there is no agent to ask")
+            if "asking" in report:
+                self.agent.expect(int.from_bytes(rights[0][:4], "little"))
+            else:
+                self.agent.give(self.pid, int(str(report["listener"])), "created")
+        except OSError as error:
+            self.failure = {"error": error.strerror or str(error), "kind": "other"}
+            self.signal(signal.SIGKILL)
 
     def _hand_over(self, pid: int) -> None:
         """From the process that prepared it to the task's own. The new descriptor is opened first: under the old one's
