@@ -162,7 +162,7 @@ def _new(root: Root, step: Step, mount: int | None) -> None:
     if step.recursive_attributes or step.recursive_clear:
         sys.mount_setattr(mount, set_=step.recursive_attributes, clear=step.recursive_clear, recursive=True)
     _attach(mount, place, step)
-    if early and step.kind == "tmpfs":
+    if early and is_dev(step):
         _renew(root, step)
 
 
