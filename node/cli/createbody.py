@@ -127,7 +127,7 @@ _OPTIONS: Sequence[Callable[[Any], Any]] = (
     _many("--ulimit", metavar="NAME=SOFT[:HARD]", help="A resource limit of the process."),
     click.option("--use-api-socket", is_flag=True, help="Refused: the node's socket is root on this machine."),
     _text("-u", "--user", metavar="USER[:GROUP]", help="Names or numbers."),
-    _text("--userns", metavar="MODE", help="User namespace."),
+    _text("--userns", metavar="MODE", help="Whose ids it has: host, private, auto or auto:size=NUMBER."),
     _text("--uts", metavar="MODE", help="UTS namespace."),
     _many("-v", "--volume", metavar="[SOURCE:]PATH[:OPTIONS]", help="A folder of the host, or a volume."),
     _text("--volume-driver", metavar="NAME", help="Of volumes that are made; the node has one: local."),

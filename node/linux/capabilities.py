@@ -43,6 +43,7 @@ _PR_CAPBSET_READ, _PR_CAPBSET_DROP, _PR_SET_KEEPCAPS = 23, 24, 8
 _PR_CAP_AMBIENT, _AMBIENT_RAISE, _AMBIENT_CLEAR = 47, 2, 4
 _VERSION_3 = 0x20080522
 _CAPSET_CALL = {"x86_64": 126, "aarch64": 91}.get(os.uname().machine, -1)
+_CAPGET_CALL = _CAPSET_CALL - 1
 
 
 class UnknownCapability(ValueError):
@@ -119,6 +120,23 @@ def replace_sets(*, effective: Collection[str], permitted: Collection[str], inhe
     _capset(_mask(effective), _mask(permitted), _mask(inheritable))
 
 
+def saved() -> bytes:
+    """This thread's effective, permitted and inheritable sets, for `restore`: capget(2)."""
+    header, sets = struct.pack("=Ii", _VERSION_3, 0), ctypes.create_string_buffer(24)
+    if _libc.syscall(ctypes.c_long(_CAPGET_CALL), header, sets) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"capget: {os.strerror(code)}")
+    return sets.raw
+
+
+def restore(sets: bytes) -> None:
+    """What setfsuid(2) or the like has taken from them; what is no longer permitted cannot be had again."""
+    header = struct.pack("=Ii", _VERSION_3, 0)
+    if _libc.syscall(ctypes.c_long(_CAPSET_CALL), header, sets) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"capset: {os.strerror(code)}")
+
+
 def current() -> dict[str, tuple[str, ...]]:
     """This thread's sets by name: inheritable, permitted, effective, bounding, ambient."""
     sets = {"CapInh": "inheritable", "CapPrm": "permitted", "CapEff": "effective", "CapBnd": "bounding",
@@ -142,11 +160,8 @@ def _mask(names: Collection[str]) -> int:
 
 def _capset(effective: int, permitted: int, inheritable: int) -> None:
     """Version 3 of capset(2): two structures of 32-bit masks. libc has no wrapper for it."""
-    header = struct.pack("=Ii", _VERSION_3, 0)
     low, high = (tuple(mask >> shift & 0xFFFFFFFF for mask in (effective, permitted, inheritable)) for shift in (0, 32))
-    if _libc.syscall(ctypes.c_long(_CAPSET_CALL), header, struct.pack("=6I", *low, *high)) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"capset: {os.strerror(code)}")
+    restore(struct.pack("=6I", *low, *high))
 
 
 def _prctl(option: int, first: int, second: int = 0) -> int:

@@ -99,20 +99,16 @@ class _files_of:  # noqa: N801 -- a context manager; contextlib is not for monit
         self._user = user
 
     def __enter__(self) -> None:
-        self._before = capabilities.current()
+        self._before = capabilities.saved()
         # Group first: a file user that is not root takes the capabilities over files away.
         syscalls.setfsgid(self._user.host_gid(0))
         syscalls.setfsuid(self._user.host_uid(0))
-        self._give_back()
+        capabilities.restore(self._before)
 
     def __exit__(self, *_error: object) -> None:
         syscalls.setfsuid(0)
         syscalls.setfsgid(0)
-        self._give_back()
-
-    def _give_back(self) -> None:
-        capabilities.set_caps(effective=self._before["effective"], permitted=self._before["permitted"],
-                              inheritable=self._before["inheritable"], ambient=self._before["ambient"])
+        capabilities.restore(self._before)
 
 
 def unmount_root(target: str) -> None:
