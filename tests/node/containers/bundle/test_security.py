@@ -1,6 +1,11 @@
 """What a container may do: the baselines, every --security-opt, and what this host's kernel cannot."""
 
+import contextlib
+import json
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from node.containers.bundle.baseline import NAMES, baseline
 from node.containers.bundle.options import parse
@@ -128,3 +133,38 @@ def test_a_profile_is_judged_once_and_has_an_end(monkeypatch: pytest.MonkeyPatch
     assert len(judged) == 1
     with pytest.raises(InvalidSpec, match="it is longer than 262144 bytes"):
         confined(f"seccomp={' ' * 300_000}{{}}")
+
+
+NAMED = st.sampled_from(["no-new-privileges", "seccomp", "apparmor", "label", "systempaths", "writable-cgroups",
+                         "proc-opts", "mask", "unmask", "credentialspec"])  # fmt: skip
+VALUE = st.one_of(st.text(max_size=20), st.sampled_from(["true", "ALL", "disable", "type:x", "hidepid=2", "/a:/b", "/*/["]))
+OPTION = st.one_of(st.text(max_size=30), st.builds("{}{}{}".format, NAMED, st.sampled_from("=:"), VALUE))
+WORD = st.sampled_from(["defaultAction", "SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_NOTIFY", "syscalls", "names",
+                        "action", "read", "args", "op", "SCMP_CMP_EQ", "includes", "excludes", "caps", "minKernel",
+                        "archMap", "architecture", "subArchitectures", "SCMP_ARCH_X86_64", "flags", "listenerPath",
+                        "arches", "4.8", "x", "errnoRet", "architectures", "name", "comment"])  # fmt: skip
+JSON = st.recursive(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), WORD),
+                    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(WORD, inner, max_size=5)),
+                    max_leaves=25)  # fmt: skip
+RULE = st.fixed_dictionaries({"names": st.lists(WORD, max_size=2), "action": WORD},
+                             optional=dict.fromkeys(("args", "includes", "excludes", "errnoRet", "name"), JSON))
+PROFILE = st.fixed_dictionaries({"defaultAction": WORD}, optional={
+    "syscalls": st.one_of(JSON, st.lists(RULE, max_size=3)), "archMap": JSON, "architectures": JSON, "flags": JSON,
+    "listenerPath": JSON, "listenerMetadata": JSON, "defaultErrnoRet": JSON})  # fmt: skip
+
+
+@settings(max_examples=80, deadline=None)
+@given(options=st.lists(OPTION, max_size=3))
+def test_whatever_is_written_is_taken_or_refused(options: list[str]) -> None:
+    with contextlib.suppress(InvalidSpec, Unimplemented):
+        held = confined(*options)
+        assert all(path.startswith("/") for path in (*held.masked, *held.readonly))
+
+
+@settings(max_examples=60, deadline=None)
+@given(profile=st.one_of(JSON, PROFILE))
+def test_whatever_profile_is_given_is_taken_or_refused(profile: object) -> None:
+    with contextlib.suppress(InvalidSpec):
+        held = confined(f"seccomp={json.dumps(profile)}")
+        assert held.seccomp is not None
+        assert len(seccomp.compile_profile(held.seccomp)) >= 8
