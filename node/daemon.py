@@ -31,6 +31,7 @@ from node.containers.model import LogSpec
 from node.containers.monitor import Monitor
 from node.containers.news import News
 from node.containers.opening import CgroupFreezer, Neighbours, Site, open_containers
+from node.containers.runtimes import Runtimes
 from node.errors import HomeBusy, MissingPrivilege
 from node.events import EventBus
 from node.files.workers import Workers
@@ -119,7 +120,8 @@ async def open_node(settings: Settings, rootless: Rootless | None = None) -> Asy
         site = Site(settings.cgroup_parent + (".slice" if groups.driver == "systemd" else ""), settings.log,
                     groups.driver, limits, find_init(settings.init_path),
                     restart_unhealthy=settings.restart_unhealthy,
-                    create_bind_sources=settings.create_bind_sources, isolation=settings.isolation)  # fmt: skip
+                    create_bind_sources=settings.create_bind_sources, isolation=settings.isolation,
+                    runtimes=Runtimes.of(settings.runtimes))  # fmt: skip
         containers, execs = await enter(open_containers(settings.containers, site, near))
         workers = await enter(Workers(settings.run, image_settings.unpack))
         files = ContainerFiles(containers.live, snapshots, workers, News(events))
@@ -147,6 +149,8 @@ async def open_node(settings: Settings, rootless: Rootless | None = None) -> Asy
             network_drivers=(*definition.DRIVERS, "host", "null"),
             init=site.init,
             isolation=settings.isolation.baseline,
+            runtimes=site.runtimes.described(),
+            default_runtime=site.runtimes.default,
             rootless=rootless is not None,
             own_users=identities.by_default(settings.isolation.baseline),
         )
@@ -297,6 +301,10 @@ def check_privileges() -> None:
               help="Processes of a container that asks for no limit; 0: no limit. [default: 4096]")  # fmt: skip
 @click.option("--cgroup-driver", type=click.Choice(CGROUP_DRIVERS),
               help="Who makes cgroups: the node (cgroupfs) or systemd. [default: auto]")  # fmt: skip
+@click.option("--runtime", metavar="NAME|PATH",
+              help="OCI runtime of containers that name none. [default: our own]")  # fmt: skip
+@click.option("--add-runtime", "runtimes", metavar="NAME=PATH", multiple=True,
+              help="Another OCI runtime that containers may name; may be repeated.")  # fmt: skip
 @click.option("--secrets-key", metavar="FILE", help="Key of secrets at rest. [default: secrets.key in the home]")
 @click.option("--rootless-network", type=click.Choice(UPLINKS),
               help="What carries packets of an ordinary user's node. [default: auto]")  # fmt: skip

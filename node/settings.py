@@ -5,6 +5,7 @@ Read once, by the composition root; every other room gets the values it needs th
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -148,6 +149,17 @@ class UserSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RuntimeSettings:
+    """Other OCI runtimes than ours (`node.containers.runtimes`)."""
+
+    default: str = ""
+    """Of a container that names none: a name, or a program's path. Empty: ours."""
+
+    added: Mapping[str, str] = field(default_factory=dict)
+    """Programs by name."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """One node. Two nodes with different homes run side by side: every name they give the kernel carries `tag`."""
 
@@ -190,6 +202,8 @@ class Settings:
     cgroup_driver: str = "auto"
     """auto: systemd where it is process 1 and cgroups have version 2, else cgroupfs."""
 
+    runtimes: RuntimeSettings = field(default_factory=RuntimeSettings)
+
     @classmethod
     def make(
         cls,
@@ -210,6 +224,7 @@ class Settings:
         publish: PublishSettings | None = None,
         create_bind_sources: bool = True,
         secrets_key: str = "",
+        runtimes: RuntimeSettings | None = None,
         isolation: IsolationSettings | None = None,
         cgroup_driver: str = "auto",
         rootless: RootlessSettings | None = None,
@@ -240,6 +255,7 @@ class Settings:
             publish=publish or PublishSettings(),
             create_bind_sources=create_bind_sources,
             secrets_key=Path(secrets_key).absolute() if secrets_key else root / "secrets.key",
+            runtimes=runtimes or RuntimeSettings(),
             isolation=isolation or IsolationSettings(),
             cgroup_driver=cgroup_driver,
             rootless=rootless or RootlessSettings(),
@@ -283,6 +299,7 @@ class Settings:
             create_bind_sources=not flag(pick("no_create_bind_sources")),
             secrets_key=pick("secrets_key"),
             cgroup_driver=pick("cgroup_driver", "auto"),
+            runtimes=_runtime_settings(pick("runtime"), words("runtimes")),
             isolation=_isolation_settings(pick("isolation", "seawall"), pick("default_pids_limit", "4096")),
             rootless=_rootless_settings(pick("rootless_network", "auto")),
             users=_user_settings(pick("userns", "private"), pick("userns_ids")),
@@ -389,6 +406,22 @@ def _publish_settings(addresses: tuple[str, ...], *, past_firewall: bool) -> Pub
         return PublishSettings(tuple(str(ip_address(text.strip("[]"))) for text in addresses), past_firewall)
     except ValueError as error:
         raise InvalidSettings(f"--publish-address: {error}") from error
+
+
+def _runtime_settings(default: str, words: Iterable[str]) -> RuntimeSettings:
+    """`words`: NAME=PATH. Raises InvalidSettings."""
+    added = {}
+    for word in words:
+        name, _, path = word.partition("=")
+        if not _RUNTIME_NAME.fullmatch(name) or not path.startswith("/"):
+            raise InvalidSettings(f"--add-runtime {word[:100]!r}: want NAME=/PATH/OF/PROGRAM")
+        if name == "seawall":
+            raise InvalidSettings("--add-runtime seawall: that name is this node's own runtime's")
+        added[name] = path
+    return RuntimeSettings(default, added)
+
+
+_RUNTIME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
 def _collect_settings(unused: str, disk: str, keep: tuple[str, ...]) -> CollectSettings:

@@ -45,6 +45,10 @@ class Facts:
     network_drivers: Sequence[str] = ("bridge", "host", "null")
     init: str = ""
     isolation: str = "seawall"
+    runtimes: Mapping[str, str] = field(default_factory=lambda: {"seawall": "seawall-runtime"})
+    """Paths by name."""
+
+    default_runtime: str = "seawall"
     rootless: bool = False
     own_users: bool = False
     """Containers that say nothing have a user namespace of their own."""
@@ -99,6 +103,8 @@ class SystemRoutes:
                      "Log": list(self._facts.log_drivers)},
             init=self._facts.init,
             isolation=self._facts.isolation,
+            runtimes=self._facts.runtimes,
+            default_runtime=self._facts.default_runtime,
             security=_security(self._facts),
         )
         work = view.Work(files=len(await asyncio.to_thread(os.listdir, "/proc/self/fd")),

@@ -115,7 +115,7 @@ _OPTIONS: Sequence[Callable[[Any], Any]] = (
     click.option("--read-only", is_flag=True, help="Root file system read-only."),
     click.option("--restart", default="no", metavar="POLICY", help="no, on-failure[:N], always, unless-stopped."),
     click.option("--rm", "remove", is_flag=True, help="Remove the container when it ends."),
-    _text("--runtime", metavar="NAME", help="seawall; runc is taken for it."),
+    _text("--runtime", metavar="NAME", help="OCI runtime that the node knows; docker info lists them."),
     _many("--security-opt", metavar="OPTION", help="no-new-privileges, seccomp=FILE, … (docs/isolation.md)"),
     click.option("--shm-size", type=SIZE, default="0", metavar="BYTES", help="Of /dev/shm."),
     _many("--storage-opt", metavar="NAME=VALUE", help="Quotas of the writable layer: refused, no driver has them."),

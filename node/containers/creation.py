@@ -63,6 +63,7 @@ class Creator:
         directory = self._home / container_id
         name = self._claim(spec.name, container_id)
         try:
+            spec = replace(spec, runtime=self._site.runtimes.settle(spec.runtime))
             image = await self._images.get(spec.image, Platform.parse(spec.platform) if spec.platform else None)
             spec = replace(spec, log=logdrivers.resolve(spec.log, self._site.log),
                            security=defaults.with_baseline(spec.security, self._site.isolation))  # fmt: skip

@@ -26,6 +26,7 @@ from node.containers.monitor import StartFailed
 from node.containers.mounting import Mounting
 from node.containers.parts import Connects, Launches, MonitorHandle
 from node.containers.privatemounts import PrivateMounts, in_memory
+from node.containers.runtimes import Runtimes
 from node.network.model import Endpoint, EndpointSpec, Joining, PortBinding, Sandbox
 from node.settings import IsolationSettings, LogSettings
 from node.snapshots.mounts import RootMount
@@ -57,6 +58,7 @@ class Site:
     restart_unhealthy: bool = False
     """Containers that become unhealthy are started again unless their label says no."""
 
+    runtimes: Runtimes = field(default_factory=lambda: Runtimes({}))
     create_bind_sources: bool = True
     """`-v` makes a folder of the host that is missing."""
 
@@ -158,6 +160,7 @@ class Startup:
             stdin_once=spec.stdin_once,
             fds=(*sandbox.fds, *given.locks),
             images=await self._private.images(container),
+            runtime=self._site.runtimes.program(spec.runtime),
         )
         files, contents = await self._private.contents(container)
         if files:

@@ -16,7 +16,7 @@ from node.api.types.hostconfig import (
     parse_restart,
     parse_security,
 )
-from node.api.types.limits import parse_limits, parse_runtime
+from node.api.types.limits import parse_limits
 from node.api.types.mounts import parse_mounts
 from node.api.version import NEWEST, ApiVersion
 from node.containers.model import CreateSpec, ExecSpec, Healthcheck
@@ -74,7 +74,7 @@ def parse_create(
         auto_remove=host.flag("AutoRemove"),
         init=host.flag("Init"),
         cgroup_parent=host.text("CgroupParent"),
-        runtime=parse_runtime(host),
+        runtime=host.text("Runtime"),
         annotations=host.mapping("Annotations"),
         console_size=console_size(host),
     )

@@ -10,9 +10,6 @@ from node.containers.model import Device, DeviceRate, DeviceWeight, Resources, U
 from node.containers.sizes import parse_binary_size
 from ocispec.errors import InvalidArgument, Unimplemented
 
-RUNTIMES = frozenset({"", "seawall", "runc", "io.containerd.runc.v2"})
-"""Names of the only runtime there is; the others are what clients of Docker write when they mean the default."""
-
 NO_KERNEL_MEMORY = ApiVersion(1, 42)
 KERNEL_MEMORY_WARNING = (
     "Your kernel does not support kernel memory limit capabilities or the cgroup is not mounted. Limitation discarded."
@@ -76,13 +73,6 @@ def discarded(host: Fields, version: ApiVersion) -> tuple[str, ...]:
     if version >= NO_KERNEL_MEMORY or not asked:
         return ()
     return (KERNEL_MEMORY_WARNING,)
-
-
-def parse_runtime(host: Fields) -> str:
-    name = host.text("Runtime")
-    if name not in RUNTIMES:
-        raise InvalidArgument(f"unknown or invalid runtime name: {name[:100]}")
-    return name
 
 
 def _check_foreign(host: Fields) -> None:

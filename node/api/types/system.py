@@ -1,7 +1,7 @@
 """`docker version` and `docker info`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from node.api.version import ApiVersion
@@ -49,6 +49,10 @@ class Node:
     plugins: Mapping[str, Sequence[str]]
     init: str
     isolation: str = "seawall"
+    runtimes: Mapping[str, str] = field(default_factory=dict)
+    """Paths by name."""
+
+    default_runtime: str = "seawall"
     security: Sequence[str] = ()
 
 
@@ -142,8 +146,8 @@ def info(node: Node, machine: Machine, counts: Mapping[str, int], *, images: int
         "Labels": [],
         "ExperimentalBuild": False,
         "ServerVersion": node.version,
-        "Runtimes": {"seawall": {"path": "seawall-runtime"}},
-        "DefaultRuntime": "seawall",
+        "Runtimes": {name: {"path": path} for name, path in node.runtimes.items()},
+        "DefaultRuntime": node.default_runtime,
         "Swarm": {"NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": False, "Error": "",
                   "RemoteManagers": None},
         # Containers outlive the daemon by design: what Docker offers as an option is the only way here.

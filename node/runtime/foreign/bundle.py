@@ -43,12 +43,21 @@ def write(
         _point_at(item, places[-1])
     for fd in (*trees.values(), *id_maps.values()):
         os.close(fd)
+    _simplify_devices(document["linux"].get("resources") or {})
     path = document["linux"]["cgroupsPath"]
     if not by_systemd(path):
         # Ours is relative to the hierarchies' roots, theirs to the group they run in unless it is absolute.
         document["linux"]["cgroupsPath"] = f"/{path.strip('/')}"
     _write(os.path.join(folder, "config.json"), document)
     return places
+
+
+def _simplify_devices(resources: dict[str, object]) -> None:
+    """Access to a single device that is taken back after mknod of any was granted: runc cannot say that on version 1.
+    What remains is its mknod; to open it nothing grants."""
+    rules = resources.get("devices")
+    if isinstance(rules, list):
+        resources["devices"] = [rule for rule in rules if rule.get("allow") or rule.get("major") in (None, -1)]
 
 
 def by_systemd(path: str) -> bool:

@@ -18,6 +18,12 @@ ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 MAX_LOG = 256 * 1024
 MAX_WORDS = 2000
 PREFIXES = ("runc create failed: ", "runc run failed: ", "exec failed: ", "unable to start container process: ")
+DIRECTORY = "open executable: Operation not permitted"
+"""crun, of a folder or another file that is no program."""
+
+SPELLINGS = ("no such file or directory", "permission denied", "exec format error", "is a directory")
+"""As Go spells them: by these words clients choose their exit status."""
+
 KINDS = (
     ("not-found", ("executable file not found", "no such file or directory", "not found in $path")),
     ("is-directory", ("is a directory",)),
@@ -93,6 +99,9 @@ def words(log: str, program: str) -> str:
                 said = str(entry["msg"])
     for prefix in PREFIXES:
         said = said.removeprefix(prefix)
+    said = said.replace(DIRECTORY, "open executable: permission denied")
+    for spelling in SPELLINGS:
+        said = said.replace(spelling.capitalize(), spelling)
     return said[:MAX_WORDS] or f"{program} failed and said nothing"
 
 

@@ -208,7 +208,6 @@ def test_mounts() -> None:
         ({"Mounts": [{"Type": "volume", "Target": "/x", "BindOptions": {}}]}, "field BindOptions must not be"),
         ({"ShmSize": -1}, "SHM size can not be less than 0"),
         ({"StorageOpt": {"size": "1G"}}, "supported only for overlay over xfs with 'pquota'"),
-        ({"Runtime": "kata"}, "unknown or invalid runtime name: kata"),
         ({"CpuCount": 1}, "HostConfig.CpuCount is a limit of Windows containers"),
         ({"Isolation": "hyperv"}, 'invalid isolation: "hyperv"'),
         (

@@ -97,7 +97,6 @@ REFUSED = [
     (["--gpus", '"device=0,1",capabilities=compute'], "with capabilities: [[compute gpu]]"),
     (["--device", "vendor.com/class=name"], 'select device driver "cdi"'),
     (["--storage-opt", "size=1g"], "supported only for overlay over xfs"),
-    (["--runtime", "kata"], "unknown or invalid runtime name: kata"),
 ]
 WRONG = [
     ["--device-read-bps", "sda:1"], ["--device-read-iops", "/dev/a:x"], ["--blkio-weight-device", "/dev/a"],
