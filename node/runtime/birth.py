@@ -55,13 +55,13 @@ EXECUTION = sys.CLONE_NEWNS | sys.CLONE_NEWUTS | sys.CLONE_NEWIPC | sys.CLONE_NE
 
 
 def be_born(
-    sync: Sync, config: Config, groups: Cgroups, confinement: Confinement, trees: dict[str, int], stdio: Stdio | None,
+    sync: Sync, config: Config, groups: Cgroups, confinement: Confinement, trees: dict[int, int], stdio: Stdio | None,
     id_maps: dict[object, int] | None = None, user: UserNamespace | None = None, *,
     state: State = nothing_to_tell, keyring: bool = True, preserve: int = 0, listening: int = 0,
 ) -> None:
     """The container's own process, from fork to execve. Never returns normally; raises what went wrong.
 
-    `trees`: mounts of the host that are already copied, by source. `id_maps`: user namespaces of id-mapped mounts.
+    `trees`: mounts of the host that are already copied, by number. `id_maps`: user namespaces of id-mapped mounts.
     `user`: the container's user namespace. Then this process stands outside its pid namespace, does what needs the
     host's rights, and gives birth to the one that goes on without them; it is the monitor's child as well. So it does,
     as an exec does, where the pid namespace is another container's, which may take over whatever it sees, and the

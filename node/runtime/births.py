@@ -46,12 +46,12 @@ class NoContainer(Exception):
 
 
 class Native:
-    def __init__(self, job: Job, trees: dict[str, int], id_maps: dict[object, int], user: UserNamespace | None) -> None:
+    def __init__(self, job: Job, trees: dict[int, int], id_maps: dict[object, int], user: UserNamespace | None) -> None:
         """`trees`, `id_maps` and `user`: see birth.be_born."""
         self.group: Cgroup | None = None
         self._groups = job.groups
         self._confinement = job.confinement
-        self._born: tuple[spec.Config, dict[str, int], dict[object, int]] | None = (job.config, trees, id_maps)
+        self._born: tuple[spec.Config, dict[int, int], dict[object, int]] | None = (job.config, trees, id_maps)
         self._user = user
         # In the host's pid namespace there is nothing to hide behind.
         self._outside = user is not None or "pid" in job.config.namespaces

@@ -33,16 +33,16 @@ class Holdings:
 
 
 def take(
-    config: Config, steps: list[Step], trees: dict[str, int], id_maps: dict[object, int], user: UserNamespace | None,
+    config: Config, steps: list[Step], trees: dict[int, int], id_maps: dict[object, int], user: UserNamespace | None,
 ) -> Holdings:
-    """`trees`: mounts of the host that are already copied, by source. `id_maps`: user namespaces of id-mapped mounts.
+    """`trees`: mounts of the host that are already copied, by number. `id_maps`: user namespaces of id-mapped mounts.
     The working folder is the root file system's place afterwards. Raises OSError naming source and target."""
     held = Holdings(-1 if config.namespaces.get("mount") else take_root(config))
     for number, step in enumerate(steps):
         if step.kind == "bind" and not step.remount:
             mapped = user is not None and step.id_map == mountplan.CONTAINER
             owner = user.fd if mapped and user is not None else id_maps.get(step.id_map, -1)
-            held.mounts[number] = rootfs.open_source(step, owner, trees.get(step.source))
+            held.mounts[number] = rootfs.open_source(step, owner, trees.get(number))
     if user is not None:
         _take_nodes(held, config, steps, user)
     return held

@@ -36,19 +36,22 @@ def stand_alone() -> None:
     os.close(null)
 
 
-def own_mounts(host: int, shared: tuple[tuple[str, bool], ...], foreign: tuple[str, ...] = ()) -> dict[str, int]:
+def own_mounts(
+    host: int, shared: tuple[tuple[int, str, bool], ...], foreign: tuple[tuple[int, str], ...] = ()
+) -> dict[int, int]:
     """A mount namespace of our own, made from what the host has mounted by now; it still receives what is mounted there
     later.
 
-    `shared`: paths (and whether with what is mounted below) whose mounts are copied before, for binds that give back to
-    the host what the container mounts. A copy made from our own namespace, which only receives, could not give.
+    Gives copies of mounts by their number in config.json. `shared`: numbers and paths (and whether with what is
+    mounted below) whose mounts are copied before, for binds that give back to the host what the container mounts. A
+    copy made from our own namespace, which only receives, could not give.
     `foreign`: /proc/<pid>/root/…, mounts of another container.
     """
-    trees = {source: _foreign_tree(source) for source in foreign}
+    trees = {number: _foreign_tree(source) for number, source in foreign}
     syscalls.setns(host, syscalls.CLONE_NEWNS)
-    for source, recursive in shared:
+    for number, source, recursive in shared:
         flags = syscalls.OPEN_TREE_CLONE | (syscalls.AT_RECURSIVE if recursive else 0)
-        trees[source] = syscalls.open_tree(syscalls.AT_FDCWD, source, flags)
+        trees[number] = syscalls.open_tree(syscalls.AT_FDCWD, source, flags)
     syscalls.unshare(syscalls.CLONE_NEWNS)
     syscalls.mount("", "/", flags=syscalls.MS_SLAVE | syscalls.MS_REC)
     return trees

@@ -111,15 +111,16 @@ class Config:
     hooks: dict[str, tuple[hooks.Hook, ...]]
     annotations: dict[str, str]
 
-    def shared_sources(self) -> tuple[tuple[str, bool], ...]:
-        """(source, whether with what is below) of binds whose later mounts the host shall see too."""
-        return tuple((mount.source, "rbind" in mount.options) for mount in self.mounts
+    def shared_sources(self) -> tuple[tuple[int, str, bool], ...]:
+        """(number, source, whether with what is below) of binds whose later mounts the host shall see too."""
+        return tuple((number, mount.source, "rbind" in mount.options) for number, mount in enumerate(self.mounts)
                      if {"shared", "rshared"} & set(mount.options) and "remount" not in mount.options
                      and (mount.kind == "bind" or {"bind", "rbind"} & set(mount.options)))
 
-    def foreign_sources(self) -> tuple[str, ...]:
-        """Of /dev/shm, when it is that of another container: /proc/<pid>/root/dev/shm."""
-        return tuple(mount.source for mount in self.mounts if mount.destination == SHM and _foreign(mount.source))
+    def foreign_sources(self) -> tuple[tuple[int, str], ...]:
+        """(number, source) of /dev/shm, when it is that of another container: /proc/<pid>/root/dev/shm."""
+        return tuple((number, mount.source) for number, mount in enumerate(self.mounts)
+                     if mount.destination == SHM and _foreign(mount.source))
 
 
 def read(path: str) -> Config:

@@ -22,7 +22,7 @@ _OURS = frozenset(("idmap", "ridmap"))
 
 
 def write(
-    job: Job, folder: str, trees: dict[str, int], id_maps: dict[object, int], user: UserNamespace | None
+    job: Job, folder: str, trees: dict[int, int], id_maps: dict[object, int], user: UserNamespace | None
 ) -> list[str]:
     """Write `<folder>/config.json`, and mount below the folder what the runtime is to bind from there: binds that are
     id-mapped, shared with the host, part of a folder or another container's. Gives the places of these mounts; they
@@ -34,10 +34,10 @@ def write(
     steps = mountplan.plan(job.config)
     places = []
     for number, (item, step) in enumerate(zip(document["mounts"], steps, strict=True)):
-        if step.kind != "bind" or not (step.id_map or step.subdir or step.source in trees):
+        if step.kind != "bind" or not (step.id_map or step.subdir or number in trees):
             continue
         owner = user.fd if user is not None and step.id_map == mountplan.CONTAINER else id_maps.get(step.id_map, -1)
-        tree = rootfs.open_source(step, owner, trees.get(step.source))
+        tree = rootfs.open_source(step, owner, trees.pop(number, None))
         places.append(_stand(tree, os.path.join(folder, MOUNTS), str(number)))
         os.close(tree)
         _point_at(item, places[-1])

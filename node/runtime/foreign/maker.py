@@ -34,7 +34,7 @@ DELETE_SECONDS = 10.0
 
 
 class Foreign:
-    def __init__(self, job: Job, trees: dict[str, int], id_maps: dict[object, int], user: UserNamespace | None) -> None:
+    def __init__(self, job: Job, trees: dict[int, int], id_maps: dict[object, int], user: UserNamespace | None) -> None:
         """Raises OSError."""
         assert job.runtime is not None
         arguments = job.runtime["arguments"]
@@ -140,10 +140,10 @@ class Foreign:
         return _command(self._poller, self._argv(log, words_), stdio, end, self._hide)
 
     def _hide(self) -> None:
-        """In the program's process: what would keep it from working here is not mounted for it."""
+        """In the program's process: what would keep it from working here is not mounted for it. The monitor's mounts
+        only receive from the host's, so this reaches nobody; but for those that give, which stay as they are."""
         if self._hidden:
             syscalls.unshare(syscalls.CLONE_NEWNS)
-            syscalls.mount("", "/", flags=syscalls.MS_SLAVE | syscalls.MS_REC)
         for path in self._hidden:
             syscalls.umount(path, syscalls.MNT_DETACH)
 
@@ -187,5 +187,7 @@ def _unlink(path: str) -> None:
 
 
 def _unmount(place: str) -> None:
+    """Here alone: of a shared mount the host, too, would lose what the container mounted on it."""
     with contextlib.suppress(OSError):
+        syscalls.mount("", place, flags=syscalls.MS_PRIVATE | syscalls.MS_REC)
         syscalls.umount(place, syscalls.MNT_DETACH)

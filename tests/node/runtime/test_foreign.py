@@ -4,12 +4,14 @@ import asyncio
 import os
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from node.containers.launcher import Program
 from node.containers.monitor import ExitStatus, MonitorGone, StartFailed
+from node.linux import capabilities
 from node.linux.cgroups import detect
 from tests.conftest import Until, lacking
 from tests.node.runtime.conftest import Box, Boxes, Stream, process
@@ -155,6 +157,28 @@ async def test_mounts_that_a_runtime_may_not_know(foreign: Foreign, tmp_path: Pa
     status, output = await box.run()
     assert (status.code, output) == (0, "kept1000\n")
     assert (shared / "part" / "new").read_text() == "more\n"
+
+
+async def test_what_it_mounts_in_a_shared_bind_the_host_sees(foreign: Foreign, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", shared], check=True)
+    try:
+        subprocess.run(["mount", "--make-shared", shared], check=True)
+        (shared / "there").mkdir()
+        box = foreign("sh", "-c", "mount -t tmpfs none /one/there && echo seen > /one/there/file; cat /two/there/file",
+                      caps=[*capabilities.DEFAULT, "CAP_SYS_ADMIN"])
+        del box.config["linux"]["seccomp"]
+        box.config["linux"]["rootfsPropagation"] = "shared"
+        box.config["mounts"] += [
+            {"destination": f"/{name}", "type": "bind", "source": str(shared), "options": ["rbind", "rshared"]}
+            for name in ("one", "two")
+        ]
+        assert (await box.run())[1] == "seen\n"
+        assert (shared / "there/file").read_text() == "seen\n"
+        subprocess.run(["umount", shared / "there"], check=True)
+    finally:
+        subprocess.run(["umount", "--recursive", "--lazy", shared], check=True)
 
 
 async def test_a_killed_monitor_leaves_nothing_in_the_way(foreign: Foreign, until: Until) -> None:
