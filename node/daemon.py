@@ -152,7 +152,8 @@ async def open_node(settings: Settings, rootless: Rootless | None = None) -> Asy
             runtimes=site.runtimes.described(),
             default_runtime=site.runtimes.default,
             rootless=rootless is not None,
-            own_users=identities.by_default(settings.isolation.baseline),
+            own_users=identities.by_default(settings.isolation.baseline)
+            and not site.runtimes.foreign(site.runtimes.default),
         )
         search = RegistrySearch(image_settings.insecure, image_settings.remote)
         yield Engine(

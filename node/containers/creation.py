@@ -130,8 +130,11 @@ class Creator:
     async def _choose_ids(
         self, spec: CreateSpec, points: tuple[MountPoint, ...]
     ) -> tuple[str, tuple[str, ...]]:
+        runtimes = self._site.runtimes
         try:
-            return await self._identities.choose(spec, points)
+            mode, told = await self._identities.choose(spec, points, foreign=runtimes.foreign(spec.runtime))
+            # Who made it the node's default knows.
+            return mode, () if runtimes.foreign(runtimes.default) == spec.runtime else told
         except BaseException:
             self._mount_points.settled(points)
             await self._mount_points.discard(points)

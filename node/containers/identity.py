@@ -55,11 +55,13 @@ class Identities:
 
     # -- when a container is made
 
-    async def choose(self, spec: CreateSpec, points: Sequence[MountPoint]) -> tuple[str, tuple[str, ...]]:
+    async def choose(
+        self, spec: CreateSpec, points: Sequence[MountPoint], *, foreign: str = ""
+    ) -> tuple[str, tuple[str, ...]]:
         """What its record says from now on, `host` or how its ids are chosen, and what the user should know. Raises
         InvalidSpec."""
         by_default = self.by_default(spec.security.isolation)
-        mode = usermode.choose(spec, default=by_default)
+        mode = usermode.choose(spec, default=by_default, foreign=foreign)
         if mode.own and self._spaces is None:
             raise InvalidSpec(f"--userns {spec.namespaces.user}: {self._why_not}")
         if not mode.own:

@@ -57,6 +57,10 @@ class Runtimes:
             return asked
         raise InvalidSpec(f"unknown or invalid runtime name: {asked[:100]}")
 
+    def foreign(self, name: str) -> str:
+        """The name, when it stands for another runtime than ours; else nothing."""
+        return name if name in self.programs else ""
+
     def program(self, name: str) -> Program | None:
         """None: ours. Raises CannotStart: the node of today may not know the runtime of a container of before."""
         if name in ("", OURS) or (name in ALIASES and name not in self.programs):

@@ -60,8 +60,9 @@ def parse(text: str) -> Mode | None:
     raise InvalidSpec(f'invalid USER mode: "{text[:60]}": it is host, private, auto or auto:size=NUMBER')
 
 
-def choose(spec: CreateSpec, *, default: bool) -> Mode:
-    """What is asked for, or the node's `default`, where what else is asked for permits. Raises InvalidSpec where that
+def choose(spec: CreateSpec, *, default: bool, foreign: str = "") -> Mode:
+    """What is asked for, or the node's `default`, where what else is asked for permits. `foreign`: another runtime than
+    ours that makes the container. Raises InvalidSpec where that
     contradicts a mode that was named."""
     asked = parse(spec.namespaces.user)
     if asked is not None and not asked.own:
@@ -74,6 +75,8 @@ def choose(spec: CreateSpec, *, default: bool) -> Mode:
                               "user namespace")
         return Mode(own=False)
     mode = asked if asked is not None and ":" in spec.namespaces.user else _wide_enough(spec)
+    if foreign:
+        return _host_after_all(spec, asked, f"only this node's own runtime makes containers with others, not {foreign}")
     if reason := _powers(spec, mode.size):
         return _host_after_all(spec, asked, reason)
     return mode

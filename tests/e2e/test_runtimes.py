@@ -46,6 +46,7 @@ def test_a_container_through_its_whole_life(node: Platform, newest: Docker, runt
               "--health-cmd", "test -e /kept", "--health-interval", "1s", "-e", "A=b", image, "sh", "-c",
               "echo started; touch /kept/here; trap 'exit 9' TERM; while :; do sleep 0.1; done")  # fmt: skip
     assert newest.inspect("box", "{{.HostConfig.Runtime}} {{.State.Status}}") == f"{runtime} running"
+    assert newest.inspect("box", "{{.HostConfig.UsernsMode}}") == "host"
     assert newest.ok("exec", "box", "sh", "-c", "echo $A; ls /kept").split() == ["b", "here"]
     assert newest("exec", "box", "sh", "-c", "exit 3").returncode == 3
     assert newest("exec", "box", "absent").returncode == 127
@@ -74,7 +75,9 @@ def test_a_container_through_its_whole_life(node: Platform, newest: Docker, runt
 
 def test_streams_and_statuses(node: Platform, newest: Docker, runtime: str) -> None:
     image = node.image()
-    ran = newest("run", "--rm", "-i", "--runtime", runtime, image, "sh", "-c", "cat; echo err >&2; exit 4", stdin="in")
+    told = newest("run", "--rm", "--runtime", runtime, image, "true")
+    assert "The container has the host's user namespace: only this node's own runtime" in told.stderr
+    ran = newest("run", "--rm", "-i", "--userns", "host", "--runtime", runtime, image, "sh", "-c", "cat; echo err >&2; exit 4", stdin="in")
     assert (ran.returncode, ran.stdout, ran.stderr) == (4, "in", "err\n")
     assert newest("run", "--rm", "--runtime", runtime, image, "absent").returncode == 127
     assert newest("run", "--rm", "--runtime", runtime, image, "/etc").returncode == 126
