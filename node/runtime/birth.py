@@ -136,7 +136,7 @@ def _build(
             enter_group()
             groupmounts.mount(root, step, groups, config)
         else:
-            rootfs.build(root, step, held.mounts.get(number))
+            rootfs.build(root, step, held.mounts.get(number), first=number == 0)
     enter_group()
     if devnodes.has_own_dev(steps):
         devnodes.make_devices(root, config.devices, nodes)

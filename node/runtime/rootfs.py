@@ -114,7 +114,7 @@ def _make_folder(parent: int, name: str, mode: int) -> int:
     return sys.openat2(parent, name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, resolve=sys.RESOLVE_NO_SYMLINKS)
 
 
-def build(root: Root, step: Step, mount: int | None = None) -> None:
+def build(root: Root, step: Step, mount: int | None = None, *, first: bool = False) -> None:
     """Carry out one step; `mount` is the detached mount when it has been made already (node/runtime/holdings.py).
     Raises OSError naming source and target."""
     try:
@@ -124,6 +124,8 @@ def build(root: Root, step: Step, mount: int | None = None) -> None:
             _bind(root, step, open_source(step) if mount is None else mount)
         else:
             _new(root, step, mount)
+            if mount is not None and is_dev(step) and not first:
+                _renew(root, step)
     except Misplaced:
         raise
     except OSError as error:
@@ -149,7 +151,6 @@ def _new(root: Root, step: Step, mount: int | None) -> None:
         place = root.make_plain_folder(step.target)
     else:
         place = root.make_folder(step.target)
-    early = mount is not None
     try:
         mount = new_mount(step) if mount is None else mount
         if step.copy_up:
@@ -162,13 +163,12 @@ def _new(root: Root, step: Step, mount: int | None) -> None:
     if step.recursive_attributes or step.recursive_clear:
         sys.mount_setattr(mount, set_=step.recursive_attributes, clear=step.recursive_clear, recursive=True)
     _attach(mount, place, step)
-    if early and is_dev(step):
-        _renew(root, step)
 
 
 def _renew(root: Root, step: Step) -> None:
     """A copy in its place: mountinfo has the mounts in the order of their making, which is to be that of config.json
-    (config.md, mounts), also where one had to be made ahead of the others."""
+    (config.md, mounts), also where one had to be made ahead of the others. Not for free: the kernel waits for all
+    readers of the mount that goes."""
     place = root.open(step.target)
     copy = sys.open_tree(place, "", sys.OPEN_TREE_CLONE | sys.AT_EMPTY_PATH)
     sys.umount(f"/proc/self/fd/{place}", sys.MNT_DETACH)

@@ -49,7 +49,7 @@ def mounts(
                      ipc=spec.namespaces.ipc)  # fmt: skip
     if spec.namespaces.pid == "host" and not INITIAL:
         # Of a pid namespace that is not ours the kernel gives us no new procfs; the one that is mounted shows the same.
-        base[0] = _mount("/proc", "bind", ["rbind", "nosuid", "noexec", "nodev"], "/proc")
+        base[1] = _mount("/proc", "bind", ["rbind", "nosuid", "noexec", "nodev"], "/proc")
     if shm_of:
         # The other container's: the runtime takes it from inside that container's mounts (runtime/place.py).
         base = [mount for mount in base if mount["destination"] != SHM]
@@ -78,8 +78,9 @@ def _defaults(
     host_ipc = ipc == "host"
     shm = ["nosuid", "noexec", "nodev", "mode=1777", f"size={shm_size or 64 * 1024 * 1024}"]
     result = [
-        _mount("/proc", "proc", ["nosuid", "noexec", "nodev", *proc]),
+        # First: it is made ahead of the others, and any other place would have to be mounted anew (runtime/rootfs.py).
         _mount("/dev", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        _mount("/proc", "proc", ["nosuid", "noexec", "nodev", *proc]),
         _mount("/dev/pts", "devpts", ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
         _mount("/sys", "sysfs", ["nosuid", "noexec", "nodev", sys_mode]),
         cgroup,
