@@ -44,6 +44,10 @@ def test_what_a_container_holds_by_default(newest: Docker) -> None:
                     "CapAmb": NONE, "NoNewPrivs": "1", "Seccomp": "2"}
     dockers = status(newest, "--isolation", "docker")
     assert (dockers["CapEff"], dockers["NoNewPrivs"]) == (mask(*capabilities.DOCKER), "0")
+    image = newest.platform.image()
+    ids = newest.ok("run", "--rm", "--isolation", "docker", image, "cat", "/proc/self/uid_map").split()
+    assert ids == Path("/proc/self/uid_map").read_text().split()
+    assert newest.ok("run", "--rm", image, "cat", "/proc/self/uid_map").split() != ids
 
 
 def test_a_user_holds_what_is_added_by_name(newest: Docker) -> None:
