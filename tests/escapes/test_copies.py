@@ -14,7 +14,7 @@ from tests.escapes.conftest import Node, add
 
 pytestmark = pytest.mark.root
 
-TRIES = 20
+TRIES = 15
 SWAP = ("cd /w; mkdir d v; echo mine > d/f; ln -s {host} l; echo ready; "
         "while :; do mv d t; mv l d; mv d l; mv t d; done")
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.escapes import probe as attempts
-from tests.escapes.conftest import PROBE, Answer, Prober, own_abstract_sockets
+from tests.escapes.conftest import PROBE, Answer, Node, Prober, own_abstract_sockets
 
 pytestmark = pytest.mark.root
 
@@ -22,7 +22,7 @@ WEAK: dict[str, Any] = {
 }  # fmt: skip
 ADMIN: dict[str, Any] = {"UsernsMode": "host", "CapAdd": ["SYS_ADMIN"]}
 
-UNMASKING = {"masks_taken_away", "remount_proc_sys"}
+UNMASKING = {"masks_taken_away", "remount_proc_sys", "core_pattern_made_writable"}
 """Where nothing is masked there is nothing to take away: these work for CAP_SYS_ADMIN."""
 
 ELSEWHERE = {"leaked_descriptors", "out_of_a_chroot"}
@@ -34,6 +34,17 @@ WITH_DOCKERS = {"socket AF_PACKET", "socket raw IP"}
 HOST_PIDS = {"trace_the_host", "read_the_hosts_memory", "take_the_hosts_descriptors", "root_of_the_host",
              "environment_of_the_host", "namespaces_of_the_host", "host_by_anyones_root",
              "writable_program_of_the_runtime", "leaked_descriptors"}  # fmt: skip
+
+
+ROOT_INSIDE: dict[str, Any] = {"CapAdd": ["SYS_ADMIN", "SYS_PTRACE", "SYS_CHROOT", "DAC_READ_SEARCH", "NET_ADMIN"]}
+OVER_ITSELF = {
+    "call bpf", "call clone3", "call fanotify_init", "call fsopen", "call mount", "call open_tree", "call perf_event_open",
+    "call pivot_root", "call quotactl", "call sethostname", "call umount2", "call unshare", "enter_a_namespace",
+    "file_by_handle", "masks_taken_away", "new_user_namespace", "release_agent_of_a_user_namespace", "remount_proc_sys",
+}  # fmt: skip
+"""What root of a user namespace may with these capabilities: over its own mounts and namespaces. (Handles of files are
+decoded below what it may see anyway; a mount of cgroups shows its own; what is no longer masked is read by the host's
+root alone.)"""
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +71,18 @@ def test_attempt(name: str, default: Answer, like_docker: Answer, weak: Answer) 
     if verdict == "absent" or detail in ("ENOSYS", "it is empty"):
         pytest.skip(f"nothing to reach on this kernel: {detail}")
     assert verdict == "open" or name in ELSEWHERE, f"the attempt never works: {detail}"
+
+
+def test_root_is_nobody_on_the_host(node: Node, probe: Prober) -> None:
+    """Whoever gets out, by whatever way, owns nothing there; and what root inside is given ends at its namespaces."""
+    for users, expected in (("", False), ("host", True)):
+        made = node.begin("prober", "sleep", "60", host={"UsernsMode": users, **ROOT_INSIDE})
+        status = Path(f"/proc/{node.inspect(made)['State']['Pid']}/status").read_text()
+        node.remove(made)
+        assert ("\nUid:\t0\t0\t0\t0\n" in status) == expected
+    found = probe(ROOT_INSIDE)
+    opened = {name: detail for name, (verdict, detail) in found.items() if verdict == "open" and name not in OVER_ITSELF}
+    assert opened == {}
 
 
 def test_a_descriptor_that_leaks_is_found() -> None:

@@ -12,7 +12,7 @@ from tests.escapes.conftest import Node
 
 pytestmark = pytest.mark.root
 
-STARTS = 12
+STARTS = 6
 SWAP = ("cd /v; mkdir d; ln -s {host} l; echo ready; "
         "while :; do mv d t; mv l d; mv d l; mv t d; done")
 

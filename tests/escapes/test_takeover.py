@@ -15,7 +15,7 @@ from tests.escapes.conftest import Node, borrowed
 pytestmark = pytest.mark.root
 
 TRACER: dict[str, Any] = {"UsernsMode": "host", "CapAdd": ["SYS_PTRACE"], "Binds": borrowed()}
-TRIES = 12
+TRIES = 8
 
 
 def said(node: Node, container: str) -> list[dict[str, Any]]:
