@@ -17,10 +17,10 @@ from typing import Protocol
 from node.userns.ranges import SIZE, Held, IdRange, NoFreeIds, Ranges
 from ocispec.errors import SeawallError
 
-READY = 3
+READY = 4
 """So many wait for their containers."""
 
-REST = 0.1
+REST = 0.5
 """Seconds after a start in which nothing is made: the start has the processor for itself."""
 
 PROBE = (0x8000_0000, SIZE)
