@@ -3,16 +3,6 @@ process. Numbers are plain integers here."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from signal import (
-        NSIG,
-        SIG_SETMASK,
-        SIGCHLD,
-        SIGKILL,
-        SIGSTOP,
-        pidfd_send_signal,
-        pthread_sigmask,
-    )
+    from signal import *  # noqa: F403
 else:
-    from _signal import NSIG, SIG_SETMASK, SIGCHLD, SIGKILL, SIGSTOP, pidfd_send_signal, pthread_sigmask
-
-__all__ = ("NSIG", "SIGCHLD", "SIGKILL", "SIGSTOP", "SIG_SETMASK", "pidfd_send_signal", "pthread_sigmask")
+    from _signal import *  # noqa: F403

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 
-from node.linux import syscalls
+from node.linux import signals, syscalls
 from node.runtime import identity
 
 TYPE_CHECKING = False
@@ -26,8 +25,8 @@ def stand_alone() -> None:
     os.setsid()
     os.chdir("/")
     for name in _IGNORED:
-        signal.signal(getattr(signal, name), signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signals.signal(getattr(signals, name), signals.SIG_IGN)
+    signals.signal(signals.SIGCHLD, signals.SIG_DFL)
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     syscalls.set_name("seawall-spare")
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
