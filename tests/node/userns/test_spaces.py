@@ -23,7 +23,7 @@ FIRST = 0x7000_0000
 
 
 @contextlib.asynccontextmanager
-async def opened(folder: Path, ranges: int = 8) -> AsyncIterator[Spaces]:
+async def opened(folder: Path, ranges: int = 16) -> AsyncIterator[Spaces]:
     async with (
         Launcher() as launcher,
         open_spaces(Ranges(folder / "ids", [(FIRST, ranges * SIZE)]), launcher, prepare) as spaces,
@@ -44,7 +44,7 @@ async def test_a_network_namespace_that_its_user_namespace_owns(tmp_path: Path) 
     async with opened(tmp_path) as spaces:
         space = await spaces.take()
         assert owner_of(space.network) == os.fstat(space.user).st_ino
-        assert FIRST <= space.ids.first < FIRST + 8 * SIZE
+        assert FIRST <= space.ids.first < FIRST + 16 * SIZE
         with entered(space.network):
             assert Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text() == "0\n"
             with Netlink() as inside:
