@@ -31,7 +31,7 @@ from node.containers.monitor import Monitor
 from node.linux import capabilities, seccomp, syscalls
 from node.snapshots.mounts import RootMount
 
-PARENT = "seawall-bench"
+PARENT = f"seawall-bench-{os.getpid()}"
 FIRST_ID = 0x9000_0000
 MOUNTS = (
     ("/proc", "proc", ["nosuid", "noexec", "nodev"]),
@@ -87,7 +87,7 @@ async def ours(launcher: Launcher, folder: Path) -> float:
     status = await monitor.wait()
     took = time.perf_counter() - began
     await monitor.close()
-    assert status.code == 0
+    assert status.code == 0, (status, *(path.read_text() for path in folder.glob("log*")))
     return took
 
 

@@ -24,6 +24,7 @@ def test_a_name_that_was_given_is_that_program(tmp_path: Path) -> None:
     found = runtimes.program("runc")
     assert found is not None
     assert (found.path, runtimes.settle("")) == (str(program), "seawall")
+    assert [runtimes.foreign(name) for name in ("runc", "seawall", "")] == ["runc", "", ""]
     assert runtimes.described() == {"seawall": "seawall-runtime", "runc": str(program)}
 
 
