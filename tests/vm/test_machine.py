@@ -12,10 +12,10 @@ from tests.conftest import CHECKOUT, lacking
 
 INSIDE = CHECKOUT / "tests" / "vm" / "inside"
 FILES = sorted(path.name for path in INSIDE.glob("test_*.py"))
-SECONDS = 540
+SECONDS = 900
 # Plugins cost seconds each where everything is emulated; the conftest above is not read for the same reason.
 PYTEST = ("-m", "pytest", "-v", "--tb=short", "-p", "no:cacheprovider", "-p", "pytest_asyncio.plugin", "-p",
-          "pytest_timeout", "--basetemp=/disk/pytest", "-o", "timeout=400", f"--confcutdir={INSIDE}")  # fmt: skip
+          "pytest_timeout", "--basetemp=/disk/pytest", "-o", "timeout=800", f"--confcutdir={INSIDE}")  # fmt: skip
 OUTCOME = re.compile(r"^\S*/inside/(test_\w+\.py)::(\S+(?: \S+)*?) (PASSED|FAILED|ERROR|SKIPPED)", re.MULTILINE)
 
 

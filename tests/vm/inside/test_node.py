@@ -31,7 +31,7 @@ class Node:
 
     def docker(self, *args: str, status: int = 0, stdin: bytes = b"") -> str:
         ran = subprocess.run(["docker", "-H", f"unix://{self.socket}", *args], input=stdin, capture_output=True,
-                             check=False, timeout=90)
+                             check=False, timeout=300)
         said = (ran.stdout + ran.stderr).decode(errors="replace")
         assert ran.returncode == status, said
         return said.strip()
@@ -47,7 +47,7 @@ def start(home: Path, *flags: str) -> Node:
         process = subprocess.Popen([BIN / "seawalld", "--home", home, "--socket", home.with_suffix(".sock"), *flags],
                                    stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/")
     node = Node(home, process)
-    wait(lambda: node.socket.exists() or process.poll() is not None, 200)
+    wait(lambda: node.socket.exists() or process.poll() is not None, 500)
     assert process.poll() is None, (home.parent / "log").read_text()
     return node
 
@@ -68,7 +68,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     running.docker("import", "-", "box", stdin=tar)
     yield running
     running.process.send_signal(signal.SIGTERM)
-    assert running.process.wait(100) == 0
+    assert running.process.wait(300) == 0
     left = [str(path) for path in ROOT.rglob("*") if path.is_dir() and re.search(r"[0-9a-f]{64}", path.name)]
     assert left == [], "cgroups left behind"
 
