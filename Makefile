@@ -17,8 +17,8 @@ up: $(READY)     ## install, start a registry and a node, print what to try; Ctr
 test: $(DEV)     ## install what the tests need and run all of them (lint too)
 	@dev/test $(TESTS)
 
-test-vm: $(DEV)  ## the tests that need cgroup v2 and systemd, under a kernel of their own (part of make test too)
-	@$(VENV)/bin/pytest -q tests/vm
+test-vm: $(DEV)  ## the tests that need cgroup v2 and systemd, under a kernel of their own (make test: all but the node)
+	@SEAWALL_VM_NODE=1 $(VENV)/bin/pytest -q tests/vm
 
 lint: $(DEV)     ## ruff, mypy --strict, the import contracts
 	@dev/lint
