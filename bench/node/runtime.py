@@ -73,7 +73,7 @@ def main() -> None:
         Path(home).chmod(0o711)
         folder = bundle(Path(home), "true", "true")
         for name in ("proc", "dev", "sys"):
-            (folder / "rootfs" / name).mkdir()
+            (folder / "rootfs" / name).mkdir(exist_ok=True)
         if given.users:
             config = json.loads((folder / "config.json").read_text())
             config["linux"]["namespaces"].append({"type": "user"})
