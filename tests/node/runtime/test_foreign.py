@@ -15,13 +15,19 @@ from node.linux import capabilities
 from node.linux.cgroups import detect
 from tests.conftest import Until, lacking
 from tests.node.runtime.conftest import Box, Boxes, Stream, process
+from tests.node.runtime.oci.conftest import program as installation
 
 pytestmark = pytest.mark.root
+installed = installation
+"""Our own runtime's program, driven as anybody else's."""
+
 UNIFIED = "/sys/fs/cgroup/unified"
 
 
-@pytest.fixture(params=["runc", "crun"])
+@pytest.fixture(params=["runc", "crun", "seawall-runtime"])
 def program(request: pytest.FixtureRequest) -> Program:
+    if request.param == "seawall-runtime":
+        return Program(str(request.getfixturevalue("installed")))
     path = shutil.which(request.param, path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
     if path is None:
         lacking(f"{request.param} is not installed")
