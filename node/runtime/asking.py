@@ -13,20 +13,19 @@ import os
 from node.linux import syscalls
 from node.runtime import jsontext
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from node.runtime.spec import Config
+
+def agent(profile: object, state: dict[str, object]) -> Agent | None:
+    """Whoever `profile` (linux.seccomp) names; None: nobody is asked."""
+    return Agent(profile, state) if isinstance(profile, dict) and profile.get("listenerPath") else None
 
 
 class Agent:
     """Who is to be asked, and what about the container they are told."""
 
-    def __init__(self, config: Config, state: dict[str, object]) -> None:
-        """`state`: runtime.md, State; its pid and status are set here."""
-        profile = config.seccomp or {}
+    def __init__(self, profile: dict[str, object], state: dict[str, object]) -> None:
+        """`profile`: linux.seccomp. `state`: runtime.md, State; its pid and status are set here."""
         self._path = str(profile.get("listenerPath") or "")
         self._metadata = str(profile.get("listenerMetadata") or "")
-        self._version = config.version
         self._state = state
         self._channel: _socket.socket | None = None
         self._gate = -1
@@ -47,7 +46,7 @@ class Agent:
         assert self._channel is not None
         pidfd = os.pidfd_open(pid)
         listener = syscalls.pidfd_getfd(pidfd, number)
-        told = {"ociVersion": self._version, "fds": ["seccompFd"], "pid": pid, "metadata": self._metadata,
+        told = {"ociVersion": self._state["ociVersion"], "fds": ["seccompFd"], "pid": pid, "metadata": self._metadata,
                 "state": {**self._state, "status": status, "pid": pid}}
         try:
             data = jsontext.dumps(told).encode()

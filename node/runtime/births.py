@@ -7,7 +7,7 @@ import errno
 import os
 
 from node.linux import syscalls
-from node.runtime import birth, namespaces, place, spec
+from node.runtime import asking, birth, namespaces, place, spec
 from node.runtime.tasks import Forked
 
 TYPE_CHECKING = False
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from node.linux.cgroups.store import Cgroup
-    from node.runtime.asking import Agent
     from node.runtime.identity import UserNamespace
     from node.runtime.job import Job
     from node.runtime.logchoice import Log
@@ -56,7 +55,9 @@ class Native:
         # In the host's pid namespace there is nothing to hide behind.
         self._outside = user is not None or "pid" in job.config.namespaces
         self._own_pids = job.config.namespaces.get("pid") == ""
-        self._agent = _agent(job)
+        self._agent = asking.agent(job.config.seccomp, {
+            "ociVersion": job.config.version, "id": job.container_id, "bundle": job.bundle,
+            "annotations": dict(job.config.annotations)})
 
     def task(self, poller: Poller, log: Log | None, *, tty: bool, stdin: bool, stdin_once: bool) -> Forked:
         return Forked(poller, log, tty=tty, stdin=stdin, stdin_once=stdin_once)
@@ -122,12 +123,3 @@ class Native:
 
 def _writes_groups(config: spec.Config) -> bool:
     return any(mount.kind in ("cgroup", "cgroup2") and "ro" not in mount.options for mount in config.mounts)
-
-
-def _agent(job: Job) -> Agent | None:
-    if not (job.config.seccomp or {}).get("listenerPath"):
-        return None
-    from node.runtime.asking import Agent
-
-    return Agent(job.config, {"ociVersion": job.config.version, "id": job.container_id,
-                              "bundle": job.bundle, "annotations": dict(job.config.annotations)})

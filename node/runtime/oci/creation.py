@@ -16,6 +16,7 @@ from node.runtime.oci.store import Made
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from node.linux.cgroups.store import Cgroup, Cgroups
+    from node.runtime.asking import Agent
     from node.runtime.oci.arguments import Given
     from node.runtime.oci.store import Container, Store
 
@@ -63,7 +64,13 @@ def start(shelf: Store, journal: Journal, given: Given) -> int:
         os.unlink(store.START, dir_fd=container.fd)
         raise Failure("cannot start a container that is running") from error
     os.unlink(store.START, dir_fd=container.fd)
-    parent.Child(made.pid, channel).executed()
+    child = parent.Child(made.pid, channel)
+    data = container.load(store.CONFIG)
+    if b"listenerPath" in data:
+        document = jsontext.loads(data)
+        assert isinstance(document, dict)
+        child.agent = asked(document.get("linux", {}).get("seccomp"), ending.state(made, "created"))
+    child.executed()
     ending.run_hooks("poststart", container, made, "running", journal)
     return 0
 
@@ -143,6 +150,7 @@ class Making:
         child = parent.fork(lambda line: birth.be_born(
             line, config, groups, filters, {}, stdio, id_maps, user, state=self._state, preserve=self._preserve,
             keyring=not self._given.switch("no-new-keyring"), listening=self._listening), keep, door)
+        child.agent = asked(config.seccomp, ending.state(self._describe(child.pid), "creating"))
         if inside:
             place.leave_pid_namespace()
         for fd in held:
@@ -208,6 +216,15 @@ def _document(data: bytes, name: str, driver: str) -> object:
         if isinstance(linux, dict):
             linux["cgroupsPath"] = ending.group_path(linux.get("cgroupsPath", ""), name, driver)
     return document
+
+
+def asked(profile: object, state: dict[str, object]) -> Agent | None:
+    """Who answers for the system calls that a filter asks for."""
+    if not isinstance(profile, dict) or not profile.get("listenerPath"):
+        return None
+    from node.runtime import asking
+
+    return asking.Agent(profile, state)
 
 
 def confinement(config: spec.Config, shelf: Store) -> birth.Confinement:

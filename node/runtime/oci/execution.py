@@ -6,7 +6,7 @@ import os
 
 from node.linux import cgroups
 from node.runtime import birth, jsontext, spec
-from node.runtime.oci import creation, foreground, parent, store
+from node.runtime.oci import creation, ending, foreground, parent, store
 from node.runtime.oci.failure import NOT_RUN, Failure, Journal, reason
 
 TYPE_CHECKING = False
@@ -49,9 +49,13 @@ def _execute(shelf: Store, journal: Journal, given: Given) -> int:
     confinement = creation.confinement(config, shelf)
     stdio = None if process.terminal else birth.Stdio(0, 1, 2)
     signals = -1 if given.switch("detach") else foreground.listen()
-    keep = (init, *((user.fd,) if user else ()), *range(3, 3 + preserve))
+    # Of a container in another's mount namespace, or the host's: that has another root.
+    root = -1 if config.namespaces.get("mount") == "" else os.open(f"/proc/{made.pid}/root", os.O_PATH | os.O_DIRECTORY)
+    keep = (init, *(() if root < 0 else (root,)), *((user.fd,) if user else ()), *range(3, 3 + preserve))
     child = parent.fork(lambda line: birth.be_executed(line, process, init, group, confinement, stdio, outside=True,
-                                                        user=user, preserve=preserve, listening=listening), keep)
+                                                        user=user, preserve=preserve, listening=listening, root=root),
+                        keep)
+    child.agent = creation.asked(config.seccomp, ending.state(made, status))
     try:
         child.follow({})
         if pid_file := given.text("pid-file"):

@@ -20,6 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from node.runtime.asking import Agent
+
 _MAX_MESSAGE = 64 * 1024
 _MAX_FDS = 16
 _MAX_PRESERVED = 1024
@@ -91,6 +93,9 @@ class Child:
         self.pid = pid
         self.channel = channel
         self.warnings: list[str] = []
+        self.agent: Agent | None = None
+        """Who is asked by its filter, if anybody is."""
+
         self.console = -1
         """The master of its terminal, once it is ready."""
 
@@ -105,7 +110,7 @@ class Child:
         """Until it is ready; `steps`: what is to be done when it reports one of these. Raises Failure with its own
         words when it cannot."""
         while True:
-            message, fds = receive(self.channel)
+            message, fds = self._hear()
             if message is None:
                 raise Failure("unable to start container process: it died before it could run its command"
                               f"{self._fate()}")
@@ -126,9 +131,26 @@ class Child:
 
     def executed(self) -> None:
         """Until its channel closes, which is when it has executed its command. Raises Failure when it could not."""
-        message, _ = receive(self.channel)
+        message, _ = self._hear()
         if message is not None:
             raise Failure(f"unable to start container process: {message.get('error')}")
+
+    def _hear(self) -> tuple[dict[str, object] | None, list[int]]:
+        """What it says that is not of its filter's agent."""
+        while True:
+            message, fds = receive(self.channel)
+            if message is None or not ("asking" in message or "listener" in message):
+                return message, fds
+            try:
+                if self.agent is None:
+                    raise OSError("seccomp: there is no agent to ask")
+                if "asking" in message:
+                    self.agent.expect(fds[0])
+                else:
+                    self.agent.give(self.pid, int(str(message["listener"])), "created")
+            except OSError as error:
+                os.kill(self.pid, 9)  # without an agent it could not go on
+                raise Failure(f"unable to start container process: {error.strerror or error}") from error
 
     def kill(self) -> None:
         for act in (lambda: os.kill(self.pid, 9), lambda: os.waitpid(self.pid, 0)):
