@@ -196,9 +196,7 @@ def _take_identity(process: Process, available: frozenset[str], keep: tuple[str,
     """`keep`: capabilities that stay permitted for now, beside the process's own."""
     capabilities.drop_bounding(process.capabilities["bounding"])
     capabilities.keep_across_setuid()
-    os.setgroups(process.groups)
-    os.setresgid(process.gid, process.gid, process.gid)
-    os.setresuid(process.uid, process.uid, process.uid)
+    _become_user(process)
     sets = _within(process.capabilities, available)
     capabilities.set_caps(effective=sets["effective"], permitted=[*sets["permitted"], *keep],
                           inheritable=sets["inheritable"], ambient=sets["ambient"])
@@ -206,6 +204,27 @@ def _take_identity(process: Process, available: frozenset[str], keep: tuple[str,
         sys.prctl(sys.PR_SET_NO_NEW_PRIVS, 1)
     # A change of identity clears the death signal.
     sys.prctl(sys.PR_SET_PDEATHSIG, 9)
+
+
+def _become_user(process: Process) -> None:
+    try:
+        _set_groups(process.groups)
+        os.setresgid(process.gid, process.gid, process.gid)
+        os.setresuid(process.uid, process.uid, process.uid)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise OSError(errno.EINVAL, f"the user {process.uid}:{process.gid} (or a group of theirs) is not among the ids "
+                                    "of this user namespace") from error
+
+
+def _set_groups(groups: tuple[int, ...]) -> None:
+    try:
+        os.setgroups(groups)
+    except PermissionError:
+        # Where a user gave a namespace its own id alone the kernel lets nobody change groups (user_namespaces(7)).
+        if "CAP_SETGID" not in capabilities.current()["effective"]:
+            raise
 
 
 def _enter_folder(cwd: str, *, last: bool) -> bool:

@@ -14,10 +14,13 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import lacking
-from tests.e2e.conftest import BIN, IMAGES, Docker, Platform, free_port, push, tear_down
-from tests.e2e.ordinary import Ordinary, ordinary_folder, why_not
+from tests.e2e import test_docker_cli, test_docker_volumes, test_files, test_names_and_ports, test_networks
+from tests.e2e.conftest import BIN, IMAGES, Docker, Platform, clients, free_port, push, tear_down
+from tests.e2e.ordinary import UID, Ordinary, ordinary_folder, why_not
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.timeout(120), pytest.mark.e2e, pytest.mark.root]
+
+IMAGE = "busybox-1.38.0-musl-amd64.oci.tar"
 
 
 @dataclass
@@ -71,6 +74,9 @@ def platform(shared: Path) -> Iterator[OfAUser]:
             tear_down(made)
             left = made.user.gone()
         assert not left, f"processes are left: {left}"
+
+
+back, tool = test_networks.back, test_files.tool
 
 
 @pytest.fixture(autouse=True)
@@ -174,3 +180,91 @@ def _until(check: "object", seconds: float = 45) -> None:
     while not check():  # type: ignore[operator]
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+# -- the same tests as root's
+
+test_run_passes_standard_input = test_docker_cli.test_run_passes_standard_input_to_its_end
+test_run_it = test_docker_cli.test_run_it
+test_exec = test_docker_cli.test_exec
+test_exec_it = test_docker_cli.test_exec_it
+test_stop_start_restart = test_docker_cli.test_stop_start_restart_keep_the_root
+test_published_port = test_docker_cli.test_published_port_answers
+test_a_busy_port = test_docker_cli.test_a_port_that_another_program_has
+test_volumes_outlive = test_docker_cli.test_volumes_outlive_the_container_they_came_with
+test_push_and_pull = test_docker_cli.test_push_by_docker_pull_by_digest
+test_tmpfs = test_docker_volumes.test_tmpfs_with_all_options
+test_connect_and_disconnect = test_networks.test_connect_and_disconnect
+test_names_and_ports_while_the_daemon_comes_and_goes = test_names_and_ports.test_names_while_the_daemon_comes_and_goes
+test_diff_and_export = test_files.test_diff_and_export
+test_commit = test_files.test_commit_and_what_it_makes
+
+
+# -- with less, and with more
+
+
+@dataclass
+class Other(OfAUser):
+    """A second node of another user, who has no ids but its own, in a cgroup that was given to it."""
+
+    group: Path = Path("/nonexistent")
+
+    def start_node(self, *flags: str) -> None:
+        inside = f"echo $$ > {self.group}/cgroup.procs; exec \"$@\""
+        words = self.user.command(str(BIN / "seawalld"), "--rootless-network", "none", *flags)
+        with (self.home / "node.log").open("ab") as log:
+            self.programs["node"] = subprocess.Popen(
+                ["bash", "-c", inside, "in", *words], stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                env=self.environment, start_new_session=True,
+            )
+        self._until(lambda: self._answers(str(self.socket), "/_ping"), "node")
+
+
+@pytest.fixture
+def delegated() -> Iterator[Path]:
+    tree = next((place for place in ("/sys/fs/cgroup/unified", "/sys/fs/cgroup") if Path(place, "cgroup.procs").exists()), "")
+    if not tree:
+        lacking("needs cgroup version 2")
+    group = Path(tree, f"seawall-test-{os.getpid()}")
+    group.mkdir()
+    for place in (group, group / "cgroup.procs", group / "cgroup.subtree_control"):
+        os.chown(place, UID, UID)
+    try:
+        yield group
+    finally:
+        for inner in sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True):
+            inner.rmdir()
+        group.rmdir()
+
+
+def test_one_id_no_way_out_and_a_delegated_cgroup(platform: OfAUser, delegated: Path, shared: Path) -> None:
+    """What stays possible: root alone lives in containers, files of others are its own; pause, top and stats work."""
+    if not clients():
+        lacking("needs a docker command")
+    platform.remove_containers()
+    platform.kill_node(signal.SIGTERM)  # the processes of one user are told apart by nothing
+    assert not platform.user.gone()
+    with ordinary_folder() as folder:
+        made = Other(folder, platform.port, user=Ordinary(folder / "home", subordinate=False), group=delegated)
+        docker = Docker(clients()["docker28" if "docker28" in clients() else "docker20"], made, 28)
+        try:
+            made.start_node("--insecure-registry", made.registry)
+            assert "usermod --add-subuids" in made.log("node")
+            docker.ok("load", "-i", str(shared / "images" / IMAGE))
+            assert "asked for none" in made.log("node")
+            image = docker.ok("images", "-q").split()[0]
+            docker.ok("run", "-d", "--name", "box", "-v", "data:/data", image, "sh", "-c", "cat /proc/self/uid_map; exec sleep 100")
+            assert docker.ok("logs", "box").split() == ["0", str(UID), "1"]
+            docker.ok("pause", "box")
+            assert "(Paused)" in docker.ok("ps")
+            docker.ok("unpause", "box")
+            assert "sleep 100" in docker.ok("top", "box")
+            assert "box" in docker.ok("stats", "--no-stream", "box")
+            assert docker.ok("exec", "box", "stat", "-c", "%u", "/data", "/bin/busybox").split() == ["0", "0"]
+            result = docker("run", "--rm", "-u", "1000", image, "true")
+            assert result.returncode != 0
+            docker.ok("rm", "-f", "-v", "box")
+        finally:
+            tear_down(made)
+            left = made.user.gone()
+        assert not left

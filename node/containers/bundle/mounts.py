@@ -12,7 +12,7 @@ from node.containers.errors import InvalidSpec
 from node.containers.idmap import Extents, IdMap, exchange, parse_idmap
 from node.containers.initprogram import TARGET as INIT_TARGET
 from node.containers.model import Container, MountPoint
-from node.linux.usernamespaces import INITIAL
+from node.linux.usernamespaces import INITIAL, LAST_GROUP
 
 FILES = ("resolv.conf", "hostname", "hosts")
 IMAGES, HELD_FILES = "images", "files"
@@ -74,14 +74,19 @@ def _defaults(
     shm_size: int, cgroup: dict[str, Any], proc: Sequence[str], *, privileged: bool, ipc: str
 ) -> list[dict[str, Any]]:
     sys_mode = "rw" if privileged else "ro"
+    tty = ["gid=5"] if LAST_GROUP >= 5 else []  # where that group is
     shared = ["rbind", "nosuid", "noexec", "nodev"]
     host_ipc = ipc == "host"
     shm = ["nosuid", "noexec", "nodev", "mode=1777", f"size={shm_size or 64 * 1024 * 1024}"]
     result = [
         # First: it is made ahead of the others, and any other place would have to be mounted anew (runtime/rootfs.py).
         _mount("/dev", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
+<<<<<<< HEAD
         _mount("/proc", "proc", ["nosuid", "noexec", "nodev", *proc]),
         _mount("/dev/pts", "devpts", ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+=======
+        _mount("/dev/pts", "devpts", ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", *tty]),
+>>>>>>> 0b77f82 (rootless: one id alone; root's own tests against a user's node)
         _mount("/sys", "sysfs", ["nosuid", "noexec", "nodev", sys_mode]),
         cgroup,
     ]
