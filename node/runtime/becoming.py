@@ -206,6 +206,20 @@ def _take_identity(process: Process, available: frozenset[str], keep: tuple[str,
     sys.prctl(sys.PR_SET_PDEATHSIG, 9)
 
 
+def _groups_stay() -> bool:
+    """Whether a user gave this user namespace its own id alone: then nobody in it may change groups
+    (user_namespaces(7))."""
+    try:
+        with open("/proc/self/setgroups", encoding="ascii") as file:
+            return file.read() == "deny\n"
+    except OSError:
+        return False
+
+
+GROUPS_STAY = _groups_stay()
+"""Asked while /proc is the host's."""
+
+
 def _become_user(process: Process) -> None:
     try:
         _set_groups(process.groups)
@@ -222,8 +236,7 @@ def _set_groups(groups: tuple[int, ...]) -> None:
     try:
         os.setgroups(groups)
     except PermissionError:
-        # Where a user gave a namespace its own id alone the kernel lets nobody change groups (user_namespaces(7)).
-        if "CAP_SETGID" not in capabilities.current()["effective"]:
+        if not GROUPS_STAY:
             raise
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import lacking
-from tests.e2e import test_docker_cli, test_docker_volumes, test_files, test_names_and_ports, test_networks
+from tests.e2e import test_docker_cli, test_docker_volumes, test_files, test_networks
 from tests.e2e.conftest import BIN, IMAGES, Docker, Platform, clients, free_port, push, tear_down
 from tests.e2e.ordinary import UID, Ordinary, ordinary_folder, why_not
 
@@ -187,15 +187,12 @@ def _until(check: "object", seconds: float = 45) -> None:
 test_run_passes_standard_input = test_docker_cli.test_run_passes_standard_input_to_its_end
 test_run_it = test_docker_cli.test_run_it
 test_exec = test_docker_cli.test_exec
-test_exec_it = test_docker_cli.test_exec_it
 test_stop_start_restart = test_docker_cli.test_stop_start_restart_keep_the_root
 test_published_port = test_docker_cli.test_published_port_answers
 test_a_busy_port = test_docker_cli.test_a_port_that_another_program_has
+test_a_network_of_ones_own = test_networks.test_a_network_of_ones_own
 test_volumes_outlive = test_docker_cli.test_volumes_outlive_the_container_they_came_with
-test_push_and_pull = test_docker_cli.test_push_by_docker_pull_by_digest
 test_tmpfs = test_docker_volumes.test_tmpfs_with_all_options
-test_connect_and_disconnect = test_networks.test_connect_and_disconnect
-test_names_and_ports_while_the_daemon_comes_and_goes = test_names_and_ports.test_names_while_the_daemon_comes_and_goes
 test_diff_and_export = test_files.test_diff_and_export
 test_commit = test_files.test_commit_and_what_it_makes
 
