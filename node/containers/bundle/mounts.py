@@ -81,12 +81,8 @@ def _defaults(
     result = [
         # First: it is made ahead of the others, and any other place would have to be mounted anew (runtime/rootfs.py).
         _mount("/dev", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
-<<<<<<< HEAD
         _mount("/proc", "proc", ["nosuid", "noexec", "nodev", *proc]),
-        _mount("/dev/pts", "devpts", ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
-=======
         _mount("/dev/pts", "devpts", ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", *tty]),
->>>>>>> 0b77f82 (rootless: one id alone; root's own tests against a user's node)
         _mount("/sys", "sysfs", ["nosuid", "noexec", "nodev", sys_mode]),
         cgroup,
     ]
