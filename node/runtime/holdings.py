@@ -39,13 +39,22 @@ def take(
     The working folder is the root file system's place afterwards. Raises OSError naming source and target."""
     held = Holdings(-1 if config.namespaces.get("mount") else take_root(config))
     for number, step in enumerate(steps):
-        if step.kind == "bind" and not step.remount:
+        if step.kind == "bind" and not step.remount and (number in trees or _needs_taking(config, step, user)):
             mapped = user is not None and step.id_map == mountplan.CONTAINER
             owner = user.fd if mapped and user is not None else id_maps.get(step.id_map, -1)
             held.mounts[number] = rootfs.open_source(step, owner, trees.get(number))
     if user is not None:
         _take_nodes(held, config, steps, user)
     return held
+
+
+def _needs_taking(config: Config, step: Step, user: UserNamespace | None) -> bool:
+    """Whether a bind cannot be copied when its turn comes. Where it can it is, for /proc/self/mountinfo shows mounts in
+    the order of their making, and that is to be the one of config.json."""
+    if user is not None or config.namespaces.get("mount") != "" or step.id_map is not None:
+        return True
+    # What the host shall see later mounts of is copied before our mounts stop to give anything back.
+    return config.propagation.endswith("shared") and any(word.endswith("shared") for word in step.propagation)
 
 
 def take_root(config: Config) -> int:

@@ -35,7 +35,6 @@ FAILING = {
     "linux_mount_label": "the kernel has no SELinux",
     "linux_process_apparmor_profile": "the kernel has no AppArmor",
     "misc_props": "its container has no /runtimetest, which it executes",
-    "mounts": "mountinfo has mounts in the order of their making, and binds are copied ahead of all others",
     "pidfile": "it kills what has ended, which is an error",
     "process_capabilities": "the host's root lacks CAP_SYS_RESOURCE",
     "process_capabilities_fail": "it wants an unknown capability to be an error, which later specifications made a warning",
@@ -43,7 +42,7 @@ FAILING = {
     "process_rlimits_fail": "it says nothing when the error it wants comes",
     "start": "it wants the start of a container without a process to succeed, and says that it must not",
 }
-"""What cannot pass, here or anywhere. runc 1.1.5 fails all of these but `mounts` too (docs/runtime.md)."""
+"""What cannot pass, here or anywhere. runc 1.1.5 fails all of these too (docs/runtime.md)."""
 
 
 def passes(name: str, program: Path, home: Path) -> bool:
