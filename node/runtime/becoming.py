@@ -202,7 +202,9 @@ def _take_identity(process: Process, available: frozenset[str], keep: tuple[str,
                           inheritable=sets["inheritable"], ambient=sets["ambient"])
     if process.no_new_privileges:
         sys.prctl(sys.PR_SET_NO_NEW_PRIVS, 1)
-    # A change of identity clears the death signal.
+    # A change of identity clears the death signal and, where the kernel is set so (fs.suid_dumpable), makes dumpable:
+    # until the execve we hold descriptors and an executable of the host.
+    sys.prctl(sys.PR_SET_DUMPABLE, 0)
     sys.prctl(sys.PR_SET_PDEATHSIG, 9)
 
 

@@ -152,6 +152,8 @@ class _Inhabitant:
                         # Or an ordinary user's maps could not be written. What it sees is that user's anyway.
                         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
                 else:
+                    # Root of that namespace is whoever is in it already.
+                    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
                     syscalls.setns(fd, syscalls.CLONE_NEWUSER)
                 os.write(say_made, b".")
                 os.read(wait, 1)

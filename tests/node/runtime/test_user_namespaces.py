@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from node.containers.monitor import StartFailed
+from node.linux import syscalls
 from node.linux.cgroups import detect
+from node.runtime import identity
 from tests.node.runtime.conftest import Box, Boxes, process
 
 pytestmark = pytest.mark.root
@@ -158,3 +160,25 @@ async def test_groups_that_the_container_may_write(boxes: Boxes, pinned: str) ->
             await box.create()
     else:
         assert (await box.run())[1].startswith("made\n")
+
+
+def test_who_reads_the_maps_of_a_namespace_is_not_its_roots_to_look_into(pinned: str) -> None:
+    """It sees the host's files, as the host's root: who may trace in the namespace must not take it over."""
+    user = os.open(pinned, os.O_RDONLY | os.O_CLOEXEC)
+    inhabitant = identity._Inhabitant(user)
+    try:
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                syscalls.setns(user, syscalls.CLONE_NEWUSER)
+                identity.become_root()
+                os.readlink(f"/proc/{inhabitant.pid}/cwd")
+            except PermissionError:
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitpid(child, 0)[1] == 0
+    finally:
+        inhabitant.let_go()
+        os.close(user)
