@@ -94,7 +94,8 @@ def build(engine: Engine, access: Access | None = None) -> web.Application:
     """All requests go to one dispatcher: Docker's paths carry a version, and its 404 and 501 say what they are about,
     which aiohttp's router knows nothing of."""
     things = NodeThings(engine.containers, engine.execs, engine.networks, engine.volumes)
-    dispatcher = Dispatcher(routes(groups(engine)), Guard(access or Access(None), things), engine.tenants.inside)
+    guard = Guard(access or Access(None), things, own_users=engine.facts.own_users)
+    dispatcher = Dispatcher(routes(groups(engine)), guard, engine.tenants.inside)
     app = web.Application(client_max_size=MAX_BODY)
     app.router.add_route("*", r"/{path:[\s\S]*}", dispatcher.handle)  # a dot does not match a line feed
     app.on_response_prepare.append(_add_headers)

@@ -120,6 +120,9 @@ def test_a_project_lives_beside_others(site: Site, program: str) -> None:
         refused = site.run(BOB, program, "run", "--rm", *words, site.image(), "true")
         assert refused.returncode == 125
         assert "with the rights of " in refused.stderr, (words, refused)
+    beyond = site.run(BOB, program, "run", "--rm", "--user", "3000000000", site.image(), "true")
+    assert beyond.returncode == 125
+    assert "is not among the 65536 ids of its range" in beyond.stderr
     assert site.run(BOB, program, "rm", "-f", "shops").returncode == 0
     assert site.run(BOB, program, "volume", "rm", "goods").returncode == 0
     assert root.inspect("admins", "{{.State.Running}}") == "true"

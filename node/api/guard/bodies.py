@@ -52,9 +52,10 @@ _NOTHING: tuple[object, ...] = (None, False, 0, "", [], {})
 class Bodies:
     """All raise NotAllowed, naming the field, or NotFound for what is another's."""
 
-    def __init__(self, owned: Owned, rights: Rights) -> None:
+    def __init__(self, owned: Owned, rights: Rights, *, own_users: bool = False) -> None:
         self._owned = owned
         self._rights = rights
+        self._own_users = own_users
 
     async def container(self, body: Fields) -> Mapping[str, Any]:
         """The fields that name other things, by id: names change hands before the container starts."""
@@ -65,6 +66,9 @@ class Bodies:
             if host.has(name):
                 raise _refused(host, name)
         pinned = await self._namespaces(host)
+        if self._own_users:
+            # Nothing else that is asked for, nor the image's user, turns into the host's ids: named, it is refused.
+            pinned["UsernsMode"] = "private"
         self._settings(host)
         networking, ends = body.object("NetworkingConfig"), {}
         for network, settings in networking.object_map("EndpointsConfig").items():

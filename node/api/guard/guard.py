@@ -17,9 +17,11 @@ log = getLogger(__name__)
 
 
 class Guard:
-    def __init__(self, access: Access, things: Things) -> None:
+    def __init__(self, access: Access, things: Things, *, own_users: bool = False) -> None:
+        """`own_users`: containers have ids of their own when nothing is said."""
         self._access = access
         self._things = things
+        self._own_users = own_users
 
     @property
     def idle(self) -> bool:
@@ -54,7 +56,7 @@ class Guard:
             await owned.volume(call.path["name"])
         elif operation in ops.OF_EXEC:
             await owned.exec(call.path["id"])
-        pinned = await self._body(Bodies(owned, rights), operation, call)
+        pinned = await self._body(Bodies(owned, rights, own_users=self._own_users), operation, call)
         if operation in ops.NARROWED:
             return replace(call, narrowing=Narrowing(filters=f"{LABEL}={rights.project}"))
         if operation in ops.CREATES:

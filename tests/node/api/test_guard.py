@@ -133,6 +133,16 @@ async def test_execs_networks_and_volumes_of_others_do_not_exist(shop: Guard) ->
         await admit(shop, "NetworkConnect", {"Container": "theirs"}, id="net")
 
 
+@pytest.mark.parametrize("host", [{}, {"UsernsMode": ""}, {"usernsmode": ""}, {"GroupAdd": ["3000000000"]}])
+async def test_ids_of_the_hosts_are_had_by_no_other_way_either(things: Things, host: dict[str, Any]) -> None:
+    """What does not go with ids of its own gives a container the host's, unless they were asked for."""
+    rights = Fixed(Rights(Level.PROJECT, "shop"))
+    for own_users, mode in ((True, "private"), (False, "")):
+        admitted = await admit(Guard(rights, things, own_users=own_users), "ContainerCreate",
+                               {"Image": "x", "User": "3000000000", "HostConfig": host})
+        assert (await admitted.fields()).object("HostConfig").text("UsernsMode") == mode
+
+
 @pytest.mark.parametrize("operation", sorted(ops.NARROWED))
 async def test_lists_are_narrowed_whatever_is_asked(shop: Guard, operation: str) -> None:
     narrowed = await admit(shop, operation, query='filters={"label":{"seawall.project=bank":true},"name":["x"]}')
