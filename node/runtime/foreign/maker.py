@@ -117,7 +117,12 @@ class Foreign:
 
     def bury(self) -> None:
         self._delete()
-        group = self.group or self._groups.open(self._cgroup)
+        _end_strays()
+        group = self.group
+        if group is None:
+            # Its making failed; who knows how far it had come.
+            group = self._groups.open(self._cgroup)
+            group.kill()
         group.delete()
         for place in self._places:
             _unmount(place)
@@ -172,6 +177,13 @@ def _command(poller: Poller, argv: list[str], stdio: tuple[int, int, int] | None
         return Command(poller, argv, stdio or (null, null, null), end, ready)
     finally:
         os.close(null)
+
+
+def _end_strays() -> None:
+    """What a runtime that failed or was killed has left of itself came to us, and sees the host."""
+    with open("/proc/thread-self/children") as file:
+        for word in file.read().split():
+            os.kill(int(word), 9)  # ours, and not reaped: the number is no other's
 
 
 def _pid(path: str) -> int:

@@ -223,3 +223,24 @@ async def test_a_program_that_is_no_runtime(boxes: Boxes, tmp_path: Path) -> Non
         box.runtime = Program(str(path))
         with pytest.raises(StartFailed, match=said):
             await box.create()
+
+
+async def test_what_a_runtime_leaves_behind_when_it_fails_goes(boxes: Boxes, tmp_path: Path, until: Until) -> None:
+    """One that was killed in the middle had a process of its own in the group already, with the host in sight."""
+    box = boxes("true")
+    group = detect().create(box.config["linux"]["cgroupsPath"], {})
+    failing = tmp_path / "failing"
+    failing.write_text(f"#!/bin/sh\nsleep 600 & echo $! > {tmp_path}/outside; sleep 600 & echo $! > {tmp_path}/pid\n"
+                       f"for at in /sys/fs/cgroup/{group.path} /sys/fs/cgroup/*/{group.path}; do\n"
+                       "if [ -e $at/cgroup.procs ]; then echo $! > $at/cgroup.procs; fi\ndone\nexit 1\n")
+    failing.chmod(0o755)
+    box.runtime = Program(str(failing))
+    try:
+        with pytest.raises(StartFailed):
+            await box.create()
+        pids = [(tmp_path / name).read_text().strip() for name in ("pid", "outside")]
+        await until(lambda: not any(Path("/proc", pid).exists() for pid in pids))
+        assert not group.procs()
+    finally:
+        await asyncio.to_thread(group.kill)
+        await asyncio.to_thread(group.delete)
