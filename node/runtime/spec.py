@@ -239,6 +239,15 @@ def sysctl_namespace(key: str) -> str:
     return "uts" if key in _UTS_SYSCTLS else ""
 
 
+def sysctl_path(key: str) -> str:
+    """Below /proc/sys. Raises InvalidConfig: one that leads out of the folder that `sysctl_namespace` judges it by
+    (net.//.kernel.core_pattern) would be the host's."""
+    path = key.translate({ord("."): "/", ord("/"): "."})
+    if not {"", ".", ".."}.isdisjoint(path.split("/")):
+        raise InvalidConfig(f"linux.sysctl: {key[:100]!r} is no name of a sysctl")
+    return path
+
+
 def _sysctls(linux: dict[str, object]) -> dict[str, str]:
     """Keys as sysctl(8) takes them: with a slash before any dot (net/ipv4/conf/eth0.1/…) dots belong to names."""
     found = {}
@@ -249,6 +258,7 @@ def _sysctls(linux: dict[str, object]) -> dict[str, str]:
             raise InvalidConfig("linux.sysctl holds an impossible name or value")
         if 0 <= key.find("/") < (key.find(".") if "." in key else len(key)):
             key = key.translate({ord("/"): ".", ord("."): "/"})
+        sysctl_path(key)
         found[key] = value
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from node.linux import syscalls as sys
-from node.runtime.spec import sysctl_namespace
+from node.runtime.spec import sysctl_namespace, sysctl_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def write(proc: int, config: Config, kinds: set[str] | frozenset[str]) -> None:
     for key, value in config.sysctl.items():
         if sysctl_namespace(key) not in kinds:
             continue
-        path = "sys/" + key.translate({ord("."): "/", ord("/"): "."})
+        path = f"sys/{sysctl_path(key)}"
         try:
             fd = sys.openat2(proc, path, os.O_WRONLY, resolve=sys.RESOLVE_NO_SYMLINKS | sys.RESOLVE_IN_ROOT)
             with os.fdopen(fd, "w") as file:

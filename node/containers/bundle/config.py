@@ -21,6 +21,8 @@ IPC_SYSCTLS = frozenset(
      "kernel.shmmni", "kernel.shm_rmid_forced"}
 )  # fmt: skip
 
+_EXCHANGED = str.maketrans("./", "/.")
+
 
 @dataclass(frozen=True, slots=True)
 class Joins:
@@ -139,6 +141,9 @@ def exec_process(container: Container, spec: ExecSpec, user: ProcessUser) -> dic
 def check_sysctls(sysctls: Mapping[str, str], *, host_network: bool, host_ipc: bool) -> None:
     """Only what a namespace of the container's own holds may be set. Raises InvalidSpec; for create."""
     for name in sysctls:
+        # A slash in it stands for a dot: net.//.kernel.core_pattern would be net/../kernel/core_pattern, the host's.
+        if not {"", ".", ".."}.isdisjoint(name.translate(_EXCHANGED).split("/")):
+            raise InvalidSpec(f"sysctl '{name}' is not whitelisted")
         if name.startswith("net.") and not host_network:
             continue
         if (name in IPC_SYSCTLS or name.startswith("fs.mqueue.")) and not host_ipc:

@@ -209,3 +209,17 @@ async def test_propagation(boxes: Boxes, shared_mount: Path, propagation: str) -
     stream.channel.close()
     assert (await monitor.wait()).code == 0
     assert (shared_mount / "inner").is_mount() == (propagation == "rshared")
+
+
+@pytest.mark.parametrize("key", ["net.//.vm.page-cluster", "net/../vm/page-cluster", "fs.mqueue.//.//.vm.page-cluster"])
+async def test_a_sysctl_of_a_namespace_leads_to_no_other(boxes: Boxes, key: str) -> None:
+    """With dots and slashes exchanged they are what net/../vm/page-cluster is: the host's."""
+    before = Path("/proc/sys/vm/page-cluster").read_text()
+    box = boxes("true")
+    box.config["linux"]["sysctl"] = {key: str(int(before) + 1)}
+    try:
+        with pytest.raises(StartFailed, match="is no name of a sysctl"):
+            await box.run()
+        assert Path("/proc/sys/vm/page-cluster").read_text() == before
+    finally:
+        Path("/proc/sys/vm/page-cluster").write_text(before)
