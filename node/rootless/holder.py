@@ -7,6 +7,7 @@ Requests come on a SOCK_SEQPACKET socket, one JSON message each; only its own us
     {"op": "socket", "family", "kind", "proto"} → the same, for somebody who connects it
     {"op": "stay"}        → {}: who asks is the daemon; while its connection is open this process has somebody to serve
 
+A request that has a `number` gets it back, so that an answer that comes too late is known for what it is.
 Without a daemon it goes on as long as anybody is in the user namespace, and looks every few seconds whether one is.
 """
 
@@ -175,7 +176,10 @@ class Holder:
             channel.close()
             return
         try:
-            answer, fds = self._answer(json.loads(data), channel)
+            request = json.loads(data)
+            answer, fds = self._answer(request, channel)
+            if "number" in request:
+                answer["number"] = request["number"]
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             answer, fds = {"error": f"{type(error).__name__}: {error}"}, []
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []

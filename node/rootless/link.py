@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from node.rootless import namespaces
@@ -31,6 +32,13 @@ def ask(channel: socket.socket, request: dict[str, Any], fds: int = 0) -> tuple[
     """The answer and its descriptors, which are the caller's. Raises HolderGone."""
     try:
         channel.send(json.dumps(request).encode())
+    except OSError as error:
+        raise HolderGone(f"the holder of the node's namespaces does not answer: {error}") from error
+    return _hear(channel, fds)
+
+
+def _hear(channel: socket.socket, fds: int) -> tuple[dict[str, Any], list[int]]:
+    try:
         data, ancillary, _flags, _address = channel.recvmsg(MAX_MESSAGE, socket.CMSG_SPACE(4 * max(fds, 1)),
                                                             socket.MSG_CMSG_CLOEXEC)
     except OSError as error:
@@ -104,6 +112,8 @@ class HostSockets:
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
+        self._number = 0
+        self._turn = Lock()
         channel.settimeout(QUICK)
 
     def bind(self, family: int, kind: int, proto: int, address: str, port: int) -> socket.socket:
@@ -116,10 +126,17 @@ class HostSockets:
         return self._made({"op": "socket", "family": family, "kind": kind, "proto": proto})
 
     def _made(self, request: dict[str, Any]) -> socket.socket:
-        try:
-            answer, fds = ask(self._channel, request, 1)
-        except HolderGone as error:
-            raise OSError(errno.ENOTCONN, str(error)) from error
+        with self._turn:
+            self._number += 1
+            try:
+                answer, fds = ask(self._channel, {**request, "number": self._number}, 1)
+                while answer.get("number") != self._number:
+                    # The answer to one that we had given up: whoever took it for ours had another's port.
+                    for fd in fds:
+                        os.close(fd)
+                    answer, fds = _hear(self._channel, 1)
+            except HolderGone as error:
+                raise OSError(errno.ENOTCONN, str(error)) from error
         if "errno" in answer:
             raise OSError(answer["errno"], os.strerror(answer["errno"]))
         return socket.socket(fileno=fds[0])
