@@ -184,6 +184,9 @@ class Making:
             return
         if path:
             send_console(path, child.console)
+            # It is theirs alone: in the foreground we would read what they are waiting for.
+            os.close(child.console)
+            child.console = -1
         elif self._given.switch("detach") or self._container.waits_for_start():
             raise Failure("cannot allocate a terminal without --console-socket: nobody would hold it")
 

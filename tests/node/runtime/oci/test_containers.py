@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -177,3 +178,22 @@ def test_errors_go_to_the_log_in_the_asked_form(runtime: Runtime, tmp_path: Path
 def test_what_makes_no_sense_is_an_error(runtime: Runtime, words: tuple[str, ...]) -> None:
     failed = runtime(*words, check=False)
     assert failed.returncode == 1 and failed.stderr and "Traceback" not in failed.stderr
+
+
+def test_who_was_given_the_terminal_reads_it_alone(runtime: Runtime, tmp_path: Path) -> None:
+    """Also in the foreground: what `run` read itself would be lost to them."""
+    bundle = runtime.bundle("sh", "-c", "sleep 0.3; echo for you", change=lambda config: config["process"].update(
+        terminal=True))
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(str(tmp_path / "console.sock"))
+        door.listen(1)
+        door.settimeout(20)
+        done = runtime("run", "--bundle", str(bundle), "--console-socket", str(tmp_path / "console.sock"), "one")
+        assert done.stdout == ""
+        channel, _ = door.accept()
+        with channel:
+            _, (master,), _, _ = socket.recv_fds(channel, 100, 1)
+    try:
+        assert os.read(master, 100) == b"for you\r\n"
+    finally:
+        os.close(master)
