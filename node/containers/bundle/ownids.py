@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from node.containers.errors import InvalidSpec
 from node.containers.idmap import Extents, IdMap
 from node.linux.idmapped import Part
 from node.userns.ranges import IdRange
@@ -27,8 +28,11 @@ class OwnIds:
 
     def outside(self, id_map: IdMap) -> IdMap:
         """A mapping to the container's ids as one to the host's. What the container has no id for is left out, and
-        appears as nobody."""
-        return IdMap(self._outside(id_map.uids), self._outside(id_map.gids))
+        appears as nobody. Raises InvalidSpec when nothing is left: no mapping would mean all of the container's."""
+        mapped = IdMap(self._outside(id_map.uids), self._outside(id_map.gids))
+        if not (mapped.uids and mapped.gids):
+            raise InvalidSpec(f"idmap: none of its ids is among the {self.ids.size} of the container")
+        return mapped
 
     def _outside(self, extents: Extents) -> Extents:
         return tuple((disk, self.ids.outside(seen), min(count, self.ids.size - seen))
