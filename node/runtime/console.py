@@ -68,7 +68,7 @@ def take(
     else:
         assert stdio is not None
         stdin, stdout, stderr = stdio.fds
-        fds = (_no_input() if stdin < 0 else stdin, stdout, stderr)
+        fds = (_no_input() if stdin < 0 else _not_the_hosts(stdin), _not_the_hosts(stdout), _not_the_hosts(stderr))
     for number, fd in enumerate(fds):
         os.dup2(fd, number, inheritable=True)
         status = os.fstat(number)
@@ -81,19 +81,37 @@ def take(
 def _no_input() -> int:
     """The container's own null device. Through the host's, /proc/self/fd/0 would let root in the container change the
     mode or owner of the host's. Where the container has something else there: a pipe that has ended."""
-    try:
-        null = os.open("/dev/null", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        null = -1
-    if null >= 0:
-        status = os.fstat(null)
-        if stat.S_ISCHR(status.st_mode) and status.st_rdev == NULL:
-            os.set_blocking(null, True)
-            return null
-        os.close(null)
+    if (null := _own_null(os.O_RDONLY)) >= 0:
+        return null
     reading, writing = os.pipe2(os.O_CLOEXEC)
     os.close(writing)
     return reading
+
+
+def _not_the_hosts(fd: int) -> int:
+    """A stream of a caller's that is the host's null device: the container's own in its place, if there is one."""
+    if not _is_null(fd):
+        return fd
+    null = _own_null(os.O_RDWR)
+    return fd if null < 0 else null
+
+
+def _own_null(access: int) -> int:
+    """-1: the container has none."""
+    try:
+        null = os.open("/dev/null", access | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return -1
+    if _is_null(null):
+        os.set_blocking(null, True)
+        return null
+    os.close(null)
+    return -1
+
+
+def _is_null(fd: int) -> bool:
+    status = os.fstat(fd)
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == NULL
 
 
 def give_away(stdio: Stdio | None, user: UserNamespace, process: Process) -> None:

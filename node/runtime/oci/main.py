@@ -95,6 +95,7 @@ _NEVER = ("checkpoint", "restore")
 
 def main() -> None:
     gc.disable()  # a call ends before there is anything to collect
+    _have_streams()
     status = FAILED
     journal = Journal()
     try:
@@ -103,9 +104,17 @@ def main() -> None:
         status = failure.status
     except BrokenPipeError:
         status = FAILED
-    sys.stdout.flush()
+    if sys.stdout is not None:
+        sys.stdout.flush()
     # Nothing is left to be tidied, and tidying up an interpreter takes milliseconds.
     os._exit(status)
+
+
+def _have_streams() -> None:
+    """What a caller has closed is the null device: or whatever we open next had its number."""
+    while (fd := os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
 
 
 def _call(words: list[str], journal: Journal) -> int:

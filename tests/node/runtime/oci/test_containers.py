@@ -197,3 +197,21 @@ def test_who_was_given_the_terminal_reads_it_alone(runtime: Runtime, tmp_path: P
         assert os.read(master, 100) == b"for you\r\n"
     finally:
         os.close(master)
+
+
+@pytest.mark.parametrize("closed", [0, 1, 2])
+def test_a_stream_that_the_caller_has_closed_is_nothing_of_ours(runtime: Runtime, closed: int) -> None:
+    """What we opened next would have its number; the container's own null device has."""
+    said = 2 if closed == 1 else 1
+    bundle = runtime.bundle("sh", "-c", f"stat -L -c %d /dev/null /proc/self/fd/{closed} >&{said}; exit 4")
+    done = runtime("run", "--bundle", str(bundle), "one", check=False, preexec_fn=lambda: os.close(closed))
+    own, taken = (done.stderr if said == 2 else done.stdout).split()
+    assert own == taken or closed == 1  # which the shell has in use
+    assert done.returncode == 4
+
+
+def test_the_hosts_null_device_stays_outside(runtime: Runtime) -> None:
+    """Through a descriptor of it the container's root could change its mode for all of the host."""
+    bundle = runtime.bundle("stat", "-L", "-c", "%d", "/dev/null", "/proc/self/fd/0")
+    own, given = runtime("run", "--bundle", str(bundle), "one").stdout.split()
+    assert own == given != str(os.stat("/dev/null").st_dev)
