@@ -76,12 +76,15 @@ class BuildRoutes:
         return replace(request, dockerfile=await self._builds.dockerfile(context, name), context=context)
 
     async def prune(self, call: Call) -> web.StreamResponse:
-        query, _ = parse_prune(call.text("filters"), others=("all",))
+        query, more = parse_prune(call.text("filters"), others=("all", "id", "type", "inuse"))
+        for name, only in (("type", {"regular"}), ("inuse", {"0", "false"})):
+            if set(more.get(name, only)) - only:
+                raise InvalidQuery(f"a build cache holds nothing whose {name} is {more[name][0][:50]}")
         if query.labels or query.not_labels:
             raise InvalidQuery("a build cache has no labels to filter by")
         keep = call.number("keep-storage") or call.number("reserved-space") or 0
         before = datetime.fromtimestamp(query.until / 10**9, UTC) if query.until else None
-        gone, freed = await self._builds.prune(before=before, keep=keep)
+        gone, freed = await self._builds.prune(before=before, keep=keep, keys=more.get("id", ()))
         return reply({"CachesDeleted": list(gone) or None, "SpaceReclaimed": freed})
 
 

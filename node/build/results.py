@@ -5,7 +5,7 @@ result or none, and the collector needs to know nothing about builds.
 """
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -110,13 +110,15 @@ class Results:
                 found.append(Kept(str(row.tag), line, size, row.updated))
         return found
 
-    async def prune(self, *, before: datetime | None = None, keep: int = 0) -> tuple[Sequence[str], int]:
-        """Forget results, oldest first: those of before a moment, and only until `keep` bytes of layers are left. Gives
-        the keys, and bytes that are free again."""
+    async def prune(self, *, before: datetime | None = None, keep: int = 0,
+                    keys: Collection[str] = ()) -> tuple[Sequence[str], int]:  # fmt: skip
+        """Forget results, oldest first: those of before a moment, of these `keys` if there are any, and only until
+        `keep` bytes of layers are left. Gives the keys, and bytes that are free again."""
         held = await self.kept()
         left, gone = sum(one.size for one in held), []
         for one in held:
-            if (before is not None and one.updated >= before) or (keep and left <= keep):
+            if (before is not None and one.updated >= before) or (keep and left <= keep) or (
+                    keys and one.key not in keys):
                 continue
             stored = await self._content.manifests.get(BUILDING, Tag(one.key))
             await self._content.tags.delete(BUILDING, Tag(one.key), force=True)

@@ -4,7 +4,7 @@ import asyncio
 import posixpath
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
@@ -108,6 +108,8 @@ class Builds:
         """The cache, oldest first."""
         return await self._results.kept()
 
-    async def prune(self, *, before: datetime | None = None, keep: int = 0) -> tuple[Sequence[str], int]:
+    async def prune(
+        self, *, before: datetime | None = None, keep: int = 0, keys: Collection[str] = ()
+    ) -> tuple[Sequence[str], int]:
         """Keys of what is gone from the cache, and bytes that are free again."""
-        return await self._results.prune(before=before, keep=keep)
+        return await self._results.prune(before=before, keep=keep, keys=keys)

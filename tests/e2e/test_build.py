@@ -18,9 +18,16 @@ pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
 
 @pytest.fixture(scope="module")
-def alpine(platform: Platform) -> str:
+def alpine(platform: Platform) -> Iterator[str]:
+    before = {image["Id"] for image in platform.client.json("GET", "/images/json")}
     platform.pull("alpine:3.10")
-    return f"{platform.registry}/alpine:3.10"
+    yield f"{platform.registry}/alpine:3.10"
+    # Others count what is on the disk.
+    platform.remove_containers()
+    for image in platform.client.json("GET", "/images/json"):
+        if image["Id"] not in before:
+            platform.client.status("DELETE", f"/images/{image['Id']}", {"force": True})
+    platform.client.json("POST", "/build/prune")
 
 
 @pytest.fixture

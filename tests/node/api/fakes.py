@@ -755,7 +755,7 @@ class FakeBuilds:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.asked: list[Request] = []
-        self.pruned: list[tuple[datetime | None, int]] = []
+        self.pruned: list[tuple[object, ...]] = []
         self.failure: SeawallError | None = None
 
     @asynccontextmanager
@@ -776,8 +776,8 @@ class FakeBuilds:
     async def kept(self):
         return [Kept("ab" * 32, "RUN x", 1000, datetime(2026, 1, 1, tzinfo=UTC))]
 
-    async def prune(self, *, before=None, keep=0):
-        self.pruned.append((before, keep))
+    async def prune(self, *, before=None, keep=0, keys=()):
+        self.pruned.append((before, keep, *keys))
         return ["ab" * 32], 1000
 
 

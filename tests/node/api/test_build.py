@@ -77,7 +77,11 @@ async def test_prune(node: Node) -> None:
     status, answer = await node.call("POST", "/build/prune?" + urlencode({"filters": filters, "keep-storage": 5}))
     assert (status, answer) == (200, {"CachesDeleted": ["ab" * 32], "SpaceReclaimed": 1000})
     assert node.builds.pruned == [(datetime(2026, 1, 2, tzinfo=UTC), 5)]
-    assert (await node.call("POST", "/build/prune?" + urlencode({"filters": '{"label": ["a"]}'})))[0] == 400
+    for wrong in ('{"label": ["a"]}', '{"inuse": ["true"]}', '{"type": ["frontend"]}', '{"parent": ["x"]}'):
+        assert (await node.call("POST", "/build/prune?" + urlencode({"filters": wrong})))[0] == 400
+    filters = json.dumps({"id": ["ab"], "inuse": {"false": True}})
+    assert (await node.call("POST", "/build/prune?" + urlencode({"filters": filters})))[0] == 200
+    assert node.builds.pruned[1:] == [(None, 0, "ab")]
 
 
 async def test_disk_usage_shows_the_cache(node: Node) -> None:
