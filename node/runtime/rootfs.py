@@ -64,13 +64,14 @@ class Root:
         """As `make_folder`, but refuses symlinks on the way. proc and sysfs are only mounted where they belong: a
         symlinked /proc would put a fresh, unmasked one elsewhere (CVE-2023-27561)."""
         try:
-            return self._plain(path)
+            return self.open_plain(path, os.O_DIRECTORY)
         except FileNotFoundError:
             os.close(self.make_folder(path))
-            return self._plain(path)
+            return self.open_plain(path, os.O_DIRECTORY)
 
-    def _plain(self, path: str) -> int:
-        return sys.openat2(self.fd, path.lstrip("/"), os.O_PATH | os.O_DIRECTORY,
+    def open_plain(self, path: str, flags: int = 0) -> int:
+        """A place that no symlink leads to."""
+        return sys.openat2(self.fd, path.lstrip("/") or ".", os.O_PATH | flags,
                            resolve=sys.RESOLVE_IN_ROOT | sys.RESOLVE_NO_SYMLINKS)
 
     def make_file(self, path: str, links: int = 0) -> int:
@@ -180,8 +181,9 @@ def _renew(root: Root, step: Step) -> None:
 
 
 def _remount(root: Root, step: Step) -> None:
-    """New attributes, and for other than binds new options of the file system, of what is mounted there."""
-    place = root.open(step.target)
+    """New attributes, and for other than binds new options of the file system, of what is mounted there: not of what a
+    link of the image leads to, which might be /sys made writable."""
+    place = root.open_plain(step.target)
     try:
         _refuse_over_proc(place, step)
         if step.data:

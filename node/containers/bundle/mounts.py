@@ -177,7 +177,7 @@ def tmpfs_options(options: Sequence[str]) -> tuple[str, ...]:
 
 
 TMPFS_KNOWN = frozenset(
-    {"exec", "noexec", "suid", "nosuid", "dev", "nodev", "ro", "rw", "sync", "async", "dirsync", "remount", "mand",
+    {"exec", "noexec", "suid", "nosuid", "dev", "nodev", "ro", "rw", "sync", "async", "dirsync", "mand",
      "nomand", "atime", "noatime", "diratime", "nodiratime", "relatime", "norelatime", "strictatime", "nostrictatime",
      "defaults", "size", "nr_blocks", "nr_inodes", "mode", "uid", "gid", "mpol"}
 )  # fmt: skip

@@ -130,6 +130,7 @@ REFUSED = [
      "shares the host's cgroup namespace"),
     ({"tmpfs": {"/": ""}}, "destination can't be '/'"),
     ({"tmpfs": {"/x": "bogus=1"}}, "invalid tmpfs option"),
+    ({"tmpfs": {"/x": "remount,rw"}}, "invalid tmpfs option"),
     ({"namespaces": Namespaces(uts="what")}, "invalid UTS mode: what"),
     ({"namespaces": Namespaces(uts="host"), "hostname": "x"}, "conflicting options: hostname and the UTS mode"),
     ({"hostname": "h" * 65}, "invalid hostname"),

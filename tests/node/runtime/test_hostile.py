@@ -223,3 +223,12 @@ async def test_a_sysctl_of_a_namespace_leads_to_no_other(boxes: Boxes, key: str)
         assert Path("/proc/sys/vm/page-cluster").read_text() == before
     finally:
         Path("/proc/sys/vm/page-cluster").write_text(before)
+
+
+async def test_a_remount_is_of_what_it_names(boxes: Boxes) -> None:
+    """A link of the image would lead it to /sys, which is read-only."""
+    box = boxes("sh", "-c", "grep ' /sys ' /proc/self/mountinfo")
+    (box.root / "x").symlink_to("/sys")
+    box.config["mounts"].append({"destination": "/x", "type": "tmpfs", "source": "tmpfs", "options": ["remount", "rw"]})
+    with pytest.raises(StartFailed):
+        await box.run()
