@@ -73,7 +73,8 @@ class BuildRoutes:
     async def _of_archive(self, body: AsyncIterator[bytes], request: Request, name: str,
                           stack: AsyncExitStack) -> Request:  # fmt: skip
         context: Path = await stack.enter_async_context(self._builds.context(body))
-        return replace(request, dockerfile=await self._builds.dockerfile(context, name), context=context)
+        return replace(request, dockerfile=await self._builds.dockerfile(context, name), context=context,
+                       hidden=await self._builds.hidden(context, name))
 
     async def prune(self, call: Call) -> web.StreamResponse:
         query, more = parse_prune(call.text("filters"), others=("all", "id", "type", "inuse"))

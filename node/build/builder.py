@@ -46,12 +46,17 @@ class Builder:
         here = request.platform or self._platform
         known = {**platform_arguments(here, self._platform), **request.options.platform_args}
         request = replace(request, options=replace(request.options, platform_args=known), epoch=_epoch(request))
-        document = parse(request.dockerfile)
-        whole = script(document)
+        # A hostile file takes a while.
+        whole = await asyncio.to_thread(lambda: script(parse(request.dockerfile)))
         for line, text in whole.warnings:
             output.stream(f"[Warning] line {line}: {text}\n")
         wanted = plan(whole, request.options)
         self._told_unused(whole, request, output)
+        with self._means.results.building():
+            return await self._carried_out(request, here, whole, wanted, output)
+
+    async def _carried_out(self, request: Request, here: Platform, whole: Script, wanted: Plan,
+                           output: Output) -> Digest:
         state = await _Run(self._means, self._images, here, request, whole, wanted, output).state()
         if request.labels:
             told = "LABEL " + " ".join(f"{name}={value}" for name, value in request.labels.items())
@@ -65,7 +70,8 @@ class Builder:
         """Built again from the cache it is the same image, to the byte."""
         final = f"{state.step('image', request.labels)}"
         kept = None if request.no_cache else await self._means.results.find(final)
-        if kept is None or kept.diff_ids != state.diff_ids or kept.config != _plain(state):
+        if (kept is None or kept.diff_ids != state.diff_ids or kept.config != _plain(state)
+                or _said(kept) != _said(state)):
             await self._means.results.keep(state, final)
             kept = state
         identity = await self._means.results.finish(kept, request.tags)
@@ -97,6 +103,10 @@ def _epoch(request: Request) -> int | None:
     return int(text) if text else None
 
 
+def _said(state: State) -> list[object]:
+    return [entry.get("created_by") for entry in state.history]
+
+
 def _plain(state: State) -> Mapping[str, Any]:
     return {key: value for key, value in state.config.items() if value not in (None, "", [], {}, ())}
 
@@ -119,6 +129,10 @@ class _Run:
     @property
     def context(self) -> Path | None:
         return self._request.context
+
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        return self._request.hidden
 
     async def state(self) -> State:
         """Of the target."""
@@ -205,7 +219,10 @@ class _Sources:
             context = self._run.context
             if context is None:
                 raise StepFailed("this build has no context to copy from")
-            return Context(context)
+            return Context(context, self._run.hidden)
+        if word not in self._needed.uses:
+            # Of a trigger or with a variable: what the plan does not know.
+            raise StepFailed(f"--from={word[:100]}: only what the Dockerfile itself names can be copied from")
         return await self._run.source(self._needed.uses[word], self._platform, self._output,
                                        self._needed.stage.line.first)
 

@@ -23,6 +23,7 @@ from node.build.values import StepFailed
 from node.containers.bundle.users import resolve_user
 from node.dockerfile.typed import Files
 from node.files.errors import NotADirectory, PathMissing
+from node.files.gathering import mode_of
 from node.files.trees import Stopped
 from node.files.workers import Choice, Extraction, Workers
 from node.images.archive import headers
@@ -43,9 +44,10 @@ _DIR_BIT = 1 << 31
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """A folder that files come from; what `leave_out` says is as if it were not there."""
+    """A folder that files come from; paths that are `hidden` are as if they were not there."""
 
     folder: Path
+    hidden: tuple[str, ...] = ()
 
     def tree(self) -> Stopped:
         return Stopped(RootMount("bind", str(self.folder), ("ro", "rbind")))
@@ -83,30 +85,32 @@ class Copier:
         """Of the files that a COPY takes; its target and owner are no part of it. Raises StepFailed."""
         async with AsyncExitStack() as stack:
             tree = await self._tree(stack, source)
-            choice = Choice(_paths(files), "t", folder=True, parents=files.parents, exclude=files.exclude)
+            choice = Choice(_paths(files), "t", folder=True, parents=files.parents, exclude=files.exclude,
+                            hidden=_hidden(source))
             return await self._told(files, self._workers.digest(tree, choice))
 
     async def copy(self, source: From | None, files: Files, target: str, stack: AsyncExitStack,
                    fetched: Sequence[Fetched] = ()) -> None:
         """Into root `target`, which nobody else writes. Raises StepFailed, Misfit, NoSpace."""
         into = Stopped(await self._snapshots.mount(target), writable=True)
-        destination, folder = await self._destination(Stopped(await self._snapshots.view(target)), files)
+        destination, folder, there = await self._destination(Stopped(await self._snapshots.view(target)), files)
         owner = await self._owner(Stopped(await self._snapshots.view(target)), files.chown)
-        plain = Choice((), destination, folder, files.parents, files.exclude, owner, files.chmod)
+        plain = Choice((), destination, folder, files.parents, files.exclude, owner, files.chmod, there,
+                       _hidden(source))
         if source is not None and files.sources:
             tree = await self._tree(stack, source)
             await self._told(files, self._from_tree(tree, files, plain, into))
         for doc in files.inline:
             name = posixpath.join(destination, doc.name) if folder else destination
             await self._put(into, _one_file(name, doc.content.encode("utf-8", "surrogateescape"), owner or (0, 0),
-                                            files.chmod))
+                                            files.chmod), owner)
         for one in fetched:
             await self._put_fetched(into, one, files, destination, owner or (0, 0), folder=folder)
 
     async def folder(self, target: str, path: str, owner: tuple[int, int]) -> None:
         """Make a folder in root `target`, as WORKDIR does."""
         into = Stopped(await self._snapshots.mount(target), writable=True)
-        await self._put(into, _tar(Member(_relative(path) + b"/", headers.DIRECTORY, 0o755, *owner)))
+        await self._put(into, _tar(Member(_relative(path) + b"/", headers.DIRECTORY, 0o755, *owner)), owner)
 
     async def is_folder(self, chain: Sequence[Digest], path: str) -> bool:
         async with self._roots.upon(chain) as root:
@@ -155,21 +159,20 @@ class Copier:
                 async with self._workers.raw(tree, path) as stream:
                     await self._unpack(into, plain, stream.chunks())
                     await stream.done()
-            sources = tuple(source for source in sources if source.strip("/") not in archives)
-            if not sources:
-                return
-        async with self._workers.gather(tree, replace(plain, sources=sources)) as stream:
-            await self._workers.write(into, "/", stream.chunks(), Extraction())
+        choice = replace(plain, sources=sources, done=tuple(archives), there=plain.there or bool(archives))
+        async with self._workers.gather(tree, choice) as stream:
+            # Folders on the way that are not there are made for the same owner.
+            await self._workers.write(into, "/", stream.chunks(), Extraction(owner=plain.owner))
             await stream.done()
 
     async def _unpack(self, into: Stopped, plain: Choice, body: AsyncIterator[bytes]) -> None:
         if plain.target and not await self._is_folder(into, "/" + plain.target):
             await self._put(into, _tar(Member(_relative(plain.target) + b"/", headers.DIRECTORY, 0o755,
-                                              *(plain.owner or (0, 0)))))
+                                              *(plain.owner or (0, 0)))), plain.owner)
         await self._workers.write(into, "/" + plain.target, body, Extraction(owner=plain.owner))
 
-    async def _put(self, into: Stopped, data: bytes) -> None:
-        await self._workers.write(into, "/", _once(data), Extraction())
+    async def _put(self, into: Stopped, data: bytes, owner: tuple[int, int] | None) -> None:
+        await self._workers.write(into, "/", _once(data), Extraction(owner=owner))
 
     async def _put_fetched(self, into: Stopped, one: Fetched, files: Files, destination: str, owner: tuple[int, int],
                            *, folder: bool) -> None:
@@ -187,17 +190,16 @@ class Copier:
                 yield chunk
             yield padding(member.size) + END
 
-        await self._workers.write(into, "/", body(), Extraction())
+        await self._workers.write(into, "/", body(), Extraction(owner=owner))
 
-    async def _destination(self, tree: Stopped, files: Files) -> tuple[str, bool]:
-        """Where to, without its leading slash, and whether that is a folder."""
+    async def _destination(self, tree: Stopped, files: Files) -> tuple[str, bool, bool]:
+        """Where to, without its leading slash, whether that is to be a folder, and whether it is one already."""
         path = files.destination
         folder = path.endswith(("/", "/.")) or path in (".", "..")
         cleaned = posixpath.normpath("/" + path).lstrip("/")
-        if not folder:
-            several = len(files.sources) + len(files.inline) > 1
-            folder = several or not cleaned or await self._is_folder(tree, "/" + cleaned)
-        return cleaned, folder
+        there = not cleaned or await self._is_folder(tree, "/" + cleaned)
+        several = len(files.sources) + len(files.inline) > 1
+        return cleaned, folder or several or there, there
 
     async def _is_folder(self, tree: Stopped, path: str) -> bool:
         try:
@@ -236,8 +238,13 @@ def _relative(path: str) -> bytes:
     return path.strip("/").encode("utf-8", "surrogateescape")
 
 
+def _hidden(source: From | None) -> tuple[str, ...]:
+    return source.hidden if isinstance(source, Context) else ()
+
+
 def _mode(text: str, default: int) -> int:
-    return int(text, 8) if text.isdecimal() else default
+    """Raises Misfit."""
+    return mode_of(text)(default, False)
 
 
 def _one_file(name: str, data: bytes, owner: tuple[int, int], mode: str) -> bytes:

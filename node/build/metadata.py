@@ -81,7 +81,8 @@ def _rest(changed: Config, says: typed.Typed, word: Word) -> tuple[Config, str]:
 
 def workdir(config: Mapping[str, Any], path: str) -> str:
     """Where WORKDIR leads."""
-    return posixpath.normpath(posixpath.join("/", config.get("WorkingDir") or "/", _one(path, "WORKDIR")))
+    joined = posixpath.normpath(posixpath.join("/", config.get("WorkingDir") or "/", _one(path, "WORKDIR")))
+    return "/" + joined.lstrip("/")  # normpath keeps two slashes
 
 
 def words_of(command: typed.Command, config: Mapping[str, Any]) -> list[str]:

@@ -5,7 +5,7 @@ result or none, and the collector needs to know nothing about builds.
 """
 
 import contextlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -49,9 +49,26 @@ class Results:
     def __init__(self, content: ContentStore, images: Held) -> None:
         self._content = content
         self._images = images
+        self._under_way = 0
+        self._used: set[str] = set()
+
+    @contextlib.contextmanager
+    def building(self) -> Iterator[None]:
+        """What is found or made meanwhile is not forgotten before the end."""
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._used.clear()
 
     async def find(self, key: str) -> State | None:
         """What a step of this key made. Its `config` is that of the image as it was kept."""
+        self._used.add(key)
+        return await self._read(key)
+
+    async def _read(self, key: str) -> State | None:
         try:
             stored = await self._content.manifests.get(BUILDING, Tag(key))
             manifest = manifests.parse(stored.raw, stored.media_type)
@@ -64,6 +81,7 @@ class Results:
 
     async def keep(self, state: State, key: str = "") -> Digest:
         """The image of a state that is whole, for containers to stand on and for a later build. Gives its id."""
+        self._used.add(key or state.key)
         async with self._images.intake.taking("build") as taking:
             await taking.link(BUILDING, state.layers)
             manifest, config = await _documents(taking, BUILDING, state)
@@ -75,6 +93,7 @@ class Results:
                     root: str, size: int) -> State:
         """The state after a step that wrote `stream`, kept under its key. `root`: the snapshot it was written in, which
         becomes the layer's and is of no use afterwards (empty: it does not); `size`: bytes in it."""
+        self._used.add(key)
         async with self._images.intake.taking("build") as taking:
             await taking.link(BUILDING, state.layers)
             told: list[Packed] = []
@@ -102,7 +121,7 @@ class Results:
         """What is in the cache, oldest first."""
         found = []
         for row in sorted(await self._content.tags.all(), key=lambda row: row.updated):
-            state = await self.find(str(row.tag)) if row.repo == BUILDING else None
+            state = await self._read(str(row.tag)) if row.repo == BUILDING else None
             if state is not None:
                 line = str(state.history[-1].get("created_by", "")) if state.history else ""
                 told = state.history[-1] if state.history else {"empty_layer": True}
@@ -115,20 +134,31 @@ class Results:
         """Forget results, oldest first: those of before a moment, of these `keys` if there are any, and only until
         `keep` bytes of layers are left. Gives the keys, and bytes that are free again."""
         held = await self.kept()
-        left, gone = sum(one.size for one in held), []
+        left, gone, digests = sum(one.size for one in held), [], set[Digest]()
         for one in held:
-            if (before is not None and one.updated >= before) or (keep and left <= keep) or (
+            if (before is not None and one.updated >= before) or (keep and left <= keep) or one.key in self._used or (
                     keys and one.key not in keys):
                 continue
-            stored = await self._content.manifests.get(BUILDING, Tag(one.key))
-            await self._content.tags.delete(BUILDING, Tag(one.key), force=True)
-            with contextlib.suppress(NotFound, FailedPrecondition):
-                await self._content.manifests.delete(BUILDING, stored.digest, force=True)
+            with contextlib.suppress(NotFound):
+                digests.add((await self._content.manifests.get(BUILDING, Tag(one.key))).digest)
+                await self._content.tags.delete(BUILDING, Tag(one.key), force=True)
             left -= one.size
             gone.append(one.key)
+        await self._forget_unnamed(digests)
         self._images.changed()
         pruned = await self._images.prune(lambda _image: False, {})
         return gone, pruned.freed
+
+    async def _forget_unnamed(self, gone: Collection[Digest]) -> None:
+        """Two steps may have made the same. What lost its key to a later result of the same step goes, too, unless a
+        build under way may stand on it."""
+        rows = await self._content.manifests.all()
+        # Names after what is named: what is new meanwhile is not among the rows.
+        named = {row.digest for row in await self._content.tags.all() if row.repo == BUILDING}
+        for row in rows:
+            if row.repo == BUILDING and row.digest not in named and (row.digest in gone or not self._under_way):
+                with contextlib.suppress(NotFound, FailedPrecondition):
+                    await self._content.manifests.delete(BUILDING, row.digest, force=True)
 
     async def finish(self, state: State, targets: Sequence[Reference]) -> Digest:
         """The image under its names, or under none. Gives its id."""

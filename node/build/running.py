@@ -26,6 +26,7 @@ LABEL, STEP = "io.seawall.build", "step"
 AT_ONCE = 4
 """Of all builds together."""
 
+_STRICTER = ("shared", "private", "locked")
 _READ = 64 * 1024
 _HEADER = 8
 
@@ -77,7 +78,7 @@ class Runner:
 
     @asynccontextmanager
     async def _ran(self, job: Job, limits: RunLimits, output: Output, *, keep_failed: bool) -> AsyncIterator[str]:
-        created = await self._containers.create(_spec(job, limits))
+        created = await self._created(_spec(job, limits))
         failed = True
         try:
             output.stream(f" ---> Running in {created.id[:12]}\n")
@@ -88,6 +89,26 @@ class Runner:
             if not (failed and keep_failed):
                 await asyncio.shield(self._remove(created.id))
 
+    async def _created(self, spec: CreateSpec) -> Created:
+        """Who is cancelled meanwhile leaves no container that nobody knows of."""
+        creating = asyncio.ensure_future(self._containers.create(spec))
+        try:
+            return await asyncio.shield(creating)
+        except asyncio.CancelledError:
+            await asyncio.wait({creating})
+            if not creating.cancelled() and creating.exception() is None:
+                await asyncio.shield(self._remove(creating.result().id))
+            raise
+
+    async def _start(self, container: str) -> None:
+        """To its end: what has started half cannot be removed."""
+        starting = asyncio.ensure_future(self._containers.start(container))
+        try:
+            await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            await asyncio.wait({starting})
+            raise
+
     async def _remove(self, container: str) -> None:
         await self._containers.remove(container, force=True, volumes=True)
 
@@ -97,7 +118,7 @@ class Runner:
         try:
             ended = await self._containers.wait(container, "next-exit")
             try:
-                await self._containers.start(container)
+                await self._start(container)
             except CannotInvoke as error:
                 raise StepFailed(f"failed to run {_line(job.words)}: {error.message}", error.exit_code) from error
             result = await ended
@@ -112,19 +133,31 @@ class Runner:
 
     # -- mounts
 
-    async def cache(self, mount: RunMount, stack: AsyncExitStack) -> MountSpec:
-        """A folder that outlives the build. `locked`: one RUN at a time; `private`: a second one has its own."""
-        if mount.source or mount.source_stage:
-            raise Unimplemented("RUN --mount=type=cache with from or source is not supported yet")
-        name = digest_of("cache", mount.id or mount.target)
-        lock = self._locks[name]
-        if mount.sharing == "private" and lock.locked():
-            name = digest_of("cache", mount.id or mount.target, id(stack))
-        elif mount.sharing != "shared":
-            await stack.enter_async_context(lock)
-        folder = self._caches / name
-        await asyncio.to_thread(_make_cache, folder, mount)
-        return MountSpec("bind", _target(mount.target), str(folder), read_only=mount.read_only)
+    async def caches(self, mounts: Sequence[RunMount], stack: AsyncExitStack) -> list[MountSpec]:
+        """Folders that outlive the build, of one RUN. `locked`: one RUN at a time; `private`: a second one has its own.
+        """
+        asked: dict[str, str] = {}
+        for mount in mounts:
+            if mount.source or mount.source_stage:
+                raise Unimplemented("RUN --mount=type=cache with from or source is not supported yet")
+            asked[_cache(mount)] = max(asked.get(_cache(mount), "shared"), mount.sharing, key=_STRICTER.index)
+        names = {name: name for name in asked}
+        # Each once and in one order: no two RUNs wait for one another.
+        for name, sharing in sorted(asked.items()):
+            if sharing == "private" and self._locks[name].locked():
+                names[name] = digest_of("private", name, id(stack))
+            elif sharing != "shared":
+                await stack.enter_async_context(self._locks[name])
+        specs = []
+        for mount in mounts:
+            folder = self._caches / names[_cache(mount)]
+            await asyncio.to_thread(_make_cache, folder, mount)
+            specs.append(MountSpec("bind", _target(mount.target), str(folder), read_only=mount.read_only))
+        return specs
+
+
+def _cache(mount: RunMount) -> str:
+    return digest_of("cache", mount.id or mount.target)
 
 
 def _make_cache(folder: Path, mount: RunMount) -> None:

@@ -28,6 +28,8 @@ from ocispec.digest import Digest
 from storage.repository.store import ContentStore
 
 MAX_DOCKERFILE = 4 * 1024 * 1024
+BESIDE = ".dockerfile.stdin"
+"""The name under which `seawall build -f -` sends what is no part of the context."""
 
 Body = AsyncIterator[bytes]
 
@@ -77,14 +79,19 @@ class Builds:
         """Raises StepFailed."""
         return await self._text(context, name, f"Cannot locate specified Dockerfile: {name}")
 
-    async def ignore(self, context: Path, dockerfile: str) -> Ignore | None:
-        """The Dockerfile's own list, or the context's."""
+    async def hidden(self, context: Path, dockerfile: str) -> tuple[str, ...]:
+        """What clients send though it is left out: the Dockerfile and the list itself. Raises InvalidDockerfile."""
+        dockerfile = posixpath.normpath("/" + dockerfile).lstrip("/")
+        if dockerfile == BESIDE:
+            return (BESIDE,)
         for name in (f"{dockerfile}.dockerignore", ".dockerignore"):
             try:
-                return Ignore.parse(await self._text(context, name, name))
+                ignore = Ignore.parse(await self._text(context, name, name))
             except StepFailed:
                 continue
-        return None
+            sent = (dockerfile, f"{dockerfile}.dockerignore", ".dockerignore")
+            return tuple(path for path in sent if ignore.leaves_out(path))
+        return ()
 
     async def _text(self, context: Path, name: str, problem: str) -> bytes:
         tree = Stopped(RootMount("bind", str(context), ("ro", "rbind")))

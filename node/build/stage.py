@@ -109,6 +109,10 @@ class StageBuild:
     def _word(self, text: str) -> str:
         return shell.word(text, {**self.arguments, **environment(self.state.config)}, shell.Rules(self.escape))
 
+    def _text(self, text: str) -> str:
+        """Of a heredoc: its quotes are its own."""
+        return shell.word(text, {**self.arguments, **environment(self.state.config)}, shell.Rules(plain_quotes=True))
+
     def _tell(self, line: str, config: Mapping[str, object] | None = None) -> None:
         entry = metadata.entry(self._now(), line)
         self.state = self.state.told(self.state.step("says", line), entry, config)
@@ -149,7 +153,9 @@ class StageBuild:
         words = _command(says, config)
         mounts = [mount.expanded(self._word) for mount in says.mounts]
         async with AsyncExitStack() as stack:
-            key = self.state.step("run", words, sorted(arguments.items()), says.network, says.security,
+            limits = self.request.limits
+            network = limits.network if says.network == "default" else says.network
+            key = self.state.step("run", words, sorted(arguments.items()), network, limits.extra_hosts, says.security,
                                   [await self._mount_key(mount) for mount in mounts], environment(config),
                                   self.request.epoch)
             entry = metadata.entry(self._now(), _run_line(words, arguments))
@@ -161,7 +167,8 @@ class StageBuild:
             running = self.means.runner.run(job, self.request.limits, self.output,
                                             keep_failed=self.request.keep_failed)
             container = await stack.enter_async_context(running)
-            await self._take_layer(container, key, entry, [*(mount.target for mount in job.mounts), *STUBS])
+            stubs = [*(mount.target for mount in job.mounts), *(job.tmpfs or ()), *STUBS]
+            await self._take_layer(container, key, entry, stubs)
             self.output.stream(f" ---> Removed intermediate container {container[:12]}\n")
 
     async def _job(self, words: tuple[str, ...], arguments: Mapping[str, str], config: Mapping[str, object],
@@ -173,7 +180,9 @@ class StageBuild:
         env = (*(f"{name}={value}" for name, value in arguments.items() if name not in held),)
         job = Job(str(image), words, env, str(config.get("User") or ""), str(config.get("WorkingDir") or "/"),
                   network=says.network)
-        specs = [await self._mount(mount, job, stack) for mount in mounts if mount.kind in ("bind", "cache")]
+        placed = [replace(mount, target=_absolute(mount.target, job)) for mount in mounts]
+        caches = await self.means.runner.caches([mount for mount in placed if mount.kind == "cache"], stack)
+        specs = [*caches, *[await self._mount(mount) for mount in placed if mount.kind == "bind"]]
         tmpfs = {_absolute(mount.target, job): f"size={mount.size}" if mount.size else "" for mount in mounts
                  if mount.kind == "tmpfs"}
         for mount in mounts:
@@ -181,10 +190,7 @@ class StageBuild:
                 raise StepFailed(f"{mount.kind} {mount.id or 'default'}: not found")
         return with_mounts(job, specs, tmpfs)
 
-    async def _mount(self, mount: RunMount, job: Job, stack: AsyncExitStack) -> MountSpec:
-        mount = replace(mount, target=_absolute(mount.target, job))
-        if mount.kind == "cache":
-            return await self.means.runner.cache(mount, stack)
+    async def _mount(self, mount: RunMount) -> MountSpec:
         if not mount.read_only:
             raise Unimplemented("RUN --mount=type=bind,rw is not supported yet")
         source = await self.sources.of(mount.source_stage)
@@ -206,7 +212,7 @@ class StageBuild:
 
     async def _files(self, says: typed.Files, shown: str) -> None:
         source = await self.sources.of(says.source_stage) if says.sources or says.source_stage else None
-        files = says.expanded(self._word)
+        files = says.expanded(self._word, self._text)
         destination = files.destination
         if not destination.startswith("/"):
             destination = f"{str(self.state.config.get('WorkingDir') or '/').rstrip('/')}/{destination}"
@@ -218,7 +224,7 @@ class StageBuild:
             origin = _from(source) if source is not None and local else None
             contents = await self.means.copier.digest(origin, files) if origin is not None else ""
             key = self.state.step("files", files.add, contents, destination, files.chown, files.chmod, files.parents,
-                                  len(files.sources), local, files.unpack, [one.digest for one in fetched],
+                                  len(files.sources), local, files.unpack, [(one.name, one.digest) for one in fetched],
                                   [(doc.name, doc.content) for doc in files.inline], self.request.epoch)
             entry = metadata.entry(self._now(), f"{shown} # buildkit")
             if await self._cached(key):
@@ -230,7 +236,7 @@ class StageBuild:
     async def _workdir(self, says: typed.WorkDir) -> None:
         path = metadata.workdir(self.state.config, self._word(says.path))
         config = {**self.state.config, "WorkingDir": path}
-        key = self.state.step("workdir", path, self.state.config.get("User") or "")
+        key = self.state.step("workdir", path, self.state.config.get("User") or "", self.request.epoch)
         line = f"WORKDIR {path}"
         if await self._cached(key, config):
             return
@@ -260,7 +266,7 @@ class StageBuild:
 
     def _run_arguments(self) -> dict[str, str]:
         held = environment(self.state.config)
-        return {name: value for name, value in self.arguments.items() if name not in held and name not in PREDEFINED}
+        return {name: value for name, value in self.arguments.items() if name not in held}
 
     def _proxies(self) -> dict[str, str]:
         return {name: value for name, value in self.request.options.build_args.items() if name in PREDEFINED}
@@ -280,9 +286,7 @@ def _command(says: typed.Run, config: Mapping[str, object]) -> tuple[str, ...]:
     line = says.command.words[0]
     if len(says.heredocs) == 1 and line.strip() in (f"<<{says.heredocs[0].name}", f"<<-{says.heredocs[0].name}",
                                                     f'<<"{says.heredocs[0].name}"', f"<<'{says.heredocs[0].name}'"):
-        text = says.heredocs[0].content
-        if says.heredocs[0].chomp:
-            text = "".join(one.lstrip("\t") for one in text.splitlines(keepends=True))
+        text = says.heredocs[0].chomped
         if text.startswith("#!"):
             raise Unimplemented("a heredoc of RUN that names its interpreter is not supported yet: call it in the line")
         return (*metadata.shell_of(config), text)

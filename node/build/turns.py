@@ -10,6 +10,10 @@ MAX_KEPT = 4 * 1024 * 1024
 """Characters of one stage; beyond it what a command prints is left out until it is its turn."""
 
 
+EACH = 256
+"""What a line costs beside its text: a command may print one character at a time."""
+
+
 class Turns:
     def __init__(self, output: Output, count: int) -> None:
         self._output = output
@@ -27,7 +31,7 @@ class Turns:
             return
         if self._sizes[place] > MAX_KEPT:
             return
-        self._sizes[place] += size
+        self._sizes[place] += size + EACH
         if self._sizes[place] > MAX_KEPT:
             self._kept[place].append(lambda output: output.stream("[output left out]\n"))
             return

@@ -73,8 +73,8 @@ class Request:
     keep_failed: bool = False
     """The container of a RUN that failed is left."""
 
-    ignore: tuple[str, ...] = ()
-    """Patterns of the context that are left out, beside its own .dockerignore."""
+    hidden: tuple[str, ...] = ()
+    """Paths of the context that no COPY sees."""
 
 
 @dataclass(frozen=True, slots=True)

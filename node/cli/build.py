@@ -221,10 +221,15 @@ def _logins(dockerfile: bytes, asked: Mapping[str, Any]) -> str:
     return base64.urlsafe_b64encode(json.dumps(found).encode()).decode()
 
 
+_PLATFORMS = {f"{side}{part}": "linux" for side in ("BUILD", "TARGET")
+              for part in ("PLATFORM", "OS", "ARCH", "VARIANT")}  # fmt: skip
+"""Which it is says nothing about where bases come from."""
+
+
 def _hosts(dockerfile: bytes, asked: Mapping[str, Any]) -> set[str]:
     arguments = {name: value for name, value in map(_argument, asked["build_args"]) if value is not None}
     try:
-        wanted = plan(script(parse(dockerfile)), Options(asked["target"] or "", arguments))
+        wanted = plan(script(parse(dockerfile)), Options(asked["target"] or "", arguments, _PLATFORMS))
     except InvalidDockerfile:
         return set()  # the daemon says what is wrong with it
     hosts = set()

@@ -112,7 +112,8 @@ def _healthcheck(config: Config, text: str) -> None:
     while match := re.match(r"--(interval|timeout|start-period|start-interval|retries)=(\S+)\s+", text):
         options[match[1]] = int(match[2]) if match[1] == "retries" and match[2].isdigit() else _span(match[2])
         text = text[match.end():]
-    kind, _, rest = text.partition(" ")
+    kind, *after = text.split(None, 1)
+    rest = after[0] if after else ""
     if kind.upper() == "NONE" and not rest.strip():
         config["Healthcheck"] = {"Test": ["NONE"]}
         return

@@ -35,6 +35,10 @@ class Heredoc:
     chomp: bool
     """`<<-`: the tabs that lines begin with are not part of it."""
 
+    @property
+    def chomped(self) -> str:
+        return re.sub(r"(?m)^\t+", "", self.content) if self.chomp else self.content
+
 
 @dataclass(frozen=True, slots=True)
 class Instruction:

@@ -24,13 +24,14 @@ class Rules:
     """How words are read.
 
     `raw_quotes`: quotes stay in the result; `raw_escapes`: escape characters too; `keep_unset`: a variable that is not
-    set stays as it was written.
+    set stays as it was written; `plain_quotes`: quotes are characters as any other.
     """
 
     escape: str = "\\"
     raw_quotes: bool = False
     raw_escapes: bool = False
     keep_unset: bool = False
+    plain_quotes: bool = False
 
 
 PLAIN = Rules()
@@ -112,7 +113,7 @@ class _Reader:
             if char == "$":
                 part = self._dollar()
                 found.add(part)
-            elif char in "'\"":
+            elif char in "'\"" and not self._rules.plain_quotes:
                 part = self._quoted(char)
                 found.raw(part)
             elif char == self._rules.escape:

@@ -6,7 +6,7 @@ needs, directly or not, is built; the rest of the file is read (its mistakes are
 
 import graphlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from node.dockerfile import shell, typed
 from node.dockerfile.document import Document, Instruction
@@ -100,7 +100,7 @@ def script(document: Document) -> Script:
     """Raises InvalidDockerfile."""
     arguments: list[typed.Arg] = []
     stages: list[Stage] = []
-    steps: list[Step] = []
+    steps: list[list[Step]] = []
     for line in document.instructions:
         try:
             says = typed.of(line)
@@ -109,19 +109,18 @@ def script(document: Document) -> Script:
         if isinstance(says, typed.From):
             if len(stages) == MAX_STAGES:
                 raise InvalidDockerfile(f"more than {MAX_STAGES} stages", line.first)
-            steps = []
+            steps.append([])
             stages.append(Stage(len(stages), says, line, ()))
         elif stages:
-            steps.append(Step(line, says))
-            last = stages[-1]
-            stages[-1] = Stage(last.number, last.base, last.line, tuple(steps))
+            steps[-1].append(Step(line, says))
         elif isinstance(says, typed.Arg):
             arguments.append(says)
         else:
             raise InvalidDockerfile("no build stage in current context", line.first)
     if not stages:
         raise InvalidDockerfile("no build stage in current context")
-    return Script(tuple(arguments), tuple(stages), document.escape, document.directives, document.warnings)
+    whole = tuple(replace(stage, steps=tuple(own)) for stage, own in zip(stages, steps, strict=True))
+    return Script(tuple(arguments), whole, document.escape, document.directives, document.warnings)
 
 
 def plan(script: Script, options: Options) -> Plan:

@@ -89,11 +89,13 @@ class Files:
     unpack: bool | None = None
     """None: local archives are unpacked and downloads are not."""
 
-    def expanded(self, word: Word) -> Self:
+    def expanded(self, word: Word, text: Word) -> Self:
+        """`text`: variables replaced alone, quotes left."""
         return replace(self, sources=tuple(map(word, self.sources)), destination=word(self.destination),
                        chown=word(self.chown), chmod=word(self.chmod), checksum=word(self.checksum),
                        exclude=tuple(map(word, self.exclude)),
-                       inline=tuple(replace(doc, content=word_of_heredoc(doc, word)) for doc in self.inline))
+                       inline=tuple(replace(doc, content=text(doc.content) if doc.expand else doc.content)
+                                    for doc in self.inline))
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,13 +173,6 @@ def of(instruction: Instruction) -> Typed:
     return found
 
 
-def word_of_heredoc(heredoc: Heredoc, word: Word) -> str:
-    """Variables are replaced in a heredoc, quotes and blanks are its own."""
-    if not heredoc.expand:
-        return heredoc.content
-    return word(heredoc.content)
-
-
 # -- one reader an instruction
 
 
@@ -246,7 +241,7 @@ def _files(line: Instruction, flags: Flags) -> Files:
     *sources, destination = line.values
     if heredoc_of(destination) is not None and line.heredocs:
         raise InvalidInstruction(f"{line.name} cannot accept a heredoc as a destination")
-    inline = list(line.heredocs)
+    inline = [replace(doc, content=doc.chomped) for doc in line.heredocs]
     named = [source for source in sources if not (inline and heredoc_of(source) is not None)]
     if len(sources) > 1 and not destination.endswith("/") and not _has_variable(destination):
         raise InvalidInstruction(f"When using {line.name} with more than one source file, the destination must be a "

@@ -5,6 +5,8 @@ Two outputs of one walk: the files as tar, to be put in by `receiving`, or a dig
 process is shut into it (`view`), no name is looked up twice, and only regular files are opened.
 """
 
+import contextlib
+import errno
 import fnmatch
 import hashlib
 import os
@@ -48,17 +50,26 @@ class Wanted:
     mode: str = ""
     """Octal, or symbolic as chmod(1) takes it; empty: as in the tree."""
 
+    there: bool = False
+    """The target is a directory already, and stays what it is."""
+
+    hidden: tuple[str, ...] = ()
+    """Paths that are as if they were not there."""
+
+    done: tuple[str, ...] = ()
+    """Paths of sources that are not to be taken any more."""
+
     @classmethod
     def from_json(cls, job: Mapping[str, Any]) -> "Wanted":
         return cls(tuple(job["sources"]), job["target"], job["folder"], job["parents"], tuple(job["exclude"]),
-                   (job["owner"][0], job["owner"][1]) if job["owner"] else None, job["mode"])
+                   (job["owner"][0], job["owner"][1]) if job["owner"] else None, job["mode"], job["there"],
+                   tuple(job["hidden"]), tuple(job["done"]))
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """One source: its place, its path in the tree and the name it gets."""
+    """One source: its path in the tree and the name it gets. Not opened: there may be more than descriptors."""
 
-    place: int
     path: str
     name: str
 
@@ -107,6 +118,8 @@ class Gatherer:
     def __init__(self, inside: View, wanted: Wanted) -> None:
         self._view = inside
         self._wanted = wanted
+        self._hidden = frozenset(wanted.hidden)
+        self._there = wanted.there
         self._change = mode_of(wanted.mode)
         try:
             self._exclude = Ignore(wanted.exclude)
@@ -117,7 +130,7 @@ class Gatherer:
         """Raises PathMissing for a path that is not there and a pattern that matches nothing."""
         found: list[_Found] = []
         for source in self._wanted.sources:
-            places = list(self._matching(source))
+            places = [one for one in self._matching(source) if one.path not in self._hidden]
             if not places:
                 raise PathMissing(source)
             found += places
@@ -129,18 +142,21 @@ class Gatherer:
 
     def archives(self) -> list[str]:
         """Paths of the sources that are archives, which ADD unpacks."""
-        return [one.path for one in self.sources() if self._is_archive(one.place)]
+        return [one.path for one in self.sources() if not self._left_out(one.path) and self._is_archive(one.path)]
 
     def gather(self, out: Digesting | Packing) -> None:
         for one in self.sources():
-            info = os.fstat(one.place)
-            if self._left_out(one.path):
+            if self._left_out(one.path) or one.path in self._wanted.done:
                 continue
-            if stat.S_ISDIR(info.st_mode):
-                top = self._base_of(one, folder=True)
-                self._folder(os.open(".", DIRECTORY, dir_fd=one.place), one.path, top, out, 0, itself=bool(top))
-            else:
-                self._other(one.place, self._base_of(one, folder=False), out)
+            with self._place(one.path) as place:
+                if _is_folder(place):
+                    top = self._base_of(one, folder=True)
+                    # A target that is there, or has got something already, is not changed by what is copied into it.
+                    itself = bool(top) and (not self._there or bool(self._wanted.parents and one.name))
+                    self._folder(os.open(".", DIRECTORY, dir_fd=place), one.path, top, out, 0, itself=itself)
+                else:
+                    self._other(place, self._base_of(one, folder=False), out)
+            self._there = True
 
     # -- finding
 
@@ -150,14 +166,12 @@ class Gatherer:
         parts = [part for part in posixpath.normpath("/" + (f"{pivot}/{rest}" if pivot else source)).split("/") if part]
         cut = len([part for part in posixpath.normpath("/" + pivot).split("/") if part]) if pivot else 0
         if not _WILD.search(source):
-            place = self._open("/".join(parts) or ".", follow=True)
-            if place is not None:
-                yield self._named(place, parts, cut)
+            if self._exists(parts):
+                yield self._named(parts, cut)
             return
         for path in sorted(self._expanded(parts)):
-            place = self._open("/".join(path), follow=True)
-            if place is not None:
-                yield self._named(place, path, cut)
+            if self._exists(path):
+                yield self._named(path, cut)
 
     def _expanded(self, parts: Sequence[str]) -> list[list[str]]:
         paths: list[list[str]] = [[]]
@@ -206,19 +220,37 @@ class Gatherer:
         finally:
             os.close(place)
 
+    def _exists(self, path: Sequence[str]) -> bool:
+        place = self._open("/".join(path) or ".", follow=True)
+        if place is not None:
+            os.close(place)
+        return place is not None
+
+    @contextlib.contextmanager
+    def _place(self, path: str) -> Iterator[int]:
+        place = self._open(path or ".", follow=True)
+        if place is None:
+            raise PathMissing(path)
+        try:
+            yield place
+        finally:
+            os.close(place)
+
     def _open(self, path: str, *, follow: bool) -> int | None:
         try:
             place = syscalls.openat2(self._view.root, path, _PLACE | (0 if follow else os.O_NOFOLLOW), resolve=IN_ROOT)
-        except OSError:
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                raise
             return None
         if made_up(place):
             os.close(place)
             return None
         return place
 
-    def _named(self, place: int, parts: Sequence[str], cut: int) -> _Found:
+    def _named(self, parts: Sequence[str], cut: int) -> _Found:
         name = "/".join(parts[cut:]) if self._wanted.parents else (parts[-1] if parts else "")
-        return _Found(place, "/".join(parts), name)
+        return _Found("/".join(parts), name)
 
     def _base_of(self, one: _Found, *, folder: bool) -> str:
         """Where it goes: what is in a directory goes into the target, a file to it or into it."""
@@ -229,10 +261,11 @@ class Gatherer:
             return target
         return posixpath.join(target, one.name) if self._wanted.folder else target
 
-    def _is_archive(self, place: int) -> bool:
-        if not stat.S_ISREG(os.fstat(place).st_mode):
-            return False
-        opened = self._reading(place)
+    def _is_archive(self, path: str) -> bool:
+        with self._place(path) as place:
+            if not stat.S_ISREG(os.fstat(place).st_mode):
+                return False
+            opened = self._reading(place)
         try:
             return _begins_archive(opened)
         finally:
@@ -253,7 +286,7 @@ class Gatherer:
                 out.member(self._changed(made, folder=True), iter(()))
             for entry in sorted(os.listdir(opened)):
                 below = posixpath.join(path, entry)
-                if self._left_out(below) and not self._exclude.takes_back:
+                if below in self._hidden or (self._left_out(below) and not self._exclude.takes_back):
                     continue
                 place = os.open(entry, _PLACE | os.O_NOFOLLOW, dir_fd=opened)
                 try:

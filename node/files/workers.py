@@ -72,10 +72,14 @@ class Choice:
     exclude: tuple[str, ...] = ()
     owner: tuple[int, int] | None = None
     mode: str = ""
+    there: bool = False
+    hidden: tuple[str, ...] = ()
+    done: tuple[str, ...] = ()
 
     def to_json(self) -> Mapping[str, Any]:
         return {"sources": self.sources, "target": self.target, "folder": self.folder, "parents": self.parents,
-                "exclude": self.exclude, "owner": self.owner, "mode": self.mode}  # fmt: skip
+                "exclude": self.exclude, "owner": self.owner, "mode": self.mode, "there": self.there,
+                "hidden": self.hidden, "done": self.done}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,11 @@ class Catalog:
         image = self.by_id(name)
         if image.id in self.references:
             return self.top(self.references[image.id][0])
-        return next(top for top in self.tops.values() if image.id in top.ids)
+        for top in self.tops.values():
+            if image.id in top.ids:
+                return top
+        # A result of builds: containers stand on it, nobody names it.
+        raise ImageNotFound(name)
 
     def held(self, image_id: Digest) -> Image:
         return self.images.get(image_id) or self.others[image_id]

@@ -85,8 +85,9 @@ class OverlaySnapshotter:
     async def adopt(self, container_id: str, chain: Sequence[Digest]) -> bool:
         upper = self._index.container(container_id) / "upper"
         number = await self._index.reserve()
+        below = self._index.directory(self._index.number(chain[-2])) if len(chain) > 1 else None
         # A directory takes the place of an empty one: whoever dies in between leaves a layer that nothing names.
-        await self._index.filling(number, lambda: _moved(upper, self._index.directory(number)))
+        await self._index.filling(number, lambda: _moved(upper, self._index.directory(number), below))
         await self._index.settle(chain[-1], number)
         return True
 
@@ -170,8 +171,11 @@ def _writable(folder: Path, top: Path | None) -> None:
         _like(top, upper)
 
 
-def _moved(upper: Path, target: Path) -> None:
+def _moved(upper: Path, target: Path, below: Path | None) -> None:
     upper.rename(target)
+    if below is not None:
+        # The packed layer says nothing about the root: whoever unpacks it has what is below.
+        _like(below, target)
 
 
 def _like(below: Path, above: Path) -> None:

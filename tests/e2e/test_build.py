@@ -233,6 +233,87 @@ def test_the_same_bytes_whenever_it_is_built(newest: Docker, alpine: str, tmp_pa
     assert newest.ok("run", "--rm", first.strip(), "stat", "-c", "%Y", "/made/now", "/srv/file") == "1700000000\n" * 2
 
 
+def test_what_copies_leave_alone(newest: Docker, alpine: str, tmp_path: Path) -> None:
+    """A directory that is there keeps its mode, a link to one stays a link; what is missing on the way is the
+    owner's; a Dockerfile that is left out is not copied; archives are unpacked and not copied, too."""
+    (tmp_path / "dir").mkdir()
+    (tmp_path / "dir").chmod(0o700)
+    (tmp_path / "dir/f").write_text("x")
+    (tmp_path / ".dockerignore").write_text("Dockerfile\n.dockerignore\n")
+    with tarfile.open(tmp_path / "pack.tar", "w") as pack:
+        pack.addfile(tarfile.TarInfo("inner"), io.BytesIO())
+    (tmp_path / "Dockerfile").write_text(f"""FROM {alpine}
+RUN ln -s usr/share /link && mkdir -m 711 /old
+COPY dir /link/
+COPY dir /tmp/
+COPY dir /old
+COPY dir /new
+ADD ./pack.tar /one/
+ADD pack*.tar /two/
+COPY . /all/
+COPY --chown=1000:1001 dir/f /way/deep/f
+USER 1000
+WORKDIR //work/a/b
+COPY --chmod=u+x <<EOF /said
+echo "it's $PWD" 'x' \\$PWD
+EOF
+COPY <<-EOF /tabs
+\tone\ttwo
+\tEOF
+ARG https_proxy=none
+RUN --mount=type=tmpfs,target=/nowhere echo "$https_proxy" >proxy
+""")
+    newest.ok("build", "-t", "copies", str(tmp_path), timeout=60)
+    files = files_of(newest, "copies")
+    assert (files["link"].issym(), files["usr/share/f"].isreg()) == (True, True)
+    modes = {name: files[name].mode & 0o7777 for name in ("tmp", "old", "new", "said")}
+    assert modes == {"tmp": 0o1777, "old": 0o711, "new": 0o700, "said": 0o744}
+    assert {"one/inner", "two/inner", "all/pack.tar"} <= set(files)
+    assert not {"one/pack.tar", "two/pack.tar", "all/Dockerfile", "all/.dockerignore", "nowhere"} & set(files)
+    assert {(files[name].uid, files[name].gid) for name in ("way", "way/deep", "way/deep/f")} == {(1000, 1001)}
+    assert {files[name].uid for name in ("work", "work/a", "work/a/b")} == {1000}
+    said = newest.ok("run", "--rm", "copies", "cat", "/said", "/tabs", "/work/a/b/proxy")
+    assert said == "echo \"it's \" 'x' $PWD\none\ttwo\nnone\n"
+
+
+def test_the_layer_that_was_adopted_is_the_one_that_is_pulled(newest: Docker, alpine: str, tmp_path: Path) -> None:
+    name = f"{newest.platform.registry}/adopted:1"
+    newest.ok("build", "-t", name, "-", stdin=f"""FROM {alpine}
+RUN mkdir -p /d/e /gone && touch /d/e/f /gone/x
+RUN rm -rf /d /gone && mkdir /d && touch /d/new && ln /d/new /d/other && chmod 711 / /srv && chown 9:9 / \\
+    && mkfifo /d/fifo && rm /etc/motd && ln -s nowhere /etc/motd
+""", timeout=60)
+    def told() -> dict[str, object]:
+        return {path: (one.type, one.mode, one.uid, one.gid, one.size, one.linkname, int(one.mtime))
+                for path, one in files_of(newest, name).items()}  # fmt: skip
+
+    adopted = told()
+    root = newest.ok("run", "--rm", name, "stat", "-c", "%a %u", "/")
+    newest.ok("push", name, timeout=60)
+    newest.ok("rm", "-f", *newest.ok("ps", "-aq").split())
+    newest.ok("rmi", name)
+    newest.ok("builder", "prune", "-f")
+    newest.ok("pull", name)
+    pulled = told()
+    assert {path: (adopted.get(path), pulled.get(path)) for path in {*adopted, *pulled}
+            if adopted.get(path) != pulled.get(path)} == {}
+    assert newest.ok("run", "--rm", name, "stat", "-c", "%a %u", "/") == root
+
+
+def test_what_was_replaced_in_the_cache_is_pruned(newest: Docker, alpine: str, tmp_path: Path) -> None:
+    def stored() -> int:
+        return sum(path.stat().st_blocks for path in newest.platform.home.glob("node/**/*") if path.is_file())
+
+    newest.ok("builder", "prune", "-f")
+    text = f"FROM {alpine}\nRUN head -c 20000000 /dev/urandom >/big\n"
+    before = stored()
+    for _ in range(2):
+        newest.ok("build", "--no-cache", "-q", "-", stdin=text, timeout=60)
+    newest.ok("image", "prune", "-f")
+    newest.ok("builder", "prune", "-f")
+    assert (stored() - before) * 512 < 15_000_000
+
+
 def containers_of_builds(docker: Docker) -> list[str]:
     return docker.ok("ps", "-aq", "--filter", "label=io.seawall.build=step").split()
 

@@ -763,6 +763,9 @@ class FakeBuilds:
         (self._folder / "Dockerfile").write_bytes(b"".join([chunk async for chunk in body]))
         yield self._folder
 
+    async def hidden(self, context, dockerfile):
+        return ()
+
     async def dockerfile(self, context, name):
         return (context / name).read_bytes()
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from node.build.turns import MAX_KEPT, Turns
+from node.build.turns import EACH, MAX_KEPT, Turns
 
 
 class Said:
@@ -44,12 +44,21 @@ def test_what_is_kept_is_bounded() -> None:
     turns = Turns(said, 2)
     later = turns.of(1)
     for _ in range(10):
-        later.stream("x" * (MAX_KEPT // 4))
+        later.stream("x" * (MAX_KEPT // 4 - EACH))
     turns.end(0)
     assert said.texts[-1] == "[output left out]\n"
     assert len(said.texts) == 5
     later.stream("now")
     assert said.texts[-1] == "now"
+
+
+def test_short_lines_have_a_price_too() -> None:
+    said = Said()
+    turns = Turns(said, 2)
+    for _ in range(100_000):
+        turns.of(1).stream("x")
+    turns.end(0)
+    assert len(said.texts) < 20_000
 
 
 def test_who_fails_is_heard() -> None:

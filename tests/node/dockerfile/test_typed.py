@@ -61,7 +61,17 @@ def test_copy_of_heredocs() -> None:
     said = only("COPY a <<X /to/\nhello $N\nX")
     assert isinstance(said, typed.Files)
     assert said.sources == ("a",)
-    assert said.expanded(lambda text: text.replace("$N", "you")).inline[0].content == "hello you\n"
+    assert said.expanded(str, lambda text: text.replace("$N", "you")).inline[0].content == "hello you\n"
+
+
+def test_tabs_of_heredocs() -> None:
+    said = only("COPY <<-X /to/\n\thello\tyou\n\t\tX")
+    assert isinstance(said, typed.Files)
+    assert said.inline[0].content == "hello\tyou\n"
+
+
+def test_a_long_file_is_read_in_time_that_grows_with_it() -> None:
+    assert len(script(parse(b"FROM a\n" + b"ENV a=b\n" * 60_000)).stages[0].steps) == 60_000
 
 
 @pytest.mark.parametrize(("text", "reason"), [

@@ -2,6 +2,7 @@
 
 import io
 import os
+import resource
 import tarfile
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -59,7 +60,11 @@ async def taken(workers: Workers, tree: Path, choice: Choice) -> dict[str, tarfi
 @pytest.mark.parametrize(("choice", "names"), [
     (Choice(("a.txt",), "to/b", folder=False), ["to/b"]),
     (Choice(("*.txt",), "to", folder=True), ["to/a.txt", "to/b.txt"]),
-    (Choice(("?.md", "d"), "to", folder=True), ["to", "to/a.txt", "to/c.md", "to/e", "to/e/deep.txt"]),
+    (Choice(("?.md", "d"), "to", folder=True), ["to/a.txt", "to/c.md", "to/e", "to/e/deep.txt"]),
+    (Choice(("d", "x/y"), "to", folder=True), ["to", "to/a.txt", "to/e", "to/e/deep.txt", "to/z", "to/z/end"]),
+    (Choice(("d",), "to", folder=True, there=True), ["to/a.txt", "to/e", "to/e/deep.txt"]),
+    (Choice(("d", "?.txt"), "to", folder=True, there=True, hidden=("a.txt", "d/e")), ["to/a.txt", "to/b.txt"]),
+    (Choice(("?.txt",), "to", folder=True, done=("a.txt",)), ["to/b.txt"]),
     (Choice(("[^a]*.txt",), "t", folder=True), ["t/b.txt"]),
     (Choice(("**/*.txt",), "t", folder=True), ["t/a.txt", "t/b.txt", "t/deep.txt"]),
     (Choice(("d/",), "", folder=True), ["a.txt", "e", "e/deep.txt"]),
@@ -88,7 +93,22 @@ async def test_owner_and_mode(workers: Workers, tree: Path) -> None:
     assert (found["t"].uid, found["t"].mode) == (7, 0o611)
 
 
+async def test_more_files_than_descriptors(tmp_path: Path, tree: Path) -> None:
+    for number in range(300):
+        (tree / f"{number}.n").touch()
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    (tmp_path / "small").mkdir()
+    async with Workers(tmp_path / "small", UnpackLimits()) as workers:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (150, before[1]))
+        try:
+            found = await taken(workers, tree, Choice(("*.n",), "t", folder=True))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert len(found) == 300
+
+
 @pytest.mark.parametrize("choice", [
+    Choice(("a.txt",), "t", folder=True, hidden=("a.txt",)),
     Choice(("nothing",), "t", folder=True), Choice(("*.nothing",), "t", folder=True),
     Choice(("a.txt", "gone"), "t", folder=True),
 ])  # fmt: skip
