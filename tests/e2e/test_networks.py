@@ -44,7 +44,7 @@ def test_a_network_of_ones_own(docker: Docker, platform: Platform, back: str) ->
 
 def test_connect_and_disconnect(docker: Docker, platform: Platform, back: str) -> None:
     docker.ok("run", "-d", "--name", "web", "--network", "back", platform.image(), "sh", "-c", SERVE.format("hello"))
-    docker.ok("run", "-d", "--name", "box", platform.image(), "sleep", "60")
+    docker.ok("run", "-d", "--name", "box", platform.image(), "sleep", "600")
     docker.ok("network", "connect", "--ip", "10.67.0.20", "--alias", "b", "back", "box")
     address = docker.inspect("web", "{{.NetworkSettings.Networks.back.IPAddress}}")
     assert docker.ok("exec", "box", "wget", "-qO-", f"http://{address}/") == "hello\n"
@@ -64,7 +64,7 @@ def test_connect_and_disconnect(docker: Docker, platform: Platform, back: str) -
 
 
 def test_links_of_the_default_network(docker: Docker, platform: Platform) -> None:
-    docker.ok("run", "-d", "--name", "db", "--expose", "5432", "-e", "KEY=v", platform.image(), "sleep", "60")
+    docker.ok("run", "-d", "--name", "db", "--expose", "5432", "-e", "KEY=v", platform.image(), "sleep", "600")
     text = docker.ok("run", "--rm", "--name", "app", "--cap-add", "NET_RAW", "--link", "db:store", platform.image(), "sh", "-c",
                      "cat /etc/hosts; env; ping -c1 -W2 store")  # fmt: skip
     address = docker.inspect("db", "{{.NetworkSettings.IPAddress}}")

@@ -101,4 +101,5 @@ async def test_it_is_written_without_being_asked(tmp_path: Path, until: Until) -
     path = tmp_path / "events.log"
     async with open_journal(path) as journal:
         journal.append(container())
-        await until(lambda: path.exists() and json.loads(path.read_bytes())[2] == "start")
+        await until(lambda: path.exists() and path.read_bytes().endswith(b"\n"))
+        assert json.loads(path.read_bytes())[2] == "start"
