@@ -271,7 +271,7 @@ def a_key_of_root(name: str) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def victim() -> Iterator[int]:
     """A process of the host's root that has nothing to do with any container."""
-    process = subprocess.Popen(["sleep", "600"], stdin=subprocess.DEVNULL)
+    process = subprocess.Popen(["sleep", "infinity"], stdin=subprocess.DEVNULL)
     yield process.pid
     assert process.poll() is None, "a container ended a process of the host"
     process.kill()

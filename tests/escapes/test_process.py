@@ -68,9 +68,14 @@ def test_attempt(name: str, default: Answer, like_docker: Answer, weak: Answer) 
     if name not in WITH_DOCKERS:
         assert like_docker[name][0] != "open", like_docker[name][1]
     verdict, detail = weak[name]
-    if verdict == "absent" or detail in ("ENOSYS", "it is empty"):
-        pytest.skip(f"nothing to reach on this kernel: {detail}")
-    assert verdict == "open" or name in ELSEWHERE, f"the attempt never works: {detail}"
+    # What this kernel does not have nobody reaches; what it has the weak container must.
+    here = verdict != "absent" and detail not in ("ENOSYS", "it is empty")
+    assert verdict == "open" or name in ELSEWHERE or not here, f"the attempt never works: {detail}"
+
+
+def test_most_attempts_work_on_the_weak_container(weak: Answer) -> None:
+    """Or the table would prove nothing."""
+    assert sum(verdict == "open" for verdict, _ in weak.values()) >= len(attempts.ATTEMPTS) // 2
 
 
 def test_root_is_nobody_on_the_host(node: Node, probe: Prober) -> None:

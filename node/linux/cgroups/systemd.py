@@ -178,10 +178,11 @@ class GroupOfSystemd(GroupV2):
             self._start(pid)
             self.warnings = self.update(resources)
         except (CgroupError, BusError) as error:
+            over = _is_over(pid)  # before it is killed here
             if self._manager.knows(self._place.unit):
                 self.kill()
                 self.delete()
-            if _is_over(pid):
+            if over:
                 raise CgroupError(errno.ESRCH, f"process {pid} has ended") from error
             raise CgroupError(error.errno, f"{self._place.unit}: {error.strerror}") from error
         except BaseException:
