@@ -16,6 +16,7 @@ from node.network.bridge import forget_udp
 from node.network.hostports import Bind, Held
 from node.network.keeper import Keeper, KeeperGone
 from node.network.model import Endpoint, NetworkUnavailable, PortBinding, PortInUse, Resolving
+from node.network.namespace import open_namespace
 from node.network.published import Target
 from ocispec.errors import InvalidArgument
 
@@ -368,7 +369,7 @@ def _witness(kept: Kept, pid: int) -> None:
     if kept.life < 0:
         kept.life = os.pidfd_open(pid)
     if kept.netns < 0:
-        kept.netns = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        kept.netns = open_namespace(pid)
 
 
 def _differences(have: Sequence[PortBinding], wanted: Sequence[PortBinding]

@@ -10,6 +10,7 @@ import socket
 
 from node.linux import syscalls
 from node.linux.nftables import Nftables
+from node.network.namespace import refuse_ours
 
 ADDRESS = "127.0.0.11"
 TABLE = "seawall_names"
@@ -20,6 +21,7 @@ def listen(netns: int) -> tuple[socket.socket, socket.socket]:
 
     May be done again in the same namespace: the sockets of before are heard no longer.
     """
+    refuse_ours(netns)
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         syscalls.setns(netns, syscalls.CLONE_NEWNET)

@@ -95,10 +95,29 @@ def entered(netns: int) -> Iterator[None]:
         os.close(home)
 
 
+def open_namespace(pid: int) -> int:
+    """A descriptor of the namespace of a container's process. One in ours is none of a container that we care for: its
+    number has been given to somebody else, or it is not yet where it is going. Raises OSError."""
+    netns = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        refuse_ours(netns)
+    except OSError:
+        os.close(netns)
+        raise
+    return netns
+
+
+def refuse_ours(netns: int) -> None:
+    """What is meant for a container must never be done to the host. Raises OSError."""
+    there, here = os.fstat(netns), Path(HERE).stat()
+    if (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino):
+        raise ProcessLookupError(errno.ESRCH, "the container's network namespace is the host's")
+
+
 @contextmanager
 def namespace_of(pid: int) -> Iterator[tuple[int, Netlink]]:
     """The namespace of a running process: its descriptor and a socket inside, both closed at the end."""
-    netns = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    netns = open_namespace(pid)
     try:
         with entered(netns):
             inside = Netlink()
