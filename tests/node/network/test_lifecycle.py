@@ -5,7 +5,9 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import threading
+from collections.abc import Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -357,10 +359,20 @@ def test_an_interface_of_somebody_else_is_neither_taken_nor_removed(host: Host, 
     assert "br-theirs" in host.links()
 
 
-def test_a_named_bridge_that_this_node_made_is_taken_over(host: Host, tmp_path: Path) -> None:
+@pytest.fixture
+def container() -> Iterator[int]:
+    """A process in a network namespace of its own."""
+    with subprocess.Popen(["unshare", "--net", "sh", "-c", "echo there; exec sleep infinity"], stdout=subprocess.PIPE) as made:
+        assert made.stdout is not None
+        made.stdout.readline()
+        yield made.pid
+        made.kill()
+
+
+def test_a_named_bridge_that_this_node_made_is_taken_over(host: Host, tmp_path: Path, container: int) -> None:
     async def first() -> None:
         async with networks_of(tmp_path, bridge_name="br-mine") as networks:
-            await networks.readopt(Joining(ONE, "one", "", "bridge"), [Endpoint("172.16.0.9")], [], os.getpid())  # a container stays
+            await networks.readopt(Joining(ONE, "one", "", "bridge"), [Endpoint("172.16.0.9")], [], container)  # it stays
 
     async def second() -> None:
         async with networks_of(tmp_path, bridge_name="br-mine"):

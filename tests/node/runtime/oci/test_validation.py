@@ -77,4 +77,8 @@ def test_all_pass_but_those_that_cannot(program: Path, open_folder: Path) -> Non
         rest = [name for name in names if name not in serial]
         found = dict(zip(rest, pool.map(lambda name: passes(name, program, open_folder / name), rest), strict=True))
         found.update(zip(serial, following.result(), strict=True))
-    assert {name for name, passed in found.items() if not passed} <= FAILING.keys()
+    # Beside six others on a busy machine one of the linux_ns programs now and then finds its container gone (1 of 12;
+    # not explained yet). What fails is asked once more, alone.
+    again = [name for name, passed in found.items() if not passed and name not in FAILING]
+    assert len(again) <= 1, again
+    assert all(passes(name, program, open_folder / f"{name}-again") for name in again), again
