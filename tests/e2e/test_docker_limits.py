@@ -22,12 +22,12 @@ def pulled(platform: Platform) -> None:
 
 def group_files(container_id: str) -> dict[str, Path]:
     """Every control file of the container's cgroup, whatever the hierarchy."""
-    return {
-        file.name: file
-        for folder in Path("/sys/fs/cgroup").rglob(container_id)
-        for file in folder.iterdir()
-        if file.is_file()
-    }
+    return {file.name: file for folder in groups_called(container_id) for file in folder.iterdir() if file.is_file()}
+
+
+def groups_called(name: str) -> list[Path]:
+    """Walk, not rglob: other tests' groups come and go meanwhile."""
+    return [Path(where) for where, _, _ in os.walk("/sys/fs/cgroup") if Path(where).name == name]
 
 
 def disk() -> str:
@@ -116,7 +116,8 @@ def test_a_cgroup_parent(docker: Docker, platform: Platform) -> None:
     parent = f"seawall-test-parent-{os.getpid()}"
     try:
         found = docker.ok("run", "-d", "--cgroup-parent", f"/{parent}/in", platform.image(), "sleep", "60").strip()
-        folders = list(Path("/sys/fs/cgroup").rglob(f"{parent}/in/{found}"))
+        folders = [folder for folder in groups_called(found) if folder.parent == folder.parents[1] / "in"
+                   and folder.parents[1].name == parent]
         assert folders
         docker.ok("pause", found)
         docker.ok("unpause", found)
@@ -124,8 +125,7 @@ def test_a_cgroup_parent(docker: Docker, platform: Platform) -> None:
         assert not any(folder.exists() for folder in folders)
     finally:
         platform.remove_containers()
-        # Walk, not rglob: other tests' groups come and go meanwhile.
-        for top in [Path(where) for where, _, _ in os.walk("/sys/fs/cgroup") if Path(where).name == parent]:
+        for top in groups_called(parent):
             (top / "in").rmdir()
             top.rmdir()
 
