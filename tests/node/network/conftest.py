@@ -1,5 +1,6 @@
 """A host of its own for each test, and servers that end with it."""
 
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -19,3 +20,13 @@ def servers() -> Iterator[Servers]:
     made = Servers()
     yield made
     made.stop()
+
+
+@pytest.fixture
+def container() -> Iterator[int]:
+    """A process in a network namespace of its own."""
+    with subprocess.Popen(["unshare", "--net", "sh", "-c", "echo there; exec sleep infinity"], stdout=subprocess.PIPE) as made:
+        assert made.stdout is not None
+        made.stdout.readline()
+        yield made.pid
+        made.kill()

@@ -5,9 +5,7 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import threading
-from collections.abc import Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -357,16 +355,6 @@ def test_an_interface_of_somebody_else_is_neither_taken_nor_removed(host: Host, 
     for _ in range(2):
         host.node(main)
     assert "br-theirs" in host.links()
-
-
-@pytest.fixture
-def container() -> Iterator[int]:
-    """A process in a network namespace of its own."""
-    with subprocess.Popen(["unshare", "--net", "sh", "-c", "echo there; exec sleep infinity"], stdout=subprocess.PIPE) as made:
-        assert made.stdout is not None
-        made.stdout.readline()
-        yield made.pid
-        made.kill()
 
 
 def test_a_named_bridge_that_this_node_made_is_taken_over(host: Host, tmp_path: Path, container: int) -> None:

@@ -190,7 +190,7 @@ def test_none_has_a_loopback_alone_and_host_has_no_namespace(tmp_path: Path) -> 
     with_networks(tmp_path, use)
 
 
-def test_the_next_daemon_keeps_subnet_and_the_addresses_it_takes_over(tmp_path: Path) -> None:
+def test_the_next_daemon_keeps_subnet_and_the_addresses_it_takes_over(tmp_path: Path, container: int) -> None:
     seen: list[str] = []
 
     async def first(networks: Networks) -> None:
@@ -201,7 +201,7 @@ def test_the_next_daemon_keeps_subnet_and_the_addresses_it_takes_over(tmp_path: 
         assert network.subnet == seen[0]
         taken = str(network.gateway).rsplit(".", 1)[0] + ".2"
         await networks.readopt(Joining(OTHER, "other", "", "bridge"), [Endpoint(taken)],
-                               [PortBinding("tcp", 80, "0.0.0.0", 18090)], os.getpid())
+                               [PortBinding("tcp", 80, "0.0.0.0", 18090)], container)
         with pytest.raises(PortInUse):
             await attach(networks, ID, mode="bridge", published=[PortBinding("tcp", 80, "", 18090)])
         sandbox = await attach(networks, ID, mode="bridge", published=[])
