@@ -47,6 +47,8 @@ class BuildRoutes:
         quiet = call.flag("q")
 
         async def build(lines: Lines) -> None:
+            if call.text("cachefrom") not in ("", "[]", "null") and not quiet:
+                lines.stream("[Warning] cache-from is not used: this builder knows its own steps alone\n")
             async with AsyncExitStack() as stack:
                 whole = await self._with_files(call, request, name, stack)
                 said = Quiet() if quiet else lines

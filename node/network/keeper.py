@@ -7,7 +7,6 @@ The daemon is told what to keep by `Networks`; should the keeper be killed, anot
 import array
 import asyncio
 import contextlib
-import fcntl
 import importlib.util
 import itertools
 import json
@@ -20,6 +19,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from node.linux import companions
 from ocispec.errors import Unavailable
 
 SOCKET = "net.sock"
@@ -60,7 +60,7 @@ class Keeper:
 
     async def open(self) -> dict[str, list[str]]:
         """What an earlier daemon left in its care: container → keys of held ports. Nothing is started for it."""
-        channel = await asyncio.to_thread(_connect, self._folder)
+        channel = await asyncio.to_thread(companions.connect, self._folder, SOCKET)
         if channel is None:
             return {}
         self._use(channel)
@@ -232,43 +232,12 @@ def _batches(keys: Sequence[str], size: int) -> list[list[str]]:
     return [list(keys[start:start + size]) for start in range(0, len(keys), size)]
 
 
-def _connect(folder: Path) -> socket.socket | None:
-    """None where nobody listens. The path goes by a descriptor: a socket's may have 107 bytes only (unix(7))."""
-    channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        channel.connect(f"/proc/self/fd/{descriptor}/{SOCKET}")
-    except OSError:
-        channel.close()
-        return None
-    finally:
-        os.close(descriptor)
-    return channel
-
-
 def _start(folder: Path) -> socket.socket:
-    """The one that is there, or a new one. The lock keeps two daemons' threads from starting two."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """The one that is there, or a new one."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if (found := _connect(folder)) is not None:
-            return found
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(SOCKET, dir_fd=descriptor)
-            listener.bind(f"/proc/self/fd/{descriptor}/{SOCKET}")
-            listener.listen(8)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-            complaints = os.open("net.err", flags, 0o600, dir_fd=descriptor)
-            try:
-                _spawn(listener.fileno(), complaints)
-            finally:
-                os.close(complaints)
-        made = _connect(folder)
+        made = companions.connect_or_start(folder, SOCKET, "net.err", _spawn)
     except OSError as error:
         raise KeeperGone(f"the process that keeps names and ports cannot be started: {error}") from error
-    finally:
-        os.close(descriptor)
     if made is None:
         raise KeeperGone("the process that keeps names and ports ended at once")
     return made

@@ -1,9 +1,7 @@
 """Asking the holder: by who starts the node, and by the daemon inside."""
 
 import array
-import contextlib
 import errno
-import fcntl
 import json
 import os
 import socket
@@ -13,6 +11,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from node.linux import companions
 from node.rootless import namespaces
 
 SOCKET = "holder.sock"
@@ -56,43 +55,17 @@ def _hear(channel: socket.socket, fds: int) -> tuple[dict[str, Any], list[int]]:
 
 
 def find(folder: Path) -> socket.socket | None:
-    """None where nobody listens. The path goes by a descriptor: a socket's may have 107 bytes only (unix(7))."""
-    channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    channel.settimeout(PATIENCE)
-    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        channel.connect(f"/proc/self/fd/{descriptor}/{SOCKET}")
-    except OSError:
-        channel.close()
-        return None
-    finally:
-        os.close(descriptor)
-    return channel
+    """None where nobody listens."""
+    return companions.connect(folder, SOCKET, PATIENCE)
 
 
 def find_or_start(folder: Path, wanted: str) -> socket.socket:
     """`wanted`: the way out (node.settings.UPLINKS), heeded by one that is started. Raises HolderGone."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if (found := find(folder)) is not None:
-            return found
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(SOCKET, dir_fd=descriptor)
-            listener.bind(f"/proc/self/fd/{descriptor}/{SOCKET}")
-            listener.listen(16)
-            complaints = os.open(COMPLAINTS, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600,
-                                 dir_fd=descriptor)
-            try:
-                _spawn(listener.fileno(), complaints, folder, wanted)
-            finally:
-                os.close(complaints)
-        found = find(folder)
+        found = companions.connect_or_start(
+            folder, SOCKET, COMPLAINTS, lambda listener, told: _spawn(listener, told, folder, wanted), PATIENCE)
     except OSError as error:
         raise HolderGone(f"the holder of the node's namespaces cannot be started: {error}") from error
-    finally:
-        os.close(descriptor)
     if found is None:
         raise HolderGone("the holder of the node's namespaces ended at once")
     return found

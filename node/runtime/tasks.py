@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import socket
+from abc import ABC, abstractmethod
 
 from node.linux import syscalls
 from node.runtime.birth import Stdio, Sync
@@ -36,7 +37,7 @@ def nothing(_report: dict[str, object]) -> None:
     return
 
 
-class Task:
+class Task(ABC):
     """Born, ready (all but executed), started (executed) or failed, ended. How it is born is a subclass' affair:
     `Forked` here, `Commanded` of node.runtime.foreign.
 
@@ -97,13 +98,13 @@ class Task:
             os.close(fd)
         self.streams.connect(fds[0], {fds[0]: STDOUT})
 
+    @abstractmethod
     def tell(self, word: bytes) -> None:
         """Give leave to go on; b"go" is the last. Raises OSError when it is gone."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _on_end(self, _fd: int, _events: int) -> None:
         """The descriptor of its process is readable."""
-        raise NotImplementedError
 
     def _conclude(self, code: int) -> None:
         """Its process is reaped."""

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tarfile
 import time
 from collections.abc import Iterator
@@ -14,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import CHECKOUT, lacking
+from tests.conftest import lacking
 from tests.node.runtime.conftest import make_root
+from tests.node.runtime.oci.conftest import installed
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e]
 
@@ -24,14 +24,7 @@ LOOP = "trap 'exit 4' TERM; echo started; while :; do sleep 0.05; done"
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    prefix = tmp_path_factory.mktemp("installed")
-    packages = prefix / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
-    packages.mkdir(parents=True)
-    (packages / "own.pth").write_text(f"{CHECKOUT}\n")
-    (prefix / "bin").mkdir()
-    (prefix / "bin" / "python3").symlink_to(Path(sys.executable).resolve())
-    shutil.copy(CHECKOUT / "node/runtime/oci/seawall-runtime", prefix / "bin")
-    return prefix / "bin" / "seawall-runtime"
+    return installed(tmp_path_factory.mktemp("installed"))
 
 
 @pytest.fixture(scope="module")

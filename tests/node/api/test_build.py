@@ -100,3 +100,9 @@ async def test_a_client_that_does_not_read_slows_the_command_down() -> None:
     assert not waiting.done()
     lines.take()
     await waiting
+
+
+async def test_a_cache_from_elsewhere_is_no_silent_wish(node: Node) -> None:
+    _, lines = await built(node, cachefrom='["a:1"]')
+    assert "cache-from is not used" in str(lines[0])
+    assert "cache-from" not in str((await built(node, cachefrom="[]"))[1])

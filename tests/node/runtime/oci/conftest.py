@@ -67,10 +67,9 @@ class Runtime:
         return bundle
 
 
-@pytest.fixture(scope="session")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As an editable installation lies: interpreter and script in bin, the way to the packages in a .pth file."""
-    prefix = tmp_path_factory.mktemp("installed")
+def installed(prefix: Path) -> Path:
+    """The program as an editable installation lies: interpreter and script in bin, the way to the packages in a .pth
+    file."""
     packages = prefix / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
     packages.mkdir(parents=True)
     (packages / "own.pth").write_text(f"{CHECKOUT}\n")
@@ -78,6 +77,11 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (prefix / "bin" / "python3").symlink_to(Path(sys.executable).resolve())
     shutil.copy(CHECKOUT / "node/runtime/oci/seawall-runtime", prefix / "bin")
     return prefix / "bin" / "seawall-runtime"
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return installed(tmp_path_factory.mktemp("installed"))
 
 
 @pytest.fixture
